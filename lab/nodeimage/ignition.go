@@ -1,0 +1,94 @@
+package nodeimage
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+)
+
+// ignitionVersion is the release of the Ignition module that the product pins
+// in its own go.mod; TestIgnitionVersionIsTheProducts holds the two together.
+const ignitionVersion = "2.27.0"
+
+const ignitionModule = "github.com/coreos/ignition/v2"
+
+// ignitionBuildArgs are the arguments of "go build" after "-o FILE".
+//
+// The program is linked statically so that one file serves the host, the
+// initramfs and any chroot, whatever C library they have; it still finds the
+// users of the root it works on, because the C library's "files" name service
+// is built in. SELinux relabelling is off: the image has no policy.
+func ignitionBuildArgs() []string {
+	return []string{
+		"-mod=readonly", "-trimpath", "-buildvcs=false", "-tags", "osusergo netgo",
+		"-ldflags", strings.Join([]string{
+			"-s", "-w", "-linkmode", "external", "-extldflags", "-static",
+			"-X", ignitionModule + "/internal/version.Raw=" + ignitionVersion,
+			"-X", ignitionModule + "/internal/distro.selinuxRelabel=false",
+		}, " "),
+		ignitionModule + "/internal",
+	}
+}
+
+// IgnitionBinary returns the path of the real Ignition program, built from its
+// Go module and kept under cacheDir by the content of everything it is made
+// from. The program is static and runs on the host, in a chroot and in an
+// initramfs. It needs go, a C compiler and libblkid's static library.
+//
+// progress may be nil; it is told each step in a few words.
+func IgnitionBinary(ctx context.Context, cacheDir string, progress func(step string)) (string, error) {
+	b, err := newBuilder(ctx, cacheDir, progress)
+	if err != nil {
+		return "", err
+	}
+	dir, err := b.ignition()
+	if err != nil {
+		return "", fmt.Errorf("build ignition %s: %w", ignitionVersion, err)
+	}
+	return filepath.Join(dir, "ignition"), nil
+}
+
+// ignition builds or finds the directory that holds the program.
+func (b *builder) ignition() (string, error) {
+	key, err := b.ignitionKey()
+	if err != nil {
+		return "", err
+	}
+	return b.cached("ignition", key, func(out, work string) error {
+		b.say("building ignition " + ignitionVersion + " from its Go module")
+		for _, name := range []string{"go.mod", "go.sum"} {
+			data, err := content.ReadFile("files/ignition/" + name + ".txt")
+			if err != nil {
+				return err
+			}
+			if err := os.WriteFile(filepath.Join(work, name), data, 0o644); err != nil {
+				return err
+			}
+		}
+		binary := filepath.Join(out, "ignition")
+		args := append([]string{"build", "-o", binary}, ignitionBuildArgs()...)
+		return b.run(command{dir: work, name: "go", args: args, env: goBuildEnv()})
+	})
+}
+
+// goBuildEnv keeps the caller's Go settings (proxy, caches) and undoes the ones
+// that would change the result: an outer workspace, other flags, cgo switched off.
+func goBuildEnv() []string {
+	return append(os.Environ(), "GOWORK=off", "GOFLAGS=", "CGO_ENABLED=1", "GOOS=linux", "GOARCH=amd64")
+}
+
+func (b *builder) ignitionKey() (string, error) {
+	version, err := b.output(command{name: "go", args: []string{"env", "GOVERSION"}})
+	if err != nil {
+		return "", fmt.Errorf("ask for the Go version: %w", err)
+	}
+	h := newKey()
+	h.add("go", strings.TrimSpace(version))
+	h.add("args", ignitionBuildArgs()...)
+	if err := h.addFiles("files/ignition"); err != nil {
+		return "", err
+	}
+	return h.sum(), nil
+}
