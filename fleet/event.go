@@ -1,0 +1,146 @@
+package fleet
+
+import (
+	"encoding/json"
+	"time"
+)
+
+// Event is one line of the journal. Events are appended, never changed. The
+// first event of an action on the world (Began) is durable before the action
+// starts; an action without its Ended event has an uncertain outcome.
+type Event struct {
+	Seq     int64           `json:"seq"` // given by the journal, rising without gaps
+	At      time.Time       `json:"at"`
+	Server  ServerID        `json:"server,omitempty"` // "" for the site as a whole
+	Plan    string          `json:"plan,omitempty"`
+	Attempt int             `json:"attempt,omitempty"`
+	Action  Action          `json:"action"`
+	Edge    Edge            `json:"edge"`
+	Outcome Outcome         `json:"outcome,omitempty"` // of an Ended event
+	Cause   *Cause          `json:"cause,omitempty"`   // why an Ended event is not OK, or why a server is held
+	Note    string          `json:"note,omitempty"`    // one sentence for people
+	Data    json.RawMessage `json:"data,omitempty"`    // a shape that belongs to the action; see package provision
+}
+
+// Action is something done to, or learnt from, one server or the site.
+type Action string
+
+const (
+	ActEnroll   Action = "enroll"    // an address became a server
+	ActInspect  Action = "inspect"   // facts were read out-of-band
+	ActPlan     Action = "plan"      // a plan was made and stored
+	ActConsent  Action = "consent"   // a person allowed the erasures of a plan
+	ActStage    Action = "stage"     // an attempt's media address and token came into force
+	ActIdentify Action = "identify"  // the BMC was asked whether it is still the same server
+	ActEject    Action = "eject"     // medium taken out of the virtual drive
+	ActInsert   Action = "insert"    // medium put into the virtual drive
+	ActBootOnce Action = "boot-once" // next boot goes to the virtual drive
+	ActPowerOff Action = "power-off"
+	ActPowerOn  Action = "power-on"
+	ActHello    Action = "hello"    // the live system called home and its facts were judged
+	ActWrite    Action = "write"    // the agent was let write the planned disk; destructive
+	ActRestart  Action = "restart"  // the agent was let reboot into the written disk
+	ActArrive   Action = "arrive"   // the installed system reported itself
+	ActHold     Action = "hold"     // the server needs a person
+	ActRetry    Action = "retry"    // a person asked for another attempt
+	ActFinish   Action = "finish"   // the run of a plan is over for this server
+	ActProgress Action = "progress" // how far a running action is; may be thinned out
+)
+
+// Edge is where in its life an action is.
+type Edge string
+
+const (
+	Began      Edge = "began"
+	Progressed Edge = "progressed"
+	Ended      Edge = "ended"
+)
+
+// Outcome is how an action ended.
+type Outcome string
+
+const (
+	OK        Outcome = "ok"
+	Adopted   Outcome = "adopted"   // the reply was lost, but looking showed that it was done
+	Failed    Outcome = "failed"    // it was surely not done
+	Uncertain Outcome = "uncertain" // nobody knows; look before acting again
+)
+
+// Cause is a fault as it is kept in the journal.
+type Cause struct {
+	Code  Code     `json:"code"`
+	Kind  Kind     `json:"kind"`
+	Chain []string `json:"chain"` // outermost first
+}
+
+// Phase is a milestone on a server's way. Each can be checked again by looking.
+type Phase string
+
+const (
+	Enrolled  Phase = "Enrolled"
+	Inspected Phase = "Inspected"
+	Planned   Phase = "Planned"
+	Staged    Phase = "Staged"
+	Booted    Phase = "Booted"
+	Installed Phase = "Installed"
+	Joined    Phase = "Joined"
+	Ready     Phase = "Ready"
+)
+
+// Phases lists all phases in the order a server passes them.
+func Phases() []Phase {
+	return []Phase{Enrolled, Inspected, Planned, Staged, Booted, Installed, Joined, Ready}
+}
+
+// Ironic gives OpenStack Ironic's name for the state a server of this phase
+// would have there, for people who know that one. Source: Ironic's bare metal
+// state machine documentation.
+func (p Phase) Ironic() string {
+	switch p {
+	case Enrolled:
+		return "enroll"
+	case Inspected:
+		return "manageable"
+	case Planned:
+		return "available"
+	case Staged:
+		return "deploying"
+	case Booted:
+		return "wait call-back"
+	case Installed, Joined, Ready:
+		return "active"
+	}
+	return ""
+}
+
+// Condition is the second axis: what is happening to a server now. Trouble
+// changes the condition, never the phase.
+type Condition string
+
+const (
+	Idle    Condition = "Idle"    // no plan is being applied to it
+	Moving  Condition = "Moving"  // an action is under way
+	Waiting Condition = "Waiting" // for the machine, the BMC or a retry time
+	Held    Condition = "Held"    // a person must act
+	Settled Condition = "Settled" // the plan is fulfilled
+)
+
+// Status is where one server is, for people and programs. It is folded from
+// the journal and never stored.
+type Status struct {
+	Server    ServerID  `json:"server"`
+	Hostname  string    `json:"hostname,omitempty"`
+	Role      Role      `json:"role,omitempty"`
+	BMC       string    `json:"bmc"`
+	Phase     Phase     `json:"phase"`
+	Condition Condition `json:"condition"`
+	Attempt   int       `json:"attempt,omitempty"`
+	Step      string    `json:"step"` // one line: what is happening, or waited for
+	Since     time.Time `json:"since"`
+	// Deadline is when waiting becomes a fault; zero when nothing is waited for.
+	Deadline time.Time  `json:"deadline,omitzero"`
+	Done     int64      `json:"done,omitempty"`  // of Total bytes, while writing
+	Total    int64      `json:"total,omitempty"` //
+	Cause    *Cause     `json:"cause,omitempty"` // while held
+	KVM      Maybe[KVM] `json:"kvm,omitzero"`    // as the installed system reported
+}

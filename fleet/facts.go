@@ -1,0 +1,172 @@
+package fleet
+
+import "time"
+
+// Source says who saw a set of facts.
+type Source string
+
+const (
+	SeenByBMC   Source = "bmc"   // out-of-band inspection
+	SeenByAgent Source = "agent" // in-band inspection by the agent on the machine
+)
+
+// Facts is what was seen of one server. Fields nobody could read are unknown.
+// Bad fields cost that field only: Problems says which and why.
+type Facts struct {
+	Source   Source    `json:"source"`
+	At       time.Time `json:"at"`
+	Identity Identity  `json:"identity"`
+
+	Manufacturer Maybe[string]     `json:"manufacturer"`
+	Model        Maybe[string]     `json:"model"`
+	SKU          Maybe[string]     `json:"sku"`
+	BIOSVersion  Maybe[string]     `json:"biosVersion"`
+	BMCFirmware  Maybe[string]     `json:"bmcFirmware"`
+	Power        Maybe[PowerState] `json:"powerState"`
+	BootMode     Maybe[string]     `json:"bootMode"` // "uefi" or "bios"
+	SecureBoot   Maybe[bool]       `json:"secureBoot"`
+	TPM          Maybe[string]     `json:"tpm"` // for example "TPM2_0"
+	CPU          CPU               `json:"cpu"`
+	MemoryMiB    Maybe[int64]      `json:"memoryMiB"`
+	NICs         []NIC             `json:"nics"`
+	Disks        []Disk            `json:"disks"`
+
+	// Known to the BMC only.
+	SystemURI    string      `json:"systemURI,omitempty"`
+	VirtualMedia []MediaSlot `json:"virtualMedia,omitempty"`
+	ResetTypes   []string    `json:"resetTypes,omitempty"`
+	BootTargets  []string    `json:"bootTargets,omitempty"`
+
+	// Known to the agent only.
+	Clock Maybe[time.Time] `json:"clock,omitzero"`
+	KVM   Maybe[KVM]       `json:"kvm,omitzero"`
+	OS    Maybe[string]    `json:"os,omitzero"` // pretty name of the running system
+
+	Problems []Problem `json:"problems,omitempty"`
+}
+
+// Problem is one thing that could not be read, and where.
+type Problem struct {
+	Path string `json:"path"` // URI and field, or file
+	Text string `json:"text"`
+}
+
+// PowerState is the power of a server as its BMC reports it.
+type PowerState string
+
+const (
+	PowerOn     PowerState = "on"
+	PowerOff    PowerState = "off"
+	PoweringOn  PowerState = "powering on"
+	PoweringOff PowerState = "powering off"
+	PowerPaused PowerState = "paused"
+	PowerOther  PowerState = "other" // the BMC said a word nobody knows
+)
+
+// CPU sums up the processors of a server.
+type CPU struct {
+	Sockets Maybe[int]    `json:"sockets"`
+	Cores   Maybe[int]    `json:"cores"`   // all sockets
+	Threads Maybe[int]    `json:"threads"` // all sockets
+	Model   Maybe[string] `json:"model"`
+	// Virtualization tells whether the processor offers it: flags vmx or svm,
+	// seen by the agent, or a BIOS attribute, seen by the BMC.
+	Virtualization Maybe[bool] `json:"virtualization"`
+	Flags          []string    `json:"flags,omitempty"` // of those that matter to hypervisors, sorted
+}
+
+// NIC is one network port.
+type NIC struct {
+	MAC       string      `json:"mac"`            // lower case, colons
+	Name      string      `json:"name,omitempty"` // as the source calls it
+	Link      Maybe[bool] `json:"link"`
+	SpeedMbps Maybe[int]  `json:"speedMbps"`
+	Driver    string      `json:"driver,omitempty"`
+	Source    string      `json:"source"` // URI or path it was read from
+}
+
+// Disk is one disk that could hold an operating system.
+type Disk struct {
+	Serial    string       `json:"serial"` // "" when unknown
+	WWN       string       `json:"wwn"`    // lower-case hexadecimal without prefix; "" when unknown
+	Model     string       `json:"model,omitempty"`
+	SizeBytes Maybe[int64] `json:"sizeBytes"`
+	Media     MediaKind    `json:"media"`
+	Protocol  string       `json:"protocol,omitempty"` // "SAS", "SATA", "NVMe", …
+	Removable bool         `json:"removable,omitempty"`
+	Source    string       `json:"source"` // URI or device path it was read from
+
+	// Contents names what the agent found on the disk ("partition table gpt",
+	// "ext4 label boot", "LVM physical volume"). Nil means nobody looked.
+	Contents []string `json:"contents,omitempty"`
+	// Owner is the site that installed this disk before, as its marker says.
+	Owner string `json:"owner,omitempty"`
+}
+
+// MediaKind is what a disk is made of.
+type MediaKind string
+
+const (
+	MediaUnknown MediaKind = "unknown"
+	MediaHDD     MediaKind = "hdd"
+	MediaSSD     MediaKind = "ssd"
+)
+
+// MediaSlot is one virtual drive of a BMC.
+type MediaSlot struct {
+	URI        string   `json:"uri"`
+	MediaTypes []string `json:"mediaTypes"`
+	How        string   `json:"how"` // "action", "patch" or why it cannot be used
+}
+
+// KVM is what the agent saw of the kernel's hypervisor, and whether it works.
+type KVM struct {
+	Modules []string `json:"modules"` // of kvm, kvm_intel, kvm_amd, vhost_net, tun: those present in the kernel
+	Device  bool     `json:"device"`  // /dev/kvm can be opened
+	Usable  bool     `json:"usable"`  // a virtual machine could be created through it
+	Why     string   `json:"why"`     // why it is not usable; "" when it is
+}
+
+// DiskRef names one disk without doubt: by WWN, serial or both, with its size
+// as a cross-check. Device names and paths never appear here.
+type DiskRef struct {
+	WWN       string `json:"wwn,omitempty"`
+	Serial    string `json:"serial,omitempty"`
+	SizeBytes int64  `json:"sizeBytes"` // 0 when it was unknown at planning
+	Model     string `json:"model,omitempty"`
+}
+
+// Match tells whether d is the disk that r names: every part known to both is
+// equal and WWN or serial was among them.
+func (r DiskRef) Match(d Disk) bool {
+	stable := false
+	if r.WWN != "" && d.WWN != "" {
+		if r.WWN != d.WWN {
+			return false
+		}
+		stable = true
+	}
+	if r.Serial != "" && d.Serial != "" {
+		if r.Serial != d.Serial {
+			return false
+		}
+		stable = true
+	}
+	if size, ok := d.SizeBytes.Get(); ok && r.SizeBytes != 0 && size != r.SizeBytes {
+		return false
+	}
+	return stable
+}
+
+// String is how people are shown the disk.
+func (r DiskRef) String() string {
+	switch {
+	case r.Serial != "" && r.WWN != "":
+		return "serial " + r.Serial + " (wwn " + r.WWN + ")"
+	case r.Serial != "":
+		return "serial " + r.Serial
+	case r.WWN != "":
+		return "wwn " + r.WWN
+	}
+	return "no disk"
+}

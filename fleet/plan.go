@@ -1,0 +1,166 @@
+package fleet
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"sort"
+)
+
+// Plan is every decision of one site. It is immutable: change the site or the
+// facts and make another one. ID is the digest of all other fields.
+type Plan struct {
+	APIVersion  string       `json:"apiVersion"`
+	ID          string       `json:"id"`
+	Site        string       `json:"site"`       // name
+	SiteDigest  string       `json:"siteDigest"` // of the site it was made from
+	FactsDigest string       `json:"factsDigest"`
+	Image       ImageRef     `json:"image"`
+	Assignments []Assignment `json:"assignments"` // sorted by wave, then host name
+	Findings    []Finding    `json:"findings"`
+}
+
+// ImageRef is an operating system release by digest.
+type ImageRef struct {
+	Stream     string `json:"stream"`
+	Version    string `json:"version"`
+	ISOSHA256  string `json:"isoSHA256"`
+	DiskSHA256 string `json:"diskSHA256"` // of the uncompressed disk image
+	DiskBytes  int64  `json:"diskBytes"`  // uncompressed size; 0 when the release does not say
+}
+
+// Assignment is what happens to one server, with no choice left.
+type Assignment struct {
+	Server      ServerID   `json:"server"`
+	Identity    Identity   `json:"identity"`
+	BMC         Endpoint   `json:"bmc"`
+	Role        Role       `json:"role"`
+	Wave        int        `json:"wave"` // servers of wave n+1 are independent of it; order of start
+	Hostname    string     `json:"hostname"`
+	Network     Network    `json:"network"`
+	InstallDisk DiskRef    `json:"installDisk"`
+	KeepDisks   []DiskRef  `json:"keepDisks,omitempty"` // the others, never written
+	BootRoute   BootRoute  `json:"bootRoute"`
+	Hypervisor  Hypervisor `json:"hypervisor"`
+	Access      Access     `json:"access"`
+	Reasons     []string   `json:"reasons"`           // why each choice was made, for people
+	Ignition    string     `json:"ignition"`          // digest of the installed system's config, without the run's own addresses and tokens
+	Foreign     string     `json:"foreign,omitempty"` // serial of the foreign disk a person allowed to erase
+}
+
+// Network is the final network of one server.
+type Network struct {
+	MAC     string   `json:"mac"`            // the port that carries the address, or the bond's first
+	Bond    *Bond    `json:"bond,omitempty"` // nil: no bond
+	VLAN    int      `json:"vlan,omitempty"` // 0: untagged
+	MTU     int      `json:"mtu,omitempty"`  // 0: the kernel's own
+	Address string   `json:"address"`        // "10.0.1.21/24"
+	Gateway string   `json:"gateway,omitempty"`
+	DNS     []string `json:"dns,omitempty"`
+	NTP     []string `json:"ntp,omitempty"`
+}
+
+// Bond joins several ports.
+type Bond struct {
+	Mode string   `json:"mode"` // "active-backup" or "802.3ad"
+	MACs []string `json:"macs"` // of its ports, sorted
+}
+
+// Hypervisor is how KVM is set up on one server.
+type Hypervisor struct {
+	// Vendor is "intel" or "amd", which decides the kernel module; "" when the
+	// facts did not tell: both are then listed and the one that fits loads.
+	Vendor       string  `json:"vendor,omitempty"`
+	Profile      Profile `json:"profile"`
+	Nested       bool    `json:"nested,omitempty"`
+	HugepagesGiB int     `json:"hugepagesGiB,omitempty"`
+}
+
+// BootRoute is how the live system gets onto a machine.
+type BootRoute string
+
+// VirtualMedia is the only route today: an ISO in the BMC's virtual drive.
+const VirtualMedia BootRoute = "virtual-media"
+
+// Severity orders findings.
+type Severity string
+
+const (
+	Info    Severity = "info"
+	Warning Severity = "warning"
+	Blocker Severity = "blocker" // apply refuses the plan
+)
+
+// Finding is one remark about a plan. A planner reports all of them at once.
+type Finding struct {
+	Code     Code     `json:"code"`
+	Severity Severity `json:"severity"`
+	Server   ServerID `json:"server,omitempty"`
+	Path     string   `json:"path"` // field of the site file or of the facts: "network.firstAddress", "servers[2].disk"
+	Text     string   `json:"text"`
+	Remedy   string   `json:"remedy"`
+}
+
+// ErasedDisks lists the disks that the plan erases, by server in plan order.
+func (p Plan) ErasedDisks() []DiskRef {
+	var out []DiskRef
+	for _, a := range p.Assignments {
+		if a.Role != Excluded {
+			out = append(out, a.InstallDisk)
+		}
+	}
+	return out
+}
+
+// Blocked tells whether a finding forbids to apply the plan.
+func (p Plan) Blocked() bool {
+	for _, f := range p.Findings {
+		if f.Severity == Blocker {
+			return true
+		}
+	}
+	return false
+}
+
+// Assignment finds the part for one server.
+func (p Plan) Assignment(id ServerID) (Assignment, bool) {
+	for _, a := range p.Assignments {
+		if a.Server == id {
+			return a, true
+		}
+	}
+	return Assignment{}, false
+}
+
+// Seal sorts the plan and sets its ID.
+func (p *Plan) Seal() error {
+	sort.SliceStable(p.Assignments, func(i, j int) bool {
+		a, b := p.Assignments[i], p.Assignments[j]
+		if a.Wave != b.Wave {
+			return a.Wave < b.Wave
+		}
+		if a.Hostname != b.Hostname {
+			return a.Hostname < b.Hostname
+		}
+		return a.Server < b.Server
+	})
+	p.ID = ""
+	id, err := Digest(p)
+	if err != nil {
+		return fmt.Errorf("digest of plan: %w", err)
+	}
+	p.ID = id
+	return nil
+}
+
+// Digest is the SHA-256 of a value's JSON form, lower-case hexadecimal. Struct
+// fields and map keys have a fixed order, so equal values have equal digests.
+func Digest(v any) (string, error) {
+	b, err := json.Marshal(v)
+	if err != nil {
+		return "", err
+	}
+	sum := sha256.Sum256(b)
+	return hex.EncodeToString(sum[:]), nil
+}

@@ -1,0 +1,121 @@
+package fleet
+
+import "time"
+
+// APIVersion is the version of the site file this code writes and reads.
+const APIVersion = "metalrise.dev/v1alpha1"
+
+// Site is what people want. It is the content of a site file; package
+// fleet/site reads, defaults, checks and writes it.
+type Site struct {
+	APIVersion     string         `json:"apiVersion" yaml:"apiVersion"`
+	Kind           string         `json:"kind" yaml:"kind"` // "Site"
+	Name           string         `json:"name" yaml:"name"` // DNS label; names the state folder
+	BMCs           BMCs           `json:"bmcs" yaml:"bmcs"`
+	Cluster        Cluster        `json:"cluster,omitzero" yaml:"cluster,omitempty"`
+	Network        SiteNetwork    `json:"network" yaml:"network"`
+	Disks          DiskChoice     `json:"disks,omitzero" yaml:"disks,omitempty"`
+	Virtualization Virtualization `json:"virtualization,omitzero" yaml:"virtualization,omitempty"`
+	Image          string         `json:"image" yaml:"image"` // folder or stream file of the operating system release
+	Access         Access         `json:"access,omitzero" yaml:"access,omitempty"`
+	Serving        Serving        `json:"serving,omitzero" yaml:"serving,omitempty"`
+	Servers        []Override     `json:"servers,omitempty" yaml:"servers,omitempty"`
+}
+
+// BMCs says where to look for BMCs and how to log in.
+type BMCs struct {
+	Addresses []string  `json:"addresses" yaml:"addresses"` // "10.0.9.11", "10.0.9.11-15", "10.0.9.0/28", "[fd00::1]:8443"
+	Port      int       `json:"port,omitempty" yaml:"port,omitempty"`
+	Username  string    `json:"username" yaml:"username"`
+	Password  SecretRef `json:"password" yaml:"password"`
+	// Pins maps a BMC's address (host:port) to its certificate fingerprint.
+	// An address without a pin is trusted on first use and its pin recorded.
+	Pins map[string]string `json:"pins,omitempty" yaml:"pins,omitempty"`
+}
+
+// Cluster is the shape of the cluster.
+type Cluster struct {
+	ControlPlanes int    `json:"controlPlanes,omitempty" yaml:"controlPlanes,omitempty"` // 1, 3 or 5; default by number of servers
+	Domain        string `json:"domain,omitempty" yaml:"domain,omitempty"`               // appended to host names
+}
+
+// SiteNetwork is the network that servers get in the installed system.
+type SiteNetwork struct {
+	FirstAddress string   `json:"firstAddress" yaml:"firstAddress"` // "10.0.1.21/24": the first server's; the others count up
+	Gateway      string   `json:"gateway,omitempty" yaml:"gateway,omitempty"`
+	DNS          []string `json:"dns,omitempty" yaml:"dns,omitempty"`
+	NTP          []string `json:"ntp,omitempty" yaml:"ntp,omitempty"`
+	VLAN         int      `json:"vlan,omitempty" yaml:"vlan,omitempty"` // 0: untagged
+	MTU          int      `json:"mtu,omitempty" yaml:"mtu,omitempty"`   // 0: the kernel's own
+	Bond         string   `json:"bond,omitempty" yaml:"bond,omitempty"` // "", "active-backup" or "802.3ad": over all ports with link
+}
+
+// DiskChoice says which disk may hold the operating system (root device hints).
+type DiskChoice struct {
+	MinSizeGiB int       `json:"minSizeGiB,omitempty" yaml:"minSizeGiB,omitempty"`
+	Media      MediaKind `json:"media,omitempty" yaml:"media,omitempty"`
+	Model      string    `json:"model,omitempty" yaml:"model,omitempty"` // substring, case ignored
+}
+
+// Virtualization is how the hypervisors are tuned.
+type Virtualization struct {
+	Profile Profile `json:"profile,omitempty" yaml:"profile,omitempty"`
+	// Nested lets guests be hypervisors themselves.
+	Nested bool `json:"nested,omitempty" yaml:"nested,omitempty"`
+	// HugepagesGiB is memory set aside as 1 GiB pages on each hypervisor.
+	HugepagesGiB int `json:"hugepagesGiB,omitempty" yaml:"hugepagesGiB,omitempty"`
+}
+
+// Profile is a named set of kernel settings for hypervisors.
+type Profile string
+
+const (
+	ProfileGeneral     Profile = "general"     // no kernel argument beyond the image's own
+	ProfilePassthrough Profile = "passthrough" // IOMMU on, for device assignment
+)
+
+// Access is who may log in to the installed servers.
+type Access struct {
+	SSHKeys        []string `json:"sshKeys,omitempty" yaml:"sshKeys,omitempty"`               // authorized_keys lines of user core
+	CACertificates []string `json:"caCertificates,omitempty" yaml:"caCertificates,omitempty"` // PEM, trusted by the installed system
+}
+
+// Serving is where metalrise itself answers. Empty fields are found by the
+// route towards each BMC and each server.
+type Serving struct {
+	Address string `json:"address,omitempty" yaml:"address,omitempty"` // IP for machines and BMCs alike
+	Port    int    `json:"port,omitempty" yaml:"port,omitempty"`       // 0: any free one
+}
+
+// Override is what a person insists on for one server, named by serial or UUID.
+type Override struct {
+	Serial   string  `json:"serial,omitempty" yaml:"serial,omitempty"`
+	UUID     string  `json:"uuid,omitempty" yaml:"uuid,omitempty"`
+	Role     Role    `json:"role,omitempty" yaml:"role,omitempty"` // also "excluded"
+	Hostname string  `json:"hostname,omitempty" yaml:"hostname,omitempty"`
+	Address  string  `json:"address,omitempty" yaml:"address,omitempty"` // "10.0.1.30/24"
+	MAC      string  `json:"mac,omitempty" yaml:"mac,omitempty"`         // the port that carries Address
+	Disk     DiskRef `json:"disk,omitzero" yaml:"disk,omitempty"`
+	// EraseForeign is the serial of a disk that carries another owner's data and
+	// may be erased all the same.
+	EraseForeign string `json:"eraseForeign,omitempty" yaml:"eraseForeign,omitempty"`
+}
+
+// Role is what a server becomes.
+type Role string
+
+const (
+	ControlPlane Role = "control-plane"
+	Worker       Role = "worker"
+	SingleNode   Role = "single-node"
+	Excluded     Role = "excluded" // enrolled, never touched
+)
+
+// Consent is a person's word that the disks of one plan may be erased. Who
+// gives it has been shown the disks by serial.
+type Consent struct {
+	Plan       string    `json:"plan"`
+	EraseDisks int       `json:"eraseDisks"` // must equal the number of disks the plan erases
+	By         string    `json:"by"`         // login name and terminal, or "unattended"
+	At         time.Time `json:"at"`
+}
