@@ -1,0 +1,22 @@
+// Package iso turns one base live ISO of CoreOS layout and one server's bytes
+// into that server's own ISO, as a stream: an Ignition config in the embed
+// area, kernel arguments in the kernel argument areas, everything else served
+// straight from the base file.
+//
+// It never writes to the base, never writes a copy of it, and never keeps more
+// in memory per server than the bytes that differ. It trusts nothing it reads
+// from an ISO: every size, offset and name is checked against fixed bounds.
+//
+// The layout is the one coreos-installer documents and reads
+// (docs/iso-embed-ignition.md, src/live/embed.rs of that project):
+//
+//   - /coreos/igninfo.json names the file, and maybe the part of it, that is
+//     the embed area; without it the area is /images/ignition.img, or on the
+//     oldest images what the "coreiso+" header at the end of the ISO 9660
+//     system area says. It holds a compressed newc cpio with one file,
+//     config.ign, padded with zeros, and is loaded as one more initrd.
+//   - /coreos/kargs.json names the places inside boot loader configurations
+//     that hold the kernel arguments; without it the "coreKarg" header of the
+//     system area does, and failing both, lines ending in the marker
+//     COREOS_KARG_EMBED_AREA in grub.cfg and isolinux.cfg.
+package iso

@@ -1,0 +1,158 @@
+package iso
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"time"
+)
+
+// reader is one reading of an image. Not for concurrent use.
+type reader struct {
+	im   *Image
+	file *os.File
+	pos  int64
+}
+
+var (
+	_ io.ReadSeekCloser = (*reader)(nil)
+	_ io.WriterTo       = (*reader)(nil)
+)
+
+func (r *reader) Read(p []byte) (int, error) {
+	if len(p) == 0 {
+		return 0, nil
+	}
+	n, err := r.im.ReadAt(p, r.pos)
+	r.pos += int64(n)
+	if n > 0 && errors.Is(err, io.EOF) {
+		err = nil
+	}
+	return n, err
+}
+
+func (r *reader) Seek(off int64, whence int) (int64, error) {
+	switch whence {
+	case io.SeekStart:
+	case io.SeekCurrent:
+		off += r.pos
+	case io.SeekEnd:
+		off += r.im.Size()
+	default:
+		return 0, fmt.Errorf("seek in ISO: whence %d", whence)
+	}
+	if off < 0 {
+		return 0, fmt.Errorf("seek in ISO: position %d", off)
+	}
+	r.pos = off
+	return off, nil
+}
+
+func (r *reader) Close() error { return r.file.Close() }
+
+// WriteTo writes the rest of the image.
+func (r *reader) WriteTo(w io.Writer) (int64, error) {
+	return r.writeN(w, max(0, r.im.Size()-r.pos))
+}
+
+// writeN writes the next n bytes, base parts straight from the file.
+func (r *reader) writeN(w io.Writer, n int64) (int64, error) {
+	start, stop := r.pos, r.pos+n
+	if stop > r.im.Size() {
+		return 0, fmt.Errorf("write ISO: bytes %d to %d of %d: %w", start, stop, r.im.Size(), io.ErrUnexpectedEOF)
+	}
+	for _, s := range r.im.segs {
+		if s.end() <= r.pos {
+			continue
+		}
+		if err := r.writeBase(w, min(s.off, stop)); err != nil {
+			return r.pos - start, err
+		}
+		if err := r.writeSegment(w, s, stop); err != nil {
+			return r.pos - start, err
+		}
+	}
+	err := r.writeBase(w, stop)
+	return r.pos - start, err
+}
+
+// writeBase writes base bytes up to stop. The form of the source matters: what
+// is recognised for sendfile is an *io.LimitedReader of an *os.File.
+func (r *reader) writeBase(w io.Writer, stop int64) error {
+	if stop <= r.pos {
+		return nil
+	}
+	if _, err := r.file.Seek(r.pos, io.SeekStart); err != nil {
+		return fmt.Errorf("write ISO: %w", err)
+	}
+	n, err := io.Copy(w, &io.LimitedReader{R: r.file, N: stop - r.pos})
+	r.pos += n
+	if err == nil && r.pos < stop {
+		err = fmt.Errorf("write ISO: base ends at %d: %w", r.pos, ErrBaseChanged)
+	}
+	return err
+}
+
+// writeSegment writes what lies between the position and stop of a segment.
+func (r *reader) writeSegment(w io.Writer, s segment, stop int64) error {
+	var zeros []byte
+	for stop = min(stop, s.end()); r.pos < stop; {
+		var b []byte
+		if at := r.pos - s.off; at < int64(len(s.data)) {
+			b = s.data[at:]
+		} else {
+			if zeros == nil {
+				zeros = make([]byte, min(32<<10, stop-r.pos))
+			}
+			b = zeros
+		}
+		n, err := w.Write(b[:min(int64(len(b)), stop-r.pos)])
+		r.pos += int64(n)
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// ServeHTTP serves the image: GET and HEAD, ranges, If-Range and conditional
+// requests by ETag. It sets no Last-Modified: the bytes have no age.
+func (im *Image) ServeHTTP(w http.ResponseWriter, req *http.Request) {
+	if req.Method != http.MethodGet && req.Method != http.MethodHead {
+		w.Header().Set("Allow", "GET, HEAD")
+		http.Error(w, "only GET and HEAD", http.StatusMethodNotAllowed)
+		return
+	}
+	r, err := im.open()
+	if err != nil {
+		http.Error(w, "the image is not available", http.StatusServiceUnavailable)
+		return
+	}
+	defer r.Close()
+	h := w.Header()
+	h.Set("ETag", im.ETag())
+	h.Set("Content-Type", "application/octet-stream")
+	http.ServeContent(direct{ResponseWriter: w, from: r}, req, "", time.Time{}, r)
+}
+
+// direct lets http.ServeContent do all of HTTP and yet have the kernel send the
+// bytes: ServeContent copies a limited reader, which is recognised here.
+type direct struct {
+	http.ResponseWriter
+	from *reader
+}
+
+// Unwrap serves http.ResponseController.
+func (d direct) Unwrap() http.ResponseWriter { return d.ResponseWriter }
+
+// ReadFrom takes the fast way when the source is our own reader.
+func (d direct) ReadFrom(src io.Reader) (int64, error) {
+	if l, ok := src.(*io.LimitedReader); ok && l.R == io.Reader(d.from) {
+		n, err := d.from.writeN(d.ResponseWriter, min(l.N, max(0, d.from.im.Size()-d.from.pos)))
+		l.N -= n
+		return n, err
+	}
+	return io.Copy(d.ResponseWriter, src)
+}
