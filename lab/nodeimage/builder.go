@@ -18,9 +18,10 @@ import (
 	"time"
 )
 
-// content is everything a build is made from besides packages and modules.
+// content is everything a build is made from besides packages and modules: the
+// files it places, and the code that places them.
 //
-//go:embed all:files
+//go:embed all:files disk.go initramfs.go iso.go nodeimage.go tree.go
 var content embed.FS
 
 // builder carries what every step of one build needs.
@@ -179,6 +180,7 @@ func (k key) add(name string, values ...string) {
 	fmt.Fprintf(k.h, "%q=%q\n", name, values)
 }
 
+// addFiles takes in an embedded file, or all files of an embedded directory.
 func (k key) addFiles(root string) error {
 	return fs.WalkDir(content, root, func(path string, d fs.DirEntry, err error) error {
 		if err != nil || d.IsDir() {

@@ -50,7 +50,8 @@ func IgnitionBinary(ctx context.Context, cacheDir string, progress func(step str
 	return filepath.Join(dir, "ignition"), nil
 }
 
-// ignition builds or finds the directory that holds the program.
+// ignition builds or finds the directory that holds the program ("ignition") and
+// the dracut module of the same source ("dracut").
 func (b *builder) ignition() (string, error) {
 	key, err := b.ignitionKey()
 	if err != nil {
@@ -69,7 +70,16 @@ func (b *builder) ignition() (string, error) {
 		}
 		binary := filepath.Join(out, "ignition")
 		args := append([]string{"build", "-o", binary}, ignitionBuildArgs()...)
-		return b.run(command{dir: work, name: "go", args: args, env: goBuildEnv()})
+		if err := b.run(command{dir: work, name: "go", args: args, env: goBuildEnv()}); err != nil {
+			return err
+		}
+		source, err := b.output(command{dir: work, name: "go", args: []string{"list", "-m", "-f", "{{.Dir}}", ignitionModule}, env: goBuildEnv()})
+		if err != nil {
+			return err
+		}
+		// the module cache is read-only; what is copied from it must not be
+		from := filepath.Join(strings.TrimSpace(source), "dracut", "30ignition")
+		return b.run(command{dir: out, name: "sh", args: []string{"-c", `cp -r "$1" dracut && chmod -R u+w dracut && chmod 755 dracut/*.sh dracut/ignition-generator`, "sh", from}})
 	})
 }
 
@@ -87,6 +97,7 @@ func (b *builder) ignitionKey() (string, error) {
 	h := newKey()
 	h.add("go", strings.TrimSpace(version))
 	h.add("args", ignitionBuildArgs()...)
+	h.add("holds", "ignition", "dracut")
 	if err := h.addFiles("files/ignition"); err != nil {
 		return "", err
 	}
