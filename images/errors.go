@@ -36,7 +36,6 @@ func remote(path, url string) Fault {
 
 // InvalidError carries everything that is wrong with a release, at once.
 type InvalidError struct {
-	Ref    string
 	Faults []Fault
 }
 
@@ -45,7 +44,7 @@ func (e *InvalidError) Error() string {
 	for i, f := range e.Faults {
 		lines[i] = f.String()
 	}
-	return fmt.Sprintf("load image %s: %s", e.Ref, strings.Join(lines, "; "))
+	return strings.Join(lines, "; ")
 }
 
 // CorruptError says that a file is not what its publisher promised.
@@ -57,5 +56,5 @@ type CorruptError struct {
 }
 
 func (e *CorruptError) Error() string {
-	return fmt.Sprintf("verify %s: sha256 of its %d bytes is %s, the metadata promises %s: the file is damaged or another one, fetch it again", e.Path, e.Size, e.Got, e.Want)
+	return fmt.Sprintf("sha256 of the %d bytes of %s is %s, the metadata promises %s: the file is damaged or another one, fetch it again", e.Size, e.Path, e.Got, e.Want)
 }

@@ -20,6 +20,8 @@ import (
 	"strings"
 
 	"github.com/coreos/stream-metadata-go/stream"
+
+	"metalrise.dev/fleet"
 )
 
 // Format is how a file is to be read.
@@ -109,43 +111,52 @@ const (
 // the path of such a JSON file; the files it names lie in the same folder or
 // below. Nothing is verified yet but that they are there.
 //
-// Errors: *InvalidError with all that is wrong at once; those of the file system.
+// Errors are faults with code PLAN-017 around an *InvalidError, which has all
+// that is wrong at once, or around an error of the file system.
 func Load(ctx context.Context, ref string) (Release, error) {
-	dir, name := ref, metadataName
-	if strings.Contains(ref, "://") {
-		return Release{}, &InvalidError{Ref: ref, Faults: []Fault{remote("image", ref)}}
+	if err := ctx.Err(); err != nil {
+		return Release{}, fmt.Errorf("load image %s: %w", ref, err)
 	}
+	r, err := load(ref, X86_64)
+	if err != nil {
+		return Release{}, fleet.NewFault(fleet.CodeImageMissing, fleet.Invalid, err, "load image %s", ref)
+	}
+	return r, nil
+}
+
+func load(ref string, arch Arch) (Release, error) {
+	if strings.Contains(ref, "://") {
+		return Release{}, &InvalidError{Faults: []Fault{remote("image", ref)}}
+	}
+	dir, name := ref, metadataName
 	st, err := os.Stat(ref)
 	if err != nil {
-		return Release{}, fmt.Errorf("load image %s: %w", ref, err)
+		return Release{}, err
 	}
 	if !st.IsDir() {
 		dir, name = filepath.Split(ref)
 	}
 	if dir, err = filepath.Abs(dir); err != nil {
-		return Release{}, fmt.Errorf("load image %s: %w", ref, err)
+		return Release{}, err
 	}
 	root, err := os.OpenRoot(dir)
 	if err != nil {
-		return Release{}, fmt.Errorf("load image %s: %w", ref, err)
+		return Release{}, err
 	}
 	defer root.Close()
-	if err := ctx.Err(); err != nil {
-		return Release{}, fmt.Errorf("load image %s: %w", ref, err)
-	}
 	b, err := readMetadata(root, name)
 	if err != nil {
-		return Release{}, fmt.Errorf("load image %s: %w", ref, err)
+		return Release{}, err
 	}
 	var s stream.Stream
 	if err := json.Unmarshal(b, &s); err != nil {
-		return Release{}, &InvalidError{Ref: ref, Faults: []Fault{{Path: name, Why: "is not stream metadata: " + err.Error(),
+		return Release{}, &InvalidError{Faults: []Fault{{Path: name, Why: "is not stream metadata: " + err.Error(),
 			Remedy: "take the stream's JSON file of the publisher, such as https://builds.coreos.fedoraproject.org/streams/stable.json"}}}
 	}
 	l := loader{root: root, dir: dir}
-	r := l.release(s, X86_64)
+	r := l.release(s, arch)
 	if len(l.faults) > 0 {
-		return Release{}, &InvalidError{Ref: ref, Faults: l.faults}
+		return Release{}, &InvalidError{Faults: l.faults}
 	}
 	return r, nil
 }

@@ -14,6 +14,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"metalrise.dev/fleet"
 )
 
 func sum(b []byte) string {
@@ -165,7 +167,7 @@ func TestAllFaultsAtOnce(t *testing.T) {
 	}))
 	_, err := Load(context.Background(), dir)
 	var invalid *InvalidError
-	if !errors.As(err, &invalid) {
+	if !errors.As(err, &invalid) || fleet.CodeOf(err) != fleet.CodeImageMissing || fleet.KindOf(err) != fleet.Invalid {
 		t.Fatal(err)
 	}
 	at := "architectures.x86_64.artifacts.metal.formats."
@@ -295,6 +297,8 @@ func TestCorruptFileIsNoticed(t *testing.T) {
 	var corrupt *CorruptError
 	if _, err := verify(); !errors.As(err, &corrupt) || corrupt.Want != a.SHA256 || corrupt.Got == a.SHA256 || *hashed == 0 {
 		t.Errorf("corrupt file: %v, hashed %d times", err, *hashed)
+	} else if fleet.CodeOf(err) != fleet.CodeImageCorrupt || fleet.KindOf(err) != fleet.Invalid {
+		t.Errorf("corrupt file: code %s, kind %s", fleet.CodeOf(err), fleet.KindOf(err))
 	}
 	if _, err := good.Open(); !errors.Is(err, ErrChanged) {
 		t.Errorf("Open: %v", err)

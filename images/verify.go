@@ -11,6 +11,8 @@ import (
 	"os"
 	"path/filepath"
 	"syscall"
+
+	"metalrise.dev/fleet"
 )
 
 // Verifier compares files with their promised digests and remembers what it
@@ -39,11 +41,11 @@ var ErrChanged = errors.New("the file changed since it was verified")
 func (v Verified) Open() (*os.File, error) {
 	f, now, err := openStamped(v.artifact.Path)
 	if err != nil {
-		return nil, fmt.Errorf("open image: %w", err)
+		return nil, fleet.NewFault(fleet.CodeImageMissing, fleet.Invalid, err, "open image %s", v.artifact.Path)
 	}
 	if now != v.stamp {
 		f.Close()
-		return nil, fmt.Errorf("open image %s: %w", v.artifact.Path, ErrChanged)
+		return nil, fleet.NewFault(fleet.CodeImageCorrupt, fleet.Conflict, ErrChanged, "open image %s", v.artifact.Path)
 	}
 	return f, nil
 }
@@ -96,28 +98,47 @@ func stampOf(f *os.File, path string) (stamp, error) {
 // time, and compares. progress may be nil; it is called from this goroutine with
 // bytes done and in all, at least once when the file is read.
 //
-// Memory is one buffer of a MiB. Errors: *CorruptError, ErrChanged (the file was
-// written to meanwhile), those of the file and of ctx.
+// Memory is one buffer of a MiB. Errors are faults: IMG-001 around a
+// *CorruptError or ErrChanged (the file was written to meanwhile), PLAN-017 when
+// it cannot be read; an ended ctx is returned as it is.
 func (v Verifier) Verify(ctx context.Context, a Artifact, progress func(done, total int64)) (Verified, error) {
+	got, err := v.verify(ctx, a, progress)
+	var corrupt *CorruptError
+	switch {
+	case err == nil:
+		return got, nil
+	case ctx.Err() != nil:
+		return Verified{}, fmt.Errorf("verify image %s: %w", a.Path, err)
+	case errors.As(err, &corrupt):
+		err = fleet.NewFault(fleet.CodeImageCorrupt, fleet.Invalid, err, "verify image %s", a.Path)
+	case errors.Is(err, ErrChanged):
+		err = fleet.NewFault(fleet.CodeImageCorrupt, fleet.Conflict, err, "verify image %s", a.Path)
+	default:
+		err = fleet.NewFault(fleet.CodeImageMissing, fleet.Invalid, err, "verify image %s", a.Path)
+	}
+	return Verified{}, err
+}
+
+func (v Verifier) verify(ctx context.Context, a Artifact, progress func(done, total int64)) (Verified, error) {
 	if !isSHA256(a.SHA256) {
-		return Verified{}, fmt.Errorf("verify %s: no sha256 is known for it", a.Path)
+		return Verified{}, errors.New("no sha256 is known for it")
 	}
 	f, before, err := openStamped(a.Path)
 	if err != nil {
-		return Verified{}, fmt.Errorf("verify image: %w", err)
+		return Verified{}, err
 	}
 	defer f.Close()
 	got, known := v.recall(before)
 	if !known {
 		if got, err = hash(ctx, f, before.Size, progress); err != nil {
-			return Verified{}, fmt.Errorf("verify %s: %w", a.Path, err)
+			return Verified{}, err
 		}
 		after, err := stampOf(f, a.Path)
 		if err != nil {
-			return Verified{}, fmt.Errorf("verify image: %w", err)
+			return Verified{}, err
 		}
 		if after != before {
-			return Verified{}, fmt.Errorf("verify %s: %w", a.Path, ErrChanged)
+			return Verified{}, ErrChanged
 		}
 	}
 	if got != a.SHA256 {
@@ -125,7 +146,7 @@ func (v Verifier) Verify(ctx context.Context, a Artifact, progress func(done, to
 	}
 	if !known {
 		if err := v.remember(before, got); err != nil {
-			return Verified{}, fmt.Errorf("verify %s: remember the result: %w", a.Path, err)
+			return Verified{}, fmt.Errorf("remember the result: %w", err)
 		}
 	}
 	a.Size = before.Size

@@ -9,6 +9,8 @@ import (
 	"io"
 	"os"
 	"sync"
+
+	"metalrise.dev/fleet"
 )
 
 // Base is a base live ISO, parsed once. It is safe for concurrent use. It must
@@ -26,7 +28,8 @@ type Base struct {
 }
 
 // Open parses the ISO at path. It reads a few hundred KiB of it, not all.
-// Errors: ErrNoEmbedArea, *FormatError, those of the file.
+// Errors are faults with code PLAN-017 around ErrNoEmbedArea, a *FormatError or
+// an error of the file.
 func Open(path string) (*Base, error) { return OpenVerified(path, "") }
 
 // OpenVerified is Open for a file whose sha256 (64 hexadecimal digits) the
@@ -34,12 +37,12 @@ func Open(path string) (*Base, error) { return OpenVerified(path, "") }
 func OpenVerified(path, sha256 string) (*Base, error) {
 	f, err := os.Open(path)
 	if err != nil {
-		return nil, fmt.Errorf("open base ISO: %w", err)
+		return nil, fleet.NewFault(fleet.CodeImageMissing, fleet.Invalid, err, "open base ISO")
 	}
 	b := &Base{path: path, file: f, digest: sha256}
 	if err := b.parse(); err != nil {
 		f.Close()
-		return nil, fmt.Errorf("open base ISO %s: %w", path, err)
+		return nil, fleet.NewFault(fleet.CodeImageMissing, fleet.Invalid, err, "open base ISO %s", path)
 	}
 	return b, nil
 }
@@ -133,7 +136,7 @@ func (b *Base) unchanged(f *os.File) error {
 		return fmt.Errorf("base ISO %s: %w", b.path, err)
 	}
 	if !os.SameFile(now, b.info) || now.Size() != b.info.Size() || !now.ModTime().Equal(b.info.ModTime()) {
-		return fmt.Errorf("base ISO %s: %w", b.path, ErrBaseChanged)
+		return fleet.NewFault(fleet.CodeImageCorrupt, fleet.Conflict, ErrBaseChanged, "base ISO %s", b.path)
 	}
 	return nil
 }

@@ -8,6 +8,8 @@ import (
 	"io"
 	"os"
 	"sort"
+
+	"metalrise.dev/fleet"
 )
 
 // Personal is what makes an ISO one server's own.
@@ -46,13 +48,31 @@ type segment struct {
 func (s segment) end() int64 { return s.off + s.size }
 
 // Personalise makes one server's ISO. It reads nothing and writes nothing; cost
-// is that of compressing the config. Errors: *TooLargeError, *KargError (one
-// for each refused argument, joined), ErrNoKargsArea, ErrBaseChanged.
+// is that of compressing the config. Errors are faults: IMG-002 around a
+// *TooLargeError; IMG-001 around ErrBaseChanged; without a code of their own and
+// never worth a retry, around a *KargError for each refused argument, or
+// ErrNoKargsArea.
 func (b *Base) Personalise(p Personal) (*Image, error) {
 	if err := b.unchanged(b.file); err != nil {
 		return nil, fmt.Errorf("personalise: %w", err)
 	}
 	im := &Image{base: b}
+	if err := im.lay(p); err != nil {
+		code := fleet.CodeUnexpected
+		var tooLarge *TooLargeError
+		if errors.As(err, &tooLarge) {
+			code = fleet.CodeIgnitionTooLarge
+		}
+		return nil, fleet.NewFault(code, fleet.Invalid, err, "personalise %s", b.path)
+	}
+	sort.Slice(im.segs, func(i, j int) bool { return im.segs[i].off < im.segs[j].off })
+	im.etag = im.makeETag()
+	return im, nil
+}
+
+// lay puts one server's bytes over the base.
+func (im *Image) lay(p Personal) error {
+	b := im.base
 	var wrong []error
 	for _, k := range p.AppendKargs {
 		if err := CheckKarg(k); err != nil {
@@ -80,12 +100,7 @@ func (b *Base) Personalise(p Personal) (*Image, error) {
 		}
 		im.segs = append(im.segs, segment{off: area.off, size: area.size, data: data})
 	}
-	if err := errors.Join(wrong...); err != nil {
-		return nil, fmt.Errorf("personalise %s: %w", b.path, err)
-	}
-	sort.Slice(im.segs, func(i, j int) bool { return im.segs[i].off < im.segs[j].off })
-	im.etag = im.makeETag()
-	return im, nil
+	return errors.Join(wrong...)
 }
 
 func (im *Image) makeETag() string {

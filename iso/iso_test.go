@@ -16,6 +16,7 @@ import (
 	"testing"
 	"time"
 
+	"metalrise.dev/fleet"
 	"metalrise.dev/iso/isotest"
 )
 
@@ -201,6 +202,9 @@ func TestTooLarge(t *testing.T) {
 	}
 	var tooLarge *TooLargeError
 	_, err := b.Personalise(Personal{Ignition: noise})
+	if fleet.CodeOf(err) != fleet.CodeIgnitionTooLarge || fleet.KindOf(err) != fleet.Invalid {
+		t.Errorf("code %s, kind %s", fleet.CodeOf(err), fleet.KindOf(err))
+	}
 	if !errors.As(err, &tooLarge) || tooLarge.Part != PartIgnition || tooLarge.Have != 4096 || tooLarge.Raw != 8192 || tooLarge.Need <= 4096 {
 		t.Errorf("Ignition: %v", err)
 	}
