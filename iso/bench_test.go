@@ -1,0 +1,154 @@
+package iso
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"testing"
+
+	"metalrise.dev/iso/isotest"
+)
+
+// typicalConfig is as large as a real one, about 30 KiB, with keys that differ.
+func typicalConfig(tb testing.TB) []byte {
+	tb.Helper()
+	var files []map[string]any
+	for i := range 60 {
+		files = append(files, map[string]any{"path": fmt.Sprintf("/etc/metalrise/file-%d.conf", i), "mode": 420,
+			"contents": map[string]any{"source": fmt.Sprintf("data:,%0400x", i*7919)}})
+	}
+	b, err := json.Marshal(map[string]any{"ignition": map[string]any{"version": "3.4.0"}, "storage": map[string]any{"files": files}})
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return b
+}
+
+func BenchmarkParseBase(b *testing.B) {
+	path := build(b, isotest.Options{})
+	b.ReportAllocs()
+	for b.Loop() {
+		base, err := Open(path)
+		if err != nil {
+			b.Fatal(err)
+		}
+		base.Close()
+	}
+}
+
+func BenchmarkPersonalise(b *testing.B) {
+	base := open(b, isotest.Options{})
+	p := Personal{Ignition: typicalConfig(b), AppendKargs: []string{"console=ttyS0,115200n8", "ip=10.0.0.2::10.0.0.1:255.255.255.0:n1:eno1:none"}}
+	b.ReportMetric(float64(len(p.Ignition)), "config-bytes")
+	b.ReportAllocs()
+	for b.Loop() {
+		if _, err := base.Personalise(p); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
+// BenchmarkOpen is what one more reader of a finished image costs.
+func BenchmarkOpen(b *testing.B) {
+	im, _ := personal(b, open(b, isotest.Options{}))
+	b.ReportAllocs()
+	for b.Loop() {
+		r, err := im.Open()
+		if err != nil {
+			b.Fatal(err)
+		}
+		r.Close()
+	}
+}
+
+func BenchmarkInspect(b *testing.B) {
+	im, _ := personal(b, open(b, isotest.Options{}))
+	b.ReportAllocs()
+	for b.Loop() {
+		if _, err := Inspect(im, im.Size()); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
+func BenchmarkReadAt(b *testing.B) {
+	im, _ := personal(b, open(b, isotest.Options{RootfsSize: 256 << 20}))
+	buf := make([]byte, 1<<20)
+	b.SetBytes(im.Size())
+	for b.Loop() {
+		for at := int64(0); at < im.Size(); at += int64(len(buf)) {
+			if _, err := im.ReadAt(buf[:min(int64(len(buf)), im.Size()-at)], at); err != nil {
+				b.Fatal(err)
+			}
+		}
+	}
+}
+
+// BenchmarkServe streams an image of 256 MiB over a loopback socket, beside
+// http.ServeFile of the plain base. Both ends run in this process.
+func BenchmarkServe(b *testing.B) {
+	im, _ := personal(b, open(b, isotest.Options{RootfsSize: 256 << 20}))
+	plain := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { http.ServeFile(w, r, im.base.path) })
+	for _, h := range []struct {
+		name    string
+		handler http.Handler
+		tls     bool
+	}{{"image", im, false}, {"plain file", plain, false}, {"image TLS", im, true}, {"plain file TLS", plain, true}} {
+		b.Run(h.name, func(b *testing.B) {
+			srv := httptest.NewUnstartedServer(h.handler)
+			if h.tls {
+				srv.StartTLS()
+			} else {
+				srv.Start()
+			}
+			defer srv.Close()
+			b.SetBytes(im.Size())
+			b.ReportAllocs()
+			buf := make([]byte, 1<<20)
+			for b.Loop() {
+				resp, err := srv.Client().Get(srv.URL)
+				if err != nil {
+					b.Fatal(err)
+				}
+				n, err := io.CopyBuffer(struct{ io.Writer }{io.Discard}, resp.Body, buf)
+				resp.Body.Close()
+				if err != nil || n != im.Size() {
+					b.Fatal(n, err)
+				}
+			}
+		})
+	}
+}
+
+// BenchmarkWriteRange leaves HTTP out: file to socket.
+func BenchmarkWriteRange(b *testing.B) {
+	im, _ := personal(b, open(b, isotest.Options{RootfsSize: 256 << 20}))
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer l.Close()
+	go func() {
+		c, err := l.Accept()
+		if err != nil {
+			return
+		}
+		io.CopyBuffer(struct{ io.Writer }{io.Discard}, c, make([]byte, 1<<20))
+		c.Close()
+	}()
+	c, err := net.Dial("tcp", l.Addr().String())
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer c.Close()
+	b.SetBytes(im.Size())
+	b.ReportAllocs()
+	for b.Loop() {
+		if _, err := im.WriteRange(c, 0, im.Size()); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
