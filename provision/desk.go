@@ -1,0 +1,296 @@
+package provision
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"strings"
+	"time"
+
+	"metalrise.dev/fleet"
+	"metalrise.dev/fleet/callhome"
+)
+
+// Caller is who calls home, as the transport saw it.
+type Caller struct {
+	Token   string // as shown
+	KeyHash string // SHA-256 of the client certificate's public key, hexadecimal; "" without one
+	Address string
+}
+
+// longPoll is how long a call that must wait is kept open. Machines then hear
+// at once, and a broken connection costs no more than this.
+const longPoll = 20 * time.Second
+
+// Hello judges a machine that presents itself.
+func (e *Engine) Hello(ctx context.Context, c Caller, h callhome.Hello) (callhome.Orders, error) {
+	w, g, err := e.caller(c)
+	if err != nil {
+		return callhome.Orders{}, err
+	}
+	if h.Protocol != callhome.Protocol {
+		return callhome.Orders{}, fleet.NewFault(fleet.CodeTokenRefused, fleet.Invalid, nil, "protocol %d, this metalrise speaks %d", h.Protocol, callhome.Protocol)
+	}
+	if string(h.Stage) != g.kind || h.Server != g.server || h.Plan != w.run.plan.ID {
+		return callhome.Orders{}, refused("the token belongs to another server, plan or stage")
+	}
+	if h.Stage == callhome.Installed {
+		return w.arrive(ctx, h)
+	}
+	return w.welcome(ctx, c, h)
+}
+
+// caller finds the server to whom a token belongs.
+func (e *Engine) caller(c Caller) (*walker, grant, error) {
+	r := e.current()
+	if r == nil {
+		return nil, grant{}, fleet.NewFault(fleet.CodePlanUnknown, fleet.Transient, nil, "no plan is being applied")
+	}
+	g, ok := r.keys.find(c.Token)
+	w := r.servers[g.server]
+	if !ok || w == nil {
+		return nil, grant{}, refused("the token is not in force")
+	}
+	if c.KeyHash == "" {
+		return nil, grant{}, refused("no client certificate was shown")
+	}
+	return w, g, nil
+}
+
+func refused(why string) error {
+	return fleet.NewFault(fleet.CodeTokenRefused, fleet.Denied, nil, "%s", why)
+}
+
+// welcome judges a live system and, if it is as planned, grants the write.
+func (w *walker) welcome(ctx context.Context, c Caller, h callhome.Hello) (callhome.Orders, error) {
+	if err := w.engine.Archive.KeepFacts(ctx, w.plan.Server, h.Facts); err != nil {
+		return callhome.Orders{}, err
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	t := w.track
+	if t.Live.Key != "" {
+		if t.Live.Key == c.KeyHash {
+			w.hear()
+			return w.ordersLocked()
+		}
+		return callhome.Orders{}, w.strangerLocked(ctx, c)
+	}
+	if t.Hold != nil || t.Written {
+		return w.ordersLocked()
+	}
+	w.hear()
+	bound, err := json.Marshal(Bound{Key: c.KeyHash, Instance: h.Instance})
+	if err != nil {
+		return callhome.Orders{}, err
+	}
+	if cause := Fit(w.engine.Site, w.plan, h.Facts); cause != nil {
+		err := w.recordLocked(ctx,
+			fleet.Event{Action: fleet.ActHello, Edge: fleet.Ended, Outcome: fleet.Failed, Cause: cause},
+			fleet.Event{Action: fleet.ActHold, Edge: fleet.Ended, Outcome: fleet.Failed, Cause: cause})
+		if err != nil {
+			return callhome.Orders{}, err
+		}
+		return w.ordersLocked()
+	}
+	note := "the live system called home from " + c.Address
+	if off := clockOff(h.Facts, time.Now()); off != "" {
+		note += "; " + off
+	}
+	// The grant is durable before the machine hears of it, in one commit with
+	// the reason for it.
+	err = w.recordLocked(ctx,
+		fleet.Event{Action: fleet.ActHello, Edge: fleet.Ended, Outcome: fleet.OK, Data: bound, Note: note},
+		fleet.Event{Action: fleet.ActWrite, Edge: fleet.Began, Note: "erase and write disk " + w.plan.InstallDisk.String()})
+	if err != nil {
+		return callhome.Orders{}, err
+	}
+	return w.ordersLocked()
+}
+
+// strangerLocked refuses a second machine, or a second boot, with a token that
+// is bound already. After the restart was granted it means that the machine
+// booted the medium again, which needs a person.
+func (w *walker) strangerLocked(ctx context.Context, c Caller) error {
+	err := refused("the token was redeemed by another boot")
+	cause := fleet.CauseOf(fmt.Errorf("hello of %s from %s: %w", w.plan.Server, c.Address, err))
+	events := []fleet.Event{{Action: fleet.ActProgress, Edge: fleet.Progressed, Cause: cause, Note: "a token was shown twice and refused"}}
+	if w.track.Marks[fleet.ActRestart].OK && !w.track.Arrived && w.track.Hold == nil {
+		cause = &fleet.Cause{Code: fleet.CodeWrongBoot, Kind: fleet.Conflict, Chain: []string{"the machine came back with the live system after its disk was written"}}
+		events = append(events, fleet.Event{Action: fleet.ActHold, Edge: fleet.Ended, Outcome: fleet.Failed, Cause: cause})
+	}
+	if e := w.recordLocked(ctx, events...); e != nil {
+		return e
+	}
+	return err
+}
+
+// Progress hears how far a write is.
+func (e *Engine) Progress(ctx context.Context, c Caller, p callhome.Progress) (callhome.Orders, error) {
+	w, err := e.live(c)
+	if err != nil {
+		return callhome.Orders{}, err
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if err := w.boundLocked(c); err != nil {
+		return callhome.Orders{}, err
+	}
+	w.hear()
+	w.done, w.total = p.Done, p.Total
+	// Thinned out: who watches a journal needs a sign of life, not every step.
+	if now := time.Now(); now.Sub(w.told) >= 5*time.Second {
+		w.told = now
+		data, err := json.Marshal(map[string]int64{"done": p.Done, "total": p.Total})
+		if err != nil {
+			return callhome.Orders{}, err
+		}
+		if err := w.recordLocked(ctx, fleet.Event{Action: fleet.ActWrite, Edge: fleet.Progressed, Data: data, Note: p.Step}); err != nil {
+			return callhome.Orders{}, err
+		}
+	}
+	return w.ordersLocked()
+}
+
+// Written hears that the disk is written, and answers when the machine may
+// restart: after the medium was ejected.
+func (e *Engine) Written(ctx context.Context, c Caller, m callhome.Written) (callhome.Orders, error) {
+	w, err := e.live(c)
+	if err != nil {
+		return callhome.Orders{}, err
+	}
+	if err := w.acceptWrite(ctx, c, m); err != nil {
+		return callhome.Orders{}, err
+	}
+	until := time.NewTimer(longPoll)
+	defer until.Stop()
+	for {
+		w.mu.Lock()
+		o, err := w.ordersLocked()
+		changed := w.changed
+		w.mu.Unlock()
+		if err != nil || o.Verb != callhome.Wait {
+			return o, err
+		}
+		select {
+		case <-changed:
+		case <-until.C:
+			return o, nil
+		case <-ctx.Done():
+			return o, ctx.Err()
+		}
+	}
+}
+
+func (w *walker) acceptWrite(ctx context.Context, c Caller, m callhome.Written) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if err := w.boundLocked(c); err != nil {
+		return err
+	}
+	w.hear()
+	if w.track.Written || w.track.Hold != nil {
+		return nil
+	}
+	if !w.track.Granted {
+		return refused("no write was granted")
+	}
+	data, err := json.Marshal(writeResult{m.SHA256, m.Bytes, m.Seconds})
+	if err != nil {
+		return err
+	}
+	done := fleet.Event{Action: fleet.ActWrite, Edge: fleet.Ended, Outcome: fleet.OK, Data: data}
+	if want := w.engine.Image.SHA256; m.SHA256 != want {
+		done.Outcome = fleet.Failed
+		done.Cause = fleet.CauseOf(fleet.NewFault(fleet.CodeImageMismatch, fleet.Conflict, nil, "the machine wrote data with sha256 %.64q, planned is %s", m.SHA256, want))
+	}
+	return w.recordLocked(ctx, done)
+}
+
+// Failed hears that the agent cannot go on.
+func (e *Engine) Failed(ctx context.Context, c Caller, m callhome.Failed) (callhome.Orders, error) {
+	w, err := e.live(c)
+	if err != nil {
+		return callhome.Orders{}, err
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if err := w.boundLocked(c); err != nil {
+		return callhome.Orders{}, err
+	}
+	w.hear()
+	if w.track.Hold != nil || w.track.Written {
+		return w.ordersLocked()
+	}
+	cause := trim(m.Cause)
+	err = w.recordLocked(ctx,
+		fleet.Event{Action: fleet.ActWrite, Edge: fleet.Ended, Outcome: fleet.Failed, Cause: &cause},
+		fleet.Event{Action: fleet.ActHold, Edge: fleet.Ended, Outcome: fleet.Failed, Cause: &cause})
+	if err != nil {
+		return callhome.Orders{}, err
+	}
+	return w.ordersLocked()
+}
+
+// trim keeps what a machine says within bounds, and gives it a known code.
+func trim(c fleet.Cause) fleet.Cause {
+	if _, ok := fleet.Page(c.Code); !ok {
+		c.Code = fleet.CodeAgentFailed
+	}
+	c.Chain = append([]string(nil), c.Chain[:min(len(c.Chain), 20)]...)
+	for i, s := range c.Chain {
+		c.Chain[i] = strings.ToValidUTF8(s[:min(len(s), 1000)], "?")
+	}
+	return c
+}
+
+func (e *Engine) live(c Caller) (*walker, error) {
+	w, g, err := e.caller(c)
+	if err == nil && g.kind != string(callhome.Live) {
+		err = refused("the token is not a live system's")
+	}
+	return w, err
+}
+
+func (w *walker) boundLocked(c Caller) error {
+	if w.track.Live.Key != c.KeyHash {
+		return refused("the token was redeemed by another boot")
+	}
+	return nil
+}
+
+// hear notes a sign of life. The walker counts silence from it.
+func (w *walker) hear() {
+	w.heard = time.Now()
+	w.rouse()
+}
+
+// arrive takes the installed system's report. It may come again after the
+// reply was lost or the machine rebooted; then it changes nothing.
+func (w *walker) arrive(ctx context.Context, h callhome.Hello) (callhome.Orders, error) {
+	if err := w.engine.Archive.KeepFacts(ctx, w.plan.Server, h.Facts); err != nil {
+		return callhome.Orders{}, err
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	done := callhome.Orders{Verb: callhome.Done, Now: time.Now()}
+	if w.track.Arrived {
+		return done, nil
+	}
+	if !w.track.Written {
+		return callhome.Orders{}, refused("no disk of this plan was written on this server")
+	}
+	if !w.plan.Identity.Match(h.Facts.Identity) {
+		return callhome.Orders{}, refused("the token was made for another server")
+	}
+	kvm, _ := h.Facts.KVM.Get()
+	data, err := json.Marshal(kvm)
+	if err != nil {
+		return callhome.Orders{}, err
+	}
+	note := "the installed system reported itself; KVM is usable"
+	if !kvm.Usable {
+		note = string(fleet.CodeKVMUnavailable) + " the installed system reported itself; KVM is not usable: " + kvm.Why
+	}
+	return done, w.recordLocked(ctx, fleet.Event{Action: fleet.ActArrive, Edge: fleet.Ended, Outcome: fleet.OK, Data: data, Note: note})
+}

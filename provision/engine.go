@@ -1,0 +1,262 @@
+package provision
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"sync"
+	"time"
+
+	"metalrise.dev/fleet"
+	"metalrise.dev/fleet/callhome"
+)
+
+// Config is what an engine works with.
+type Config struct {
+	Site    string // name
+	Journal Journal
+	Archive Archive
+	BMCs    BMCs
+	Configs Configs
+	Routes  Routes
+	Secret  []byte         // of the site; tokens and keys derive from it
+	CA      string         // PEM of the authority that machines trust
+	Image   callhome.Image // the release's disk image; Path is set by the engine
+	Limits  Limits
+	Log     *slog.Logger
+}
+
+// Engine runs the plan of one site. Make it with NewEngine, then Resume, then
+// any of its other methods from any goroutine.
+type Engine struct {
+	Config
+	started time.Time
+	seats   chan struct{} // one for each BMC session in use
+
+	mu      sync.Mutex
+	run     *run
+	walkers sync.WaitGroup
+}
+
+// run is one plan being applied.
+type run struct {
+	plan    fleet.Plan
+	keys    *keyring
+	servers map[fleet.ServerID]*walker
+	order   []fleet.ServerID // of the plan
+}
+
+// NewEngine makes an engine that does nothing yet.
+func NewEngine(c Config) (*Engine, error) {
+	if c.Journal == nil || c.Archive == nil || c.BMCs == nil || c.Configs == nil || c.Routes == nil || len(c.Secret) < 16 {
+		return nil, errors.New("engine: a part is missing")
+	}
+	if c.Log == nil {
+		c.Log = slog.New(slog.DiscardHandler)
+	}
+	c.Limits = c.Limits.withDefaults()
+	return &Engine{Config: c, started: time.Now(), seats: make(chan struct{}, c.Limits.BMCSessions)}, nil
+}
+
+// Resume continues the plan that was consented to last, if there is one. Call
+// it once, before the engine is reachable by machines. ctx ends all work.
+func (e *Engine) Resume(ctx context.Context) error {
+	events, err := allEvents(ctx, e.Journal)
+	if err != nil {
+		return err
+	}
+	id := consented(events)
+	if id == "" {
+		return nil
+	}
+	p, ok, err := e.Archive.Plan(ctx, id)
+	if err != nil {
+		return err
+	}
+	if !ok {
+		return fleet.NewFault(fleet.CodePlanUnknown, fleet.Invalid, nil, "plan %s of the journal is not stored", id)
+	}
+	return e.start(ctx, p, events)
+}
+
+func allEvents(ctx context.Context, j Journal) ([]fleet.Event, error) {
+	const page = 10_000
+	var out []fleet.Event
+	for after := int64(0); ; {
+		events, err := j.Events(ctx, after, page)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, events...)
+		if len(events) < page {
+			return out, nil
+		}
+		after = events[len(events)-1].Seq
+	}
+}
+
+// Apply starts a plan. Consent names the plan and the number of disks that it
+// erases. Applying the plan that runs already changes nothing. ctx ends the
+// work that it starts, not only the call.
+func (e *Engine) Apply(ctx context.Context, c fleet.Consent) error {
+	p, ok, err := e.Archive.Plan(ctx, c.Plan)
+	if err != nil {
+		return err
+	}
+	if !ok {
+		return fleet.NewFault(fleet.CodePlanUnknown, fleet.Invalid, nil, "no plan %q is stored for this site", c.Plan)
+	}
+	if p.Blocked() {
+		return fleet.NewFault(fleet.CodePlanBlocked, fleet.Invalid, nil, "plan %.12s has blockers", p.ID)
+	}
+	if n := len(p.ErasedDisks()); c.EraseDisks != n {
+		return fleet.NewFault(fleet.CodeConsentMismatch, fleet.Denied, nil, "consent is for %d disks, the plan erases %d", c.EraseDisks, n)
+	}
+	if running := e.current(); running != nil {
+		if running.plan.ID == p.ID {
+			return nil
+		}
+		if !running.quiet() {
+			return fleet.NewFault(fleet.CodeSiteLocked, fleet.Conflict, nil, "plan %.12s is still being applied", running.plan.ID)
+		}
+	}
+	data, err := json.Marshal(c)
+	if err != nil {
+		return fmt.Errorf("encode consent: %w", err)
+	}
+	_, err = e.Journal.Append(ctx, fleet.Event{At: time.Now(), Plan: p.ID, Action: fleet.ActConsent, Edge: fleet.Ended, Outcome: fleet.OK,
+		Note: fmt.Sprintf("%s allowed to erase %d disks", c.By, c.EraseDisks), Data: data})
+	if err != nil {
+		return err
+	}
+	events, err := allEvents(ctx, e.Journal)
+	if err != nil {
+		return err
+	}
+	return e.start(ctx, p, events)
+}
+
+// newRun folds the journal into one walker for each server of a plan.
+func (e *Engine) newRun(p fleet.Plan, events []fleet.Event) *run {
+	r := &run{plan: p, keys: newKeyring(e.Secret, p.ID), servers: map[fleet.ServerID]*walker{}}
+	for _, a := range p.Assignments {
+		if a.Role == fleet.Excluded {
+			continue
+		}
+		r.order = append(r.order, a.Server)
+		r.servers[a.Server] = newWalker(e, r, a)
+	}
+	for _, ev := range events {
+		if w := r.servers[ev.Server]; w != nil {
+			w.track.Fold(ev)
+		}
+	}
+	return r
+}
+
+// start sets a walker in motion on each server of the plan.
+func (e *Engine) start(ctx context.Context, p fleet.Plan, events []fleet.Event) error {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.run != nil && e.run.plan.ID == p.ID {
+		return nil
+	}
+	e.run = e.newRun(p, events)
+	e.run.keys.allow(grant{kind: string(DiskImage)})
+	e.run.keys.allow(grant{kind: string(AgentProgram)})
+	for _, id := range e.run.order {
+		w := e.run.servers[id]
+		w.authorise()
+		e.walkers.Go(func() { w.walk(ctx) })
+	}
+	return nil
+}
+
+func (e *Engine) current() *run {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.run
+}
+
+// Wait returns when every walker has ended: all servers settled, or the
+// context of the run ended.
+func (e *Engine) Wait() { e.walkers.Wait() }
+
+// Quiet tells whether nothing moves: no plan, or each server settled or held.
+func (e *Engine) Quiet() bool {
+	r := e.current()
+	return r == nil || r.quiet()
+}
+
+func (r *run) quiet() bool {
+	for _, w := range r.servers {
+		if c := w.status(time.Now()).Condition; c != fleet.Settled && c != fleet.Held {
+			return false
+		}
+	}
+	return true
+}
+
+// Retry gives a held server another attempt.
+func (e *Engine) Retry(ctx context.Context, id fleet.ServerID, by string) error {
+	r := e.current()
+	if r == nil {
+		return fleet.NewFault(fleet.CodePlanUnknown, fleet.Invalid, nil, "no plan is being applied")
+	}
+	w := r.servers[id]
+	if w == nil {
+		return fleet.NewFault(fleet.CodeSiteUnknownServer, fleet.Invalid, nil, "server %q is not part of the plan", id)
+	}
+	return w.retry(ctx, by)
+}
+
+// Overview is the state of a run for people and programs.
+type Overview struct {
+	Site    string         `json:"site"`
+	Plan    string         `json:"plan,omitempty"`
+	At      time.Time      `json:"at"`
+	Quiet   bool           `json:"quiet"`
+	Servers []fleet.Status `json:"servers"`
+}
+
+// Overview tells where every server of the current plan is, in plan order.
+func (e *Engine) Overview() Overview {
+	o := Overview{Site: e.Site, At: time.Now(), Quiet: e.Quiet(), Servers: []fleet.Status{}}
+	if r := e.current(); r != nil {
+		o.Plan = r.plan.ID
+		for _, id := range r.order {
+			o.Servers = append(o.Servers, r.servers[id].status(o.At))
+		}
+	}
+	return o
+}
+
+// Recall gives the same overview from a journal alone, when no engine runs.
+func Recall(ctx context.Context, site string, j Journal, a Archive) (Overview, error) {
+	e := &Engine{Config: Config{Site: site, Limits: Limits{}.withDefaults()}, started: time.Now()}
+	events, err := allEvents(ctx, j)
+	if err != nil {
+		return Overview{}, err
+	}
+	if id := consented(events); id != "" {
+		p, ok, err := a.Plan(ctx, id)
+		if err != nil || !ok {
+			return Overview{}, fmt.Errorf("plan %s of the journal: %w", id, errors.Join(err, errors.New("not stored")))
+		}
+		e.run = e.newRun(p, events)
+	}
+	return e.Overview(), nil
+}
+
+// consented gives the plan that a person allowed last.
+func consented(events []fleet.Event) string {
+	for _, ev := range slices.Backward(events) {
+		if ev.Action == fleet.ActConsent {
+			return ev.Plan
+		}
+	}
+	return ""
+}

@@ -1,0 +1,180 @@
+package provision
+
+import (
+	"encoding/json"
+	"time"
+
+	"metalrise.dev/fleet"
+)
+
+// Track is all that the journal says of one server under one plan. It is made
+// by folding events in order and is never stored.
+type Track struct {
+	Server  fleet.ServerID
+	Plan    string
+	Attempt int
+
+	Staged  bool
+	Reached Reached                // our addresses, as this attempt uses them
+	Sight   Sight                  // from the last identify of this attempt
+	Marks   map[fleet.Action]Mark  // actions of this attempt
+	Pending *fleet.Event           // the action that began and did not end; never a machine's own
+	Written bool                   // the planned disk holds the planned system; survives attempts
+	Granted bool                   // a write was granted in this attempt
+	Live    Bound                  // the live system that redeemed this attempt's token
+	Arrived bool                   // the installed system reported itself
+	KVM     fleet.Maybe[fleet.KVM] // as it reported
+	Hold    *fleet.Cause           // why a person must act
+	Settled bool                   // finished: nothing more will be done under this plan
+	Since   time.Time              // of the last change
+	Last    fleet.Event            // the last event
+}
+
+// Mark is how one action of the current attempt stands.
+type Mark struct {
+	OK       bool
+	At       time.Time // of its last end
+	Failures int       // ends that were not OK, in a row
+	Cause    *fleet.Cause
+}
+
+// Bound is the machine that owns a token.
+type Bound struct {
+	Key      string    `json:"key"`      // hash of its client key
+	Instance string    `json:"instance"` // of its boot
+	At       time.Time `json:"at"`
+}
+
+// Reached is how we are reached in one attempt: base URLs without a path.
+type Reached struct {
+	ByBMC     string `json:"byBMC"`
+	ByMachine string `json:"byMachine"`
+}
+
+// writeResult is the data of an ended write.
+type writeResult struct {
+	SHA256  string  `json:"sha256"`
+	Bytes   int64   `json:"bytes"`
+	Seconds float64 `json:"seconds"`
+}
+
+// NewTrack is the track of a server before the plan's first event.
+func NewTrack(server fleet.ServerID, plan string) *Track {
+	return &Track{Server: server, Plan: plan, Marks: map[fleet.Action]Mark{}}
+}
+
+// Fold adds one event. Events of other servers and plans are none of its
+// business and are left out.
+func (t *Track) Fold(e fleet.Event) {
+	if e.Server != t.Server || e.Plan != t.Plan {
+		return
+	}
+	t.Last = e
+	if e.Edge == fleet.Progressed {
+		return
+	}
+	t.Since = e.At
+	switch e.Action {
+	case fleet.ActStage:
+		if e.Outcome == fleet.OK {
+			t.startAttempt(e)
+		}
+		t.mark(e)
+	case fleet.ActHold:
+		t.Hold, t.Pending = e.Cause, nil
+	case fleet.ActRetry:
+		t.Hold, t.Pending, t.Staged, t.Settled = nil, nil, false, false
+		t.Marks = map[fleet.Action]Mark{}
+	case fleet.ActFinish:
+		t.Settled = true
+	case fleet.ActHello:
+		if e.Outcome == fleet.OK {
+			_ = json.Unmarshal(e.Data, &t.Live)
+			t.Live.At = e.At
+		}
+		t.mark(e)
+	case fleet.ActWrite:
+		t.foldWrite(e)
+	case fleet.ActRestart:
+		if e.Edge == fleet.Began { // granted: what follows is the machine's, seen when it arrives
+			t.Marks[e.Action] = Mark{OK: true, At: e.At}
+		}
+	case fleet.ActArrive:
+		if e.Outcome == fleet.OK {
+			t.Arrived = true
+			var kvm fleet.KVM
+			if json.Unmarshal(e.Data, &kvm) == nil {
+				t.KVM = fleet.Known(kvm)
+			}
+		}
+		t.mark(e)
+	default:
+		t.foldAct(e)
+	}
+}
+
+func (t *Track) startAttempt(e fleet.Event) {
+	t.Attempt, t.Staged = e.Attempt, true
+	t.Marks, t.Pending = map[fleet.Action]Mark{}, nil
+	t.Granted, t.Live, t.Sight = false, Bound{}, Sight{}
+	_ = json.Unmarshal(e.Data, &t.Reached)
+}
+
+func (t *Track) foldWrite(e fleet.Event) {
+	if e.Edge == fleet.Began {
+		t.Granted = true
+		t.Marks[e.Action] = Mark{At: e.At}
+		return
+	}
+	t.mark(e)
+	if e.Outcome == fleet.OK {
+		t.Written = true
+		delete(t.Marks, fleet.ActEject) // the medium must leave once more
+	}
+}
+
+// foldAct is for the actions that the walker does through the BMC.
+func (t *Track) foldAct(e fleet.Event) {
+	if e.Edge == fleet.Began {
+		began := e
+		t.Pending = &began
+		return
+	}
+	t.Pending = nil
+	if e.Action == fleet.ActIdentify && e.Outcome == fleet.OK {
+		_ = json.Unmarshal(e.Data, &t.Sight)
+	}
+	if e.Outcome == fleet.Uncertain { // still open: look before anything else
+		open := e
+		t.Pending = &open
+	}
+	t.mark(e)
+}
+
+func (t *Track) mark(e fleet.Event) {
+	if e.Edge != fleet.Ended {
+		return
+	}
+	m := t.Marks[e.Action]
+	m.At, m.Cause = e.At, e.Cause
+	m.OK = e.Outcome == fleet.OK || e.Outcome == fleet.Adopted
+	if m.OK {
+		m.Failures = 0
+	} else {
+		m.Failures++
+	}
+	t.Marks[e.Action] = m
+}
+
+// Phase is the last milestone the server passed.
+func (t *Track) Phase() fleet.Phase {
+	switch {
+	case t.Arrived:
+		return fleet.Installed
+	case t.Live.Key != "" || t.Written:
+		return fleet.Booted
+	case t.Staged:
+		return fleet.Staged
+	}
+	return fleet.Planned
+}

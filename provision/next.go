@@ -1,0 +1,224 @@
+package provision
+
+import (
+	"strconv"
+	"time"
+
+	"metalrise.dev/fleet"
+)
+
+// Decision is what happens next with one server: one of the types below.
+type Decision interface{ decision() }
+
+// Act: carry out one action through the BMC, or journal a grant.
+type Act struct {
+	Action fleet.Action
+	Why    string
+}
+
+// Settle: an action's outcome is unknown; look and judge it.
+type Settle struct{ Action fleet.Action }
+
+// Wait: nothing to do before Until, unless an event comes. If Overdue is set,
+// passing Until is a fault of that code and not just the time to decide anew.
+type Wait struct {
+	Until   time.Time
+	For     string // "the live system to call home"
+	Overdue fleet.Code
+}
+
+// Hold: a person must act.
+type Hold struct{ Cause fleet.Cause }
+
+// Done: the plan is fulfilled for this server.
+type Done struct{}
+
+func (Act) decision()    {}
+func (Settle) decision() {}
+func (Wait) decision()   {}
+func (Hold) decision()   {}
+func (Done) decision()   {}
+
+// Look is what is known now and not from the journal.
+type Look struct {
+	// Heard is when the server's own system last spoke to us, or when this
+	// engine started if that was later: silence is counted from there.
+	Heard time.Time
+}
+
+// Next decides what happens next with one server. It is pure: the same
+// arguments give the same decision. now must not lie before the events.
+func Next(t *Track, look Look, now time.Time, l Limits) Decision {
+	switch {
+	case t.Settled:
+		return Done{}
+	case t.Hold != nil:
+		return Hold{*t.Hold}
+	case t.Arrived:
+		return Act{fleet.ActFinish, "the installed system reported itself"}
+	case !t.Staged:
+		return t.trying(Act{fleet.ActStage, "a new attempt needs its own token and media address"}, fleet.ActStage, now, l)
+	case t.Pending != nil && settles(t.Pending.Action):
+		return t.trying(Settle{t.Pending.Action}, t.Pending.Action, now, l)
+	}
+	if t.Written {
+		return nextWritten(t, look, now, l)
+	}
+	if t.Live.Key != "" {
+		return nextLive(t, look, now, l)
+	}
+	return nextBoot(t, look, now, l)
+}
+
+// nextBoot takes a server from any state to its live system's call.
+//
+// Transitions to: nextLive, by the desk's hello event.
+func nextBoot(t *Track, look Look, now time.Time, l Limits) Decision {
+	for _, step := range []struct {
+		action fleet.Action
+		needed bool
+		why    string
+	}{
+		{fleet.ActIdentify, true, "make sure that the BMC still belongs to this server"},
+		{fleet.ActPowerOff, t.Sight.Power != fleet.PowerOff, "media must not change under a running system"},
+		{fleet.ActInsert, true, "the live system is on this medium"},
+		{fleet.ActBootOnce, true, "the next boot goes to the medium, later ones to the disk"},
+		{fleet.ActPowerOn, true, "boot the live system"},
+	} {
+		if step.needed && !t.Marks[step.action].OK {
+			return t.trying(Act{step.action, step.why}, step.action, now, l)
+		}
+	}
+	since := later(t.Marks[fleet.ActPowerOn].At, look.Heard)
+	if deadline := since.Add(l.BootTimeout); now.Before(deadline) {
+		return Wait{deadline, "the live system to call home", fleet.CodeBootSilent}
+	}
+	if t.Attempt < l.AutoAttempts {
+		return Act{fleet.ActStage, "the live system did not call home; trying once more"}
+	}
+	return overdue(fleet.CodeBootSilent, "the live system did not call home within "+l.BootTimeout.String())
+}
+
+// nextLive waits for a live system that called home, was judged fit and got its
+// grant. It never starts anything: what may be half done belongs to a person.
+//
+// Transitions to: nextWritten, by the desk's write event.
+func nextLive(t *Track, look Look, now time.Time, l Limits) Decision {
+	if m := t.Marks[fleet.ActWrite]; m.Cause != nil {
+		return Hold{*m.Cause}
+	}
+	deadline := later(t.Live.At, look.Heard).Add(l.AgentSilence)
+	if now.Before(deadline) {
+		return Wait{deadline, "the agent to write the disk", fleet.CodeAgentSilent}
+	}
+	return overdue(fleet.CodeAgentSilent, "the agent was not heard for "+l.AgentSilence.String())
+}
+
+// nextWritten takes a server whose disk is written to its installed system.
+// If its live system still waits for us, that one reboots by itself; else (a
+// later attempt) the BMC switches it.
+//
+// Transitions to: Installed, by the desk's arrive event.
+func nextWritten(t *Track, look Look, now time.Time, l Limits) Decision {
+	waiting := t.Live.Key != ""
+	for _, step := range []struct {
+		action fleet.Action
+		needed bool
+		why    string
+	}{
+		{fleet.ActIdentify, !waiting, "make sure that the BMC still belongs to this server"},
+		{fleet.ActPowerOff, !waiting && t.Sight.Power != fleet.PowerOff, "boot anew from the written disk"},
+		{fleet.ActEject, true, "the next boot must not find the medium"},
+		{fleet.ActRestart, waiting, "the disk is written and the medium is out"},
+		{fleet.ActPowerOn, !waiting, "boot the installed system"},
+	} {
+		if step.needed && !t.Marks[step.action].OK {
+			return t.trying(Act{step.action, step.why}, step.action, now, l)
+		}
+	}
+	since := later(later(t.Marks[fleet.ActRestart].At, t.Marks[fleet.ActPowerOn].At), look.Heard)
+	if deadline := since.Add(l.ArriveTimeout); now.Before(deadline) {
+		return Wait{deadline, "the installed system to report", fleet.CodeArriveSilent}
+	}
+	return overdue(fleet.CodeArriveSilent, "the installed system did not report within "+l.ArriveTimeout.String())
+}
+
+// trying lets d happen unless the action has failed in a way or number that
+// forbids it, or its back-off time is not over.
+func (t *Track) trying(d Decision, a fleet.Action, now time.Time, l Limits) Decision {
+	m := t.Marks[a]
+	if m.Failures == 0 || m.Cause == nil {
+		return d
+	}
+	switch m.Cause.Kind {
+	case fleet.Transient, fleet.UnsureKind:
+	default:
+		return Hold{*m.Cause}
+	}
+	if m.Failures >= l.ActionTries {
+		return Hold{fleet.Cause{Code: fleet.CodeRetriesSpent, Kind: m.Cause.Kind,
+			Chain: append([]string{string(a) + " failed " + times(m.Failures) + ", the last time with code " + string(m.Cause.Code)}, m.Cause.Chain...)}}
+	}
+	if again := m.At.Add(backoff(l.Backoff, m.Failures)); now.Before(again) {
+		return Wait{Until: again, For: "the next try of " + string(a)}
+	}
+	return d
+}
+
+// settles tells for which actions a look through the BMC can show whether they
+// were done.
+func settles(a fleet.Action) bool {
+	switch a {
+	case fleet.ActEject, fleet.ActInsert, fleet.ActBootOnce, fleet.ActPowerOff, fleet.ActPowerOn:
+		return true
+	}
+	return false
+}
+
+// Judge tells whether an action with unknown outcome was done, from what the
+// BMC shows. Sight must be newer than the action. media is the image address
+// that Insert puts in.
+func Judge(a fleet.Action, s Sight, media string) bool {
+	switch a {
+	case fleet.ActEject:
+		return s.Media == ""
+	case fleet.ActInsert:
+		return s.Media == media
+	case fleet.ActBootOnce:
+		return s.BootOnce
+	case fleet.ActPowerOff:
+		return s.Power == fleet.PowerOff
+	case fleet.ActPowerOn:
+		return s.Power == fleet.PowerOn
+	}
+	return false
+}
+
+func overdue(code fleet.Code, text string) Hold {
+	return Hold{fleet.Cause{Code: code, Kind: fleet.Transient, Chain: []string{text}}}
+}
+
+func later(a, b time.Time) time.Time {
+	if b.After(a) {
+		return b
+	}
+	return a
+}
+
+// backoff doubles from base to a minute: 2, 4, 8, 16 s with the default base,
+// so five tries span half a minute, the time a BMC needs to come back from a
+// short stall, while a person still sees a hold within a minute or two.
+func backoff(base time.Duration, failures int) time.Duration {
+	d := base << min(failures-1, 10)
+	return min(d, time.Minute)
+}
+
+func times(n int) string {
+	switch n {
+	case 1:
+		return "once"
+	case 2:
+		return "twice"
+	}
+	return strconv.Itoa(n) + " times"
+}

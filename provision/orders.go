@@ -1,0 +1,85 @@
+package provision
+
+import (
+	"fmt"
+	"time"
+
+	"metalrise.dev/fleet"
+	"metalrise.dev/fleet/callhome"
+)
+
+// ordersLocked is what the bound live system has to do, by the track alone: the
+// same call gets the same answer, also from a restarted engine.
+func (w *walker) ordersLocked() (callhome.Orders, error) {
+	t := w.track
+	o := callhome.Orders{Verb: callhome.Wait, After: 2 * time.Second, Now: time.Now()}
+	switch {
+	case t.Hold != nil:
+		o.Verb, o.After, o.Why = callhome.Hold, 10*time.Second, describe(Hold{*t.Hold})
+	case t.Marks[fleet.ActRestart].OK:
+		o.Verb, o.After = callhome.Restart, 0
+	case t.Written:
+		o.Why = "waiting until the medium is ejected"
+	case t.Granted:
+		write, err := w.writeLocked()
+		if err != nil {
+			return callhome.Orders{}, err
+		}
+		o.Verb, o.After, o.Write = callhome.Go, 0, write
+	}
+	return o, nil
+}
+
+func (w *walker) writeLocked() (*callhome.Write, error) {
+	e, keys := w.engine, w.run.keys
+	ticket := w.ticketLocked(callhome.Installed, keys.derive(installedGrant(w.plan.Server)))
+	config, kargs, err := e.Configs.Installed(w.plan, ticket, w.agentPath())
+	if err != nil {
+		return nil, fmt.Errorf("config of %s: %w", w.plan.Server, err)
+	}
+	image := e.Image
+	image.Path = mediaPath(keys.derive(grant{kind: string(DiskImage)}), "disk."+image.Format)
+	return &callhome.Write{Disk: w.plan.InstallDisk, Image: image, Ignition: config, KernelArguments: kargs, Foreign: w.plan.Foreign, Owner: e.Site}, nil
+}
+
+func (w *walker) ticketLocked(stage callhome.Stage, token string) callhome.Ticket {
+	return callhome.Ticket{
+		Protocol: callhome.Protocol, URL: w.track.Reached.ByMachine, CA: w.engine.CA, Token: token, Stage: stage, Site: w.engine.Site,
+		Server: w.plan.Server, Identity: w.plan.Identity, Plan: w.run.plan.ID, Attempt: w.track.Attempt,
+	}
+}
+
+func (w *walker) agentPath() string {
+	return mediaPath(w.run.keys.derive(grant{kind: string(AgentProgram)}), "metalrise")
+}
+
+// Resource is what an unguessable key opens.
+type Resource struct {
+	Kind     ResourceKind
+	Server   fleet.ServerID // of a LiveMedium
+	Ignition []byte         // of a LiveMedium
+}
+
+// Open resolves a key of a media address; false when it opens nothing now.
+func (e *Engine) Open(key string) (Resource, bool, error) {
+	r := e.current()
+	if r == nil {
+		return Resource{}, false, nil
+	}
+	g, ok := r.keys.find(key)
+	if !ok {
+		return Resource{}, false, nil
+	}
+	switch kind := ResourceKind(g.kind); kind {
+	case DiskImage, AgentProgram:
+		return Resource{Kind: kind}, true, nil
+	case LiveMedium:
+		w := r.servers[g.server]
+		w.mu.Lock()
+		ticket := w.ticketLocked(callhome.Live, r.keys.derive(liveGrant(g.server, g.attempt)))
+		w.mu.Unlock()
+		config, err := e.Configs.Live(w.plan, ticket, w.agentPath())
+		return Resource{Kind: kind, Server: g.server, Ignition: config}, true, err
+	}
+	return Resource{}, false, nil // a call-home token opens no medium
+}

@@ -1,0 +1,72 @@
+package provision
+
+import (
+	"net"
+	"net/netip"
+	"time"
+
+	"metalrise.dev/fleet"
+)
+
+// status is where the server is now.
+func (w *walker) status(now time.Time) fleet.Status {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	t := w.track
+	d := w.decision
+	if d == nil {
+		d = Next(t, Look{Heard: w.heard}, now, w.engine.Limits)
+	}
+	s := fleet.Status{
+		Server: w.plan.Server, Hostname: w.plan.Hostname, Role: w.plan.Role, BMC: w.plan.BMC.Address,
+		Phase: t.Phase(), Attempt: t.Attempt, Step: describe(d), Since: t.Since, KVM: t.KVM,
+	}
+	if t.Granted && !t.Written {
+		s.Done, s.Total = w.done, w.total
+	}
+	switch d := d.(type) {
+	case Done:
+		s.Condition = fleet.Settled
+	case Hold:
+		s.Condition, s.Cause = fleet.Held, &d.Cause
+	case Wait:
+		s.Condition, s.Deadline = fleet.Waiting, d.Until
+		if t.Granted && !t.Written && w.total > 0 {
+			s.Condition = fleet.Moving
+		}
+	default:
+		s.Condition = fleet.Moving
+	}
+	return s
+}
+
+// describe says a decision in a few words.
+func describe(d Decision) string {
+	switch d := d.(type) {
+	case Act:
+		return string(d.Action)
+	case Settle:
+		return "look whether " + string(d.Action) + " was done"
+	case Wait:
+		return "wait for " + d.For
+	case Hold:
+		if page, ok := fleet.Page(d.Cause.Code); ok {
+			return string(d.Cause.Code) + " " + page.Title
+		}
+		return string(d.Cause.Code)
+	case Done:
+		return "installed"
+	}
+	return ""
+}
+
+// hostOf takes the host out of "host:port", "address/prefix" or a bare address.
+func hostOf(s string) string {
+	if h, _, err := net.SplitHostPort(s); err == nil {
+		return h
+	}
+	if p, err := netip.ParsePrefix(s); err == nil {
+		return p.Addr().String()
+	}
+	return s
+}

@@ -1,0 +1,362 @@
+package provision
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"sync"
+	"time"
+
+	"metalrise.dev/fleet"
+)
+
+// walker moves one server. Its goroutine is the only one that acts on the
+// server, so at most one action is in flight. The desk shares the track with it
+// under mu.
+type walker struct {
+	engine *Engine
+	run    *run
+	plan   fleet.Assignment
+	wake   chan struct{} // holds one token: something changed
+	seat   bool          // this walker holds one of the engine's BMC seats
+	bmc    BMC           // open session, or nil; used by the walk goroutine only
+
+	mu       sync.Mutex
+	track    *Track
+	decision Decision // the last one, for status
+	acting   bool     // decision is being carried out
+	heard    time.Time
+	done     int64 // bytes of the write
+	total    int64
+	told     time.Time     // when progress was journaled last
+	changed  chan struct{} // closed and renewed at each change of the track, for the desk's long polls
+}
+
+func newWalker(e *Engine, r *run, a fleet.Assignment) *walker {
+	return &walker{engine: e, run: r, plan: a, wake: make(chan struct{}, 1), changed: make(chan struct{}),
+		track: NewTrack(a.Server, r.plan.ID), heard: e.started}
+}
+
+// walk decides and acts until the server is done or ctx ends.
+func (w *walker) walk(ctx context.Context) {
+	defer w.hangUp()
+	for ctx.Err() == nil {
+		switch d := w.decide().(type) {
+		case Done:
+			return
+		case Hold:
+			w.hangUp()
+			if !w.held() && !w.record(ctx, fleet.Event{Action: fleet.ActHold, Edge: fleet.Ended, Outcome: fleet.Failed, Cause: &d.Cause}) {
+				continue
+			}
+			w.sleep(ctx, time.Time{})
+		case Wait:
+			if time.Until(d.Until) > 5*time.Second {
+				w.hangUp() // sessions are scarce on BMCs: none is kept while waiting for a machine
+			}
+			w.sleep(ctx, d.Until)
+		case Settle:
+			w.settle(ctx, d.Action)
+		case Act:
+			w.act(ctx, d)
+		}
+	}
+}
+
+func (w *walker) decide() Decision {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	d := Next(w.track, Look{Heard: w.heard}, time.Now(), w.engine.Limits)
+	w.decision = d
+	switch d.(type) {
+	case Act, Settle:
+		w.acting = true
+	default:
+		w.acting = false
+	}
+	return d
+}
+
+func (w *walker) held() bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.track.Hold != nil
+}
+
+// sleep returns at until, at a wake, or when ctx ends. A zero until is never.
+func (w *walker) sleep(ctx context.Context, until time.Time) {
+	var at <-chan time.Time
+	if !until.IsZero() {
+		t := time.NewTimer(time.Until(until))
+		defer t.Stop()
+		at = t.C
+	}
+	select {
+	case <-at:
+	case <-w.wake:
+	case <-ctx.Done():
+	}
+}
+
+func (w *walker) rouse() {
+	select {
+	case w.wake <- struct{}{}:
+	default:
+	}
+}
+
+// act carries out one action. Grants and bookkeeping are a single event; what
+// changes the world is journaled before and after.
+func (w *walker) act(ctx context.Context, d Act) {
+	switch d.Action {
+	case fleet.ActStage:
+		w.stage(ctx, d.Why)
+		return
+	case fleet.ActRestart:
+		w.record(ctx, fleet.Event{Action: fleet.ActRestart, Edge: fleet.Began, Note: d.Why})
+		return
+	case fleet.ActFinish:
+		if w.record(ctx, fleet.Event{Action: fleet.ActFinish, Edge: fleet.Ended, Outcome: fleet.OK, Note: d.Why}) {
+			w.authorise()
+		}
+		return
+	}
+	if !w.record(ctx, fleet.Event{Action: d.Action, Edge: fleet.Began, Note: d.Why}) {
+		return
+	}
+	data, err := w.perform(ctx, d.Action)
+	w.end(ctx, d.Action, fleet.OK, data, err)
+}
+
+// stage starts an attempt: from its event on, the attempt's token and media
+// address are valid, those of the attempt before are not.
+func (w *walker) stage(ctx context.Context, why string) {
+	w.mu.Lock()
+	attempt := w.track.Attempt + 1
+	w.mu.Unlock()
+	e := fleet.Event{Action: fleet.ActStage, Edge: fleet.Ended, Outcome: fleet.OK, Attempt: attempt, Note: why}
+	var r Reached
+	var err error
+	if r.ByBMC, err = w.engine.Routes.Towards(hostOf(w.plan.BMC.Address)); err == nil {
+		r.ByMachine, err = w.engine.Routes.Towards(hostOf(w.plan.Network.Address))
+	}
+	if err != nil {
+		e.Outcome, e.Cause = fleet.Failed, fleet.CauseOf(fmt.Errorf("stage %s: %w", w.plan.Server, err))
+	} else if e.Data, err = json.Marshal(r); err != nil {
+		e.Outcome, e.Cause = fleet.Failed, fleet.CauseOf(err)
+	}
+	if w.record(ctx, e) {
+		w.authorise()
+	}
+}
+
+// perform is the only place from which the world is changed.
+func (w *walker) perform(ctx context.Context, a fleet.Action) (data any, err error) {
+	ctx, cancel := context.WithTimeout(ctx, w.engine.Limits.ActionTimeout)
+	defer cancel()
+	bmc, err := w.dial(ctx)
+	if err != nil {
+		return nil, err
+	}
+	switch a {
+	case fleet.ActIdentify:
+		return w.identify(ctx, bmc)
+	case fleet.ActPowerOff:
+		err = bmc.Power(ctx, fleet.PowerOff)
+	case fleet.ActPowerOn:
+		err = bmc.Power(ctx, fleet.PowerOn)
+	case fleet.ActInsert:
+		err = bmc.Insert(ctx, w.mediaURL())
+	case fleet.ActEject:
+		err = bmc.Eject(ctx)
+	case fleet.ActBootOnce:
+		err = bmc.BootOnce(ctx)
+	}
+	return nil, err
+}
+
+func (w *walker) identify(ctx context.Context, bmc BMC) (any, error) {
+	s, err := bmc.Look(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if !w.plan.Identity.Match(s.Identity) {
+		return nil, fleet.NewFault(fleet.CodeIdentityMismatch, fleet.Conflict, nil,
+			"planned serial %q uuid %q, found serial %q uuid %q", w.plan.Identity.Serial, w.plan.Identity.UUID, s.Identity.Serial, s.Identity.UUID)
+	}
+	s.Media = redactMedia(s.Media)
+	return s, nil
+}
+
+// redactMedia keeps unguessable addresses out of the journal: what matters to
+// later decisions is only whether a medium is in the drive.
+func redactMedia(m string) string {
+	if m != "" {
+		return "inserted"
+	}
+	return ""
+}
+
+// settle looks at what became of an action whose end nobody saw. The look goes
+// through a new session, because the old one may be what broke.
+func (w *walker) settle(ctx context.Context, a fleet.Action) {
+	w.hangUp()
+	look, cancel := context.WithTimeout(ctx, w.engine.Limits.ActionTimeout)
+	defer cancel()
+	bmc, err := w.dial(look)
+	var s Sight
+	if err == nil {
+		s, err = bmc.Look(look)
+	}
+	if err != nil {
+		w.end(ctx, a, fleet.Uncertain, nil, fleet.NewFault(fleet.CodeOf(err), uncertainUnlessFinal(err), err, "look whether %s was done", a))
+		return
+	}
+	if Judge(a, s, w.mediaURL()) {
+		w.end(ctx, a, fleet.Adopted, nil, nil)
+		return
+	}
+	w.end(ctx, a, fleet.Failed, nil, fleet.NewFault(fleet.CodeInterrupted, fleet.Transient, nil, "looked after an unknown outcome: %s was not done", a))
+}
+
+func uncertainUnlessFinal(err error) fleet.Kind {
+	if k := fleet.KindOf(err); k != fleet.Transient {
+		return k
+	}
+	return fleet.UnsureKind
+}
+
+// end journals how an action ended. good is the outcome when err is nil.
+func (w *walker) end(ctx context.Context, a fleet.Action, good fleet.Outcome, data any, err error) {
+	e := fleet.Event{Action: a, Edge: fleet.Ended, Outcome: good}
+	if err != nil {
+		w.hangUp()
+		e.Cause = fleet.CauseOf(fmt.Errorf("%s %s: %w", a, w.plan.Server, err))
+		e.Outcome = fleet.Failed
+		if e.Cause.Kind == fleet.UnsureKind {
+			e.Outcome = fleet.Uncertain
+		}
+	} else if data != nil {
+		if e.Data, err = json.Marshal(data); err != nil {
+			e.Outcome, e.Cause = fleet.Failed, fleet.CauseOf(err)
+		}
+	}
+	w.record(ctx, e)
+}
+
+// record makes events durable and folds them. It does not give up while ctx
+// lives: a full disk stops the work, not the memory of it. False means that ctx
+// ended; the events may or may not be in the journal.
+func (w *walker) record(ctx context.Context, events ...fleet.Event) bool {
+	for try := 1; ; try++ {
+		w.mu.Lock()
+		err := w.recordLocked(ctx, events...)
+		w.mu.Unlock()
+		if err == nil {
+			return true
+		}
+		w.engine.Log.Error("journal", "server", w.plan.Server, "error", err)
+		select {
+		case <-ctx.Done():
+			return false
+		case <-time.After(backoff(time.Second, try)):
+		}
+	}
+}
+
+// recordLocked makes events durable and folds them, or fails and changes
+// nothing.
+func (w *walker) recordLocked(ctx context.Context, events ...fleet.Event) error {
+	for i := range events {
+		e := &events[i]
+		e.At, e.Server, e.Plan = time.Now(), w.plan.Server, w.run.plan.ID
+		if e.Attempt == 0 {
+			e.Attempt = w.track.Attempt
+		}
+	}
+	stored, err := w.engine.Journal.Append(ctx, events...)
+	if err != nil {
+		return err
+	}
+	for _, e := range stored {
+		w.track.Fold(e)
+	}
+	close(w.changed)
+	w.changed = make(chan struct{})
+	w.rouse()
+	return nil
+}
+
+// retry gives the server another attempt on a person's word.
+func (w *walker) retry(ctx context.Context, by string) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.track.Hold == nil {
+		return fleet.NewFault(fleet.CodePlanUnknown, fleet.Conflict, nil, "server %s is not held: %s", w.plan.Server, describe(w.decision))
+	}
+	return w.recordLocked(ctx, fleet.Event{Action: fleet.ActRetry, Edge: fleet.Ended, Outcome: fleet.OK, Note: "asked for by " + by})
+}
+
+// authorise puts into force what the track says is in force, and nothing else.
+func (w *walker) authorise() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	keys, id, n := w.run.keys, w.plan.Server, w.track.Attempt
+	keys.allow(installedGrant(id))
+	for _, attempt := range []int{n - 1, n} {
+		for _, g := range []grant{liveGrant(id, attempt), mediumGrant(id, attempt)} {
+			if attempt == n && w.track.Staged && !w.track.Arrived {
+				keys.allow(g)
+			} else {
+				keys.revoke(g)
+			}
+		}
+	}
+}
+
+func (w *walker) mediaURL() string {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.track.Reached.ByBMC + mediaPath(w.run.keys.derive(mediumGrant(w.plan.Server, w.track.Attempt)), "boot.iso")
+}
+
+func mediaPath(key, name string) string { return "/m/" + key + "/" + name }
+
+// dial gives the walker's session, opening one when there is none. The number
+// of sessions of all walkers is bounded by the engine's seats.
+func (w *walker) dial(ctx context.Context) (BMC, error) {
+	if w.bmc != nil {
+		return w.bmc, nil
+	}
+	if !w.seat {
+		select {
+		case w.engine.seats <- struct{}{}:
+			w.seat = true
+		case <-ctx.Done():
+			return nil, fleet.NewFault(fleet.CodeBMCBusy, fleet.Transient, ctx.Err(), "wait for a free BMC session")
+		}
+	}
+	bmc, err := w.engine.BMCs.Open(ctx, w.plan.BMC)
+	if err != nil {
+		w.hangUp()
+		if fleet.KindOf(err) == fleet.UnsureKind { // nothing was asked of the server yet
+			err = fleet.NewFault(fleet.CodeBMCUnreachable, fleet.Transient, err, "log in to BMC %s", w.plan.BMC.Address)
+		}
+		return nil, err
+	}
+	w.bmc = bmc
+	return bmc, nil
+}
+
+func (w *walker) hangUp() {
+	if w.bmc != nil {
+		if err := w.bmc.Close(); err != nil {
+			w.engine.Log.Warn("close BMC session", "server", w.plan.Server, "error", err)
+		}
+		w.bmc = nil
+	}
+	if w.seat {
+		<-w.engine.seats
+		w.seat = false
+	}
+}

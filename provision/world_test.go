@@ -1,0 +1,376 @@
+package provision
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"metalrise.dev/fleet"
+	"metalrise.dev/fleet/callhome"
+)
+
+// world is a rack that lives on while engines die: BMCs, machines with agents,
+// a journal and an archive. It runs inside a synctest bubble.
+type world struct {
+	engine  atomic.Pointer[Engine] // who answers calls home; nil while none runs
+	servers map[fleet.ServerID]*rig
+	plan    fleet.Plan
+
+	mu      sync.Mutex
+	events  []fleet.Event
+	cut     int  // the append that would write this event kills the engine; 0: never
+	durable bool // the event of the cut is durable although the caller never hears of it
+	kill    context.CancelFunc
+	facts   map[fleet.ServerID]fleet.Facts
+}
+
+// rig is one server and its BMC.
+type rig struct {
+	w  *world
+	id fleet.ServerID
+
+	mu       sync.Mutex
+	power    fleet.PowerState
+	media    string
+	bootOnce bool
+	off      context.CancelFunc // pulls the plug of what runs
+	disk     []byte             // the installed system's config; nil: not bootable
+
+	// What was done to it, for the test to judge.
+	writes, liveBoots, diskBoots, powerOffs int
+
+	// Faults.
+	dead         bool   // the BMC does not answer
+	lose         string // the reply to this call is lost once, after it acted
+	swapped      bool   // another machine answers
+	silentLive   int    // this many live boots never call home
+	badImage     bool
+	agentGivesUp bool
+	noReport     bool // the installed system never reports
+	slowWrite    time.Duration
+}
+
+var errKilled = errors.New("the engine was killed")
+
+func newWorld(n int) *world {
+	w := &world{servers: map[fleet.ServerID]*rig{}, facts: map[fleet.ServerID]fleet.Facts{}}
+	w.plan = fleet.Plan{Site: "osaka", Image: fleet.ImageRef{DiskSHA256: "good"}}
+	for i := range n {
+		id := fleet.ServerID(fmt.Sprintf("SN%03d", i+1))
+		w.servers[id] = &rig{w: w, id: id, power: fleet.PowerOn, media: "https://elsewhere/old.iso"}
+		w.plan.Assignments = append(w.plan.Assignments, fleet.Assignment{
+			Server: id, Identity: fleet.Identity{Serial: string(id)}, Role: fleet.Worker, Hostname: strings.ToLower(string(id)),
+			BMC:         fleet.Endpoint{Address: fmt.Sprintf("127.0.0.%d:443", i+1)},
+			Network:     fleet.Network{MAC: "52:54:00:00:00:01", Address: fmt.Sprintf("10.0.0.%d/24", i+1)},
+			InstallDisk: fleet.DiskRef{Serial: "D-" + string(id)},
+		})
+	}
+	if err := w.plan.Seal(); err != nil {
+		panic(err)
+	}
+	return w
+}
+
+// boot starts an engine on the world and gives the way to kill it.
+func (w *world) boot(ctx context.Context) (*Engine, error) {
+	ctx, kill := context.WithCancel(ctx)
+	w.mu.Lock()
+	w.kill = kill
+	w.mu.Unlock()
+	e, err := NewEngine(Config{Site: "osaka", Journal: w, Archive: w, BMCs: w, Configs: w, Routes: w,
+		Secret: []byte("0123456789abcdef0123456789abcdef"), Image: callhome.Image{SHA256: "good", Format: "raw.zst"},
+		Limits: Limits{BootTimeout: 10 * time.Minute}})
+	if err != nil {
+		return nil, err
+	}
+	if err := e.Resume(ctx); err != nil {
+		return nil, err
+	}
+	w.engine.Store(e)
+	if err := e.Apply(ctx, fleet.Consent{Plan: w.plan.ID, EraseDisks: len(w.plan.Assignments), By: "test"}); err != nil {
+		return nil, err
+	}
+	return e, nil
+}
+
+func (w *world) Append(ctx context.Context, events ...fleet.Event) ([]fleet.Event, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	cut := w.cut > 0 && len(w.events) < w.cut && len(w.events)+len(events) >= w.cut
+	if cut {
+		w.engine.Store(nil)
+		w.kill()
+		if !w.durable {
+			w.cut = 0
+			return nil, errKilled
+		}
+		w.cut = 0
+	}
+	for i := range events {
+		events[i].Seq = int64(len(w.events) + 1)
+		w.events = append(w.events, events[i])
+	}
+	if cut {
+		return nil, errKilled
+	}
+	return events, nil
+}
+
+func (w *world) Events(_ context.Context, after int64, limit int) ([]fleet.Event, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	rest := w.events[min(int(after), len(w.events)):]
+	return append([]fleet.Event(nil), rest[:min(limit, len(rest))]...), nil
+}
+
+func (w *world) Plan(_ context.Context, id string) (fleet.Plan, bool, error) {
+	return w.plan, id == w.plan.ID, nil
+}
+
+func (w *world) KeepFacts(_ context.Context, s fleet.ServerID, f fleet.Facts) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.facts[s] = f
+	return nil
+}
+
+func (w *world) Towards(host string) (string, error) { return "https://10.0.0.250:8443", nil }
+
+func (w *world) Live(_ fleet.Assignment, t callhome.Ticket, _ string) ([]byte, error) {
+	return json.Marshal(t)
+}
+
+func (w *world) Installed(_ fleet.Assignment, t callhome.Ticket, _ string) ([]byte, []string, error) {
+	b, err := json.Marshal(t)
+	return b, nil, err
+}
+
+func (w *world) Open(ctx context.Context, at fleet.Endpoint) (BMC, error) {
+	for _, a := range w.plan.Assignments {
+		if a.BMC.Address == at.Address {
+			r := w.servers[a.Server]
+			return r, r.call(ctx, "open", func() error { return nil })
+		}
+	}
+	return nil, errors.New("no such BMC")
+}
+
+// call takes a second; it acts after half of it. So a caller that gives up may
+// or may not have acted.
+func (r *rig) call(ctx context.Context, name string, act func() error) error {
+	half := func() error {
+		select {
+		case <-time.After(500 * time.Millisecond):
+			return nil
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+	if err := half(); err != nil {
+		return err
+	}
+	r.mu.Lock()
+	if r.dead {
+		r.mu.Unlock()
+		return fleet.NewFault(fleet.CodeBMCUnreachable, fleet.Transient, nil, "no answer")
+	}
+	err := act()
+	lost := r.lose == name
+	if lost {
+		r.lose = ""
+	}
+	r.mu.Unlock()
+	if lost {
+		return fleet.NewFault(fleet.CodeBMCUnreachable, fleet.UnsureKind, nil, "reply lost")
+	}
+	return errors.Join(err, half())
+}
+
+func (r *rig) Look(ctx context.Context) (s Sight, err error) {
+	err = r.call(ctx, "look", func() error {
+		s = Sight{Identity: fleet.Identity{Serial: string(r.id)}, Power: r.power, Media: r.media, BootOnce: r.bootOnce}
+		if r.swapped {
+			s.Identity.Serial = "ANOTHER"
+		}
+		return nil
+	})
+	return s, err
+}
+
+func (r *rig) Insert(ctx context.Context, url string) error {
+	return r.call(ctx, "insert", func() error { r.media = url; return nil })
+}
+
+func (r *rig) Eject(ctx context.Context) error {
+	return r.call(ctx, "eject", func() error { r.media = ""; return nil })
+}
+
+func (r *rig) BootOnce(ctx context.Context) error {
+	return r.call(ctx, "boot-once", func() error { r.bootOnce = true; return nil })
+}
+
+func (r *rig) Power(ctx context.Context, to fleet.PowerState) error {
+	return r.call(ctx, "power", func() error {
+		switch {
+		case to == fleet.PowerOff && r.power == fleet.PowerOn:
+			r.powerOffs++
+			r.power = to
+			if r.off != nil {
+				r.off()
+			}
+		case to == fleet.PowerOn && r.power == fleet.PowerOff:
+			r.power = to
+			r.startLocked()
+		}
+		return nil
+	})
+}
+
+func (r *rig) Close() error { return nil }
+
+// startLocked boots what the BMC says: the medium once, else the disk.
+func (r *rig) startLocked() {
+	ctx, off := context.WithCancel(context.Background())
+	r.off = off
+	if r.bootOnce && r.media != "" {
+		r.bootOnce = false
+		r.liveBoots++
+		go r.live(ctx, r.media, fmt.Sprintf("key-%s-%d", r.id, r.liveBoots), r.liveBoots)
+		return
+	}
+	r.diskBoots++
+	go r.installed(ctx, r.disk)
+}
+
+// live is the system on the medium with its agent.
+func (r *rig) live(ctx context.Context, media, key string, boot int) {
+	if !pause(ctx, time.Minute) || boot <= r.silentLive {
+		return
+	}
+	for r.w.engine.Load() == nil { // the medium is read through us while it boots
+		if !pause(ctx, time.Second) {
+			return
+		}
+	}
+	res, ok, err := r.w.engine.Load().Open(strings.Split(media, "/")[4])
+	if err != nil || !ok {
+		return // the medium had gone before it was booted
+	}
+	var t callhome.Ticket
+	if json.Unmarshal(res.Ignition, &t) != nil {
+		return
+	}
+	c := Caller{Token: t.Token, KeyHash: key}
+	hello := callhome.Hello{Protocol: callhome.Protocol, Stage: callhome.Live, Instance: key, Server: t.Server, Plan: t.Plan, Attempt: t.Attempt, Facts: r.look()}
+	o, ok := r.ask(ctx, callhome.Go, func(e *Engine) (callhome.Orders, error) { return e.Hello(ctx, c, hello) })
+	if !ok {
+		return
+	}
+	r.mu.Lock()
+	r.writes++
+	r.mu.Unlock()
+	for i := range 4 {
+		if !pause(ctx, 10*time.Second+r.slowWrite/4) {
+			return
+		}
+		if r.has(&r.agentGivesUp) {
+			r.ask(ctx, "", func(e *Engine) (callhome.Orders, error) {
+				return e.Failed(ctx, c, callhome.Failed{Cause: fleet.Cause{Code: fleet.CodeWriteFailed, Kind: fleet.Transient, Chain: []string{"input/output error"}}})
+			})
+			return
+		}
+		if _, ok := r.ask(ctx, callhome.Go, func(e *Engine) (callhome.Orders, error) {
+			return e.Progress(ctx, c, callhome.Progress{Done: int64(i + 1), Total: 4})
+		}); !ok {
+			return
+		}
+	}
+	r.mu.Lock()
+	r.disk = o.Write.Ignition
+	r.mu.Unlock()
+	sum := "good"
+	if r.has(&r.badImage) {
+		sum = "bad"
+	}
+	if _, ok := r.ask(ctx, callhome.Restart, func(e *Engine) (callhome.Orders, error) {
+		return e.Written(ctx, c, callhome.Written{SHA256: sum, Disk: o.Write.Disk})
+	}); !ok {
+		return
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if ctx.Err() == nil {
+		r.startLocked()
+	}
+}
+
+func (r *rig) installed(ctx context.Context, config []byte) {
+	var t callhome.Ticket
+	if !pause(ctx, time.Minute) || r.has(&r.noReport) || json.Unmarshal(config, &t) != nil {
+		return
+	}
+	hello := callhome.Hello{Protocol: callhome.Protocol, Stage: callhome.Installed, Server: t.Server, Plan: t.Plan, Facts: r.look()}
+	r.ask(ctx, callhome.Done, func(e *Engine) (callhome.Orders, error) {
+		return e.Hello(ctx, Caller{Token: t.Token, KeyHash: "installed"}, hello)
+	})
+}
+
+// has reads a fault that a test may change meanwhile.
+func (r *rig) has(fault *bool) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return *fault
+}
+
+func (r *rig) written() int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.writes
+}
+
+func (r *rig) look() fleet.Facts {
+	return fleet.Facts{Identity: fleet.Identity{Serial: string(r.id)}, NICs: []fleet.NIC{{MAC: "52:54:00:00:00:01"}}, Disks: []fleet.Disk{{Serial: "D-" + string(r.id)}}}
+}
+
+// ask repeats a call to whatever engine runs until it answers with want, as an
+// agent does: it knows nothing of engines that die. "" is any answer.
+func (r *rig) ask(ctx context.Context, want callhome.Verb, call func(*Engine) (callhome.Orders, error)) (callhome.Orders, bool) {
+	for {
+		if e := r.w.engine.Load(); e != nil {
+			if o, err := call(e); err == nil && (o.Verb == want || want == "") {
+				return o, true
+			}
+		}
+		if !pause(ctx, 2*time.Second) {
+			return callhome.Orders{}, false
+		}
+	}
+}
+
+func pause(ctx context.Context, d time.Duration) bool {
+	select {
+	case <-time.After(d):
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
+
+// unplug ends every machine, so that a bubble can end.
+func (w *world) unplug() {
+	for _, r := range w.servers {
+		r.mu.Lock()
+		if r.off != nil {
+			r.off()
+		}
+		r.mu.Unlock()
+	}
+}
