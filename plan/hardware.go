@@ -103,12 +103,7 @@ func (m *maker) checkMemory(d *draft) {
 func (m *maker) chooseHypervisor(d *draft) {
 	v := m.in.Site.Virtualization
 	profile := v.Profile
-	switch profile {
-	case fleet.ProfileGeneral, fleet.ProfilePassthrough:
-	case "":
-		profile = fleet.ProfileGeneral
-	default:
-		m.add(fleet.CodeSiteInvalid, fleet.Blocker, d.Server, "virtualization.profile", fmt.Sprintf("%q is no profile", profile), "Use general or passthrough.")
+	if !knownProfile(profile) {
 		profile = fleet.ProfileGeneral
 	}
 	vendor, why := cpuVendor(d.facts.CPU)
@@ -122,6 +117,21 @@ func (m *maker) chooseHypervisor(d *draft) {
 		m.add(fleet.CodeVirtualizationOff, fleet.Warning, d.Server, "facts.cpu.virtualization",
 			"the processor's virtualization is off or absent", "Switch on VT-x or AMD-V in the BIOS settings; else the host cannot run virtual machines.")
 	}
+}
+
+// checkVirtualization checks what the site says about all hypervisors.
+func (m *maker) checkVirtualization() {
+	v := m.in.Site.Virtualization
+	if v.Profile != "" && !knownProfile(v.Profile) {
+		m.add(fleet.CodeSiteInvalid, fleet.Blocker, "", "virtualization.profile", fmt.Sprintf("%q is no profile", v.Profile), "Use general or passthrough.")
+	}
+	if v.HugepagesGiB < 0 {
+		m.add(fleet.CodeSiteInvalid, fleet.Blocker, "", "virtualization.hugepagesGiB", fmt.Sprintf("%d GiB of huge pages make no sense", v.HugepagesGiB), "Use 0 or more.")
+	}
+}
+
+func knownProfile(p fleet.Profile) bool {
+	return p == fleet.ProfileGeneral || p == fleet.ProfilePassthrough
 }
 
 // cpuVendor trusts flags before names, and neither when they contradict.

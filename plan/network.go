@@ -164,6 +164,31 @@ func (m *maker) countAddresses(s subnet, owner map[netip.Addr]*draft) {
 
 // readSubnet reads firstAddress and gateway.
 func (m *maker) readSubnet(n fleet.SiteNetwork) (subnet, bool) {
+	s, ok := m.readFirst(n)
+	if n.Gateway == "" {
+		return s, ok
+	}
+	bad := func(text, remedy string) {
+		m.add(fleet.CodeNetworkInvalid, fleet.Blocker, "", "network.gateway", text, remedy)
+	}
+	g, err := netip.ParseAddr(n.Gateway)
+	switch {
+	case err != nil:
+		bad(fmt.Sprintf("%q is no IP address", n.Gateway), "Write it like 10.0.1.1, or leave it out.")
+	case !ok:
+		// Without a network nobody knows whether the gateway is in it.
+	case g.Is6() && g.IsLinkLocalUnicast() && s.first.Is6() && g.Zone() == "":
+		// Routers of IPv6 are often known by their link-local address.
+	case s.usable(g) != "":
+		bad(fmt.Sprintf("%s %s", g, s.usable(g)), "Correct network.gateway or network.firstAddress so that the gateway is a host of the same network.")
+	default:
+		s.taken[g] = "is the gateway"
+	}
+	return s, ok
+}
+
+// readFirst reads the network that firstAddress lies in.
+func (m *maker) readFirst(n fleet.SiteNetwork) (subnet, bool) {
 	bad := func(path, text, remedy string) {
 		m.add(fleet.CodeNetworkInvalid, fleet.Blocker, "", path, text, remedy)
 	}
@@ -185,20 +210,6 @@ func (m *maker) readSubnet(n fleet.SiteNetwork) (subnet, bool) {
 		bad("network.firstAddress", fmt.Sprintf("%s %s", s.first, why), "Write the address that the first server shall have, not that of the network.")
 		return subnet{}, false
 	}
-	if n.Gateway == "" {
-		return s, true
-	}
-	g, err := netip.ParseAddr(n.Gateway)
-	switch {
-	case err != nil:
-		bad("network.gateway", fmt.Sprintf("%q is no IP address", n.Gateway), "Write it like 10.0.1.1, or leave it out.")
-		return s, true
-	case g.Is6() && g.IsLinkLocalUnicast() && s.first.Is6() && g.Zone() == "":
-		return s, true // routers of IPv6 are often known by their link-local address
-	case s.usable(g) != "":
-		bad("network.gateway", fmt.Sprintf("%s %s", g, s.usable(g)), "Correct network.gateway or network.firstAddress so that the gateway is a host of the same network.")
-	}
-	s.taken[g] = "is the gateway"
 	return s, true
 }
 

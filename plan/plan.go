@@ -66,6 +66,7 @@ type maker struct {
 func Make(in Input) fleet.Plan {
 	m := &maker{in: in}
 	m.checkImage()
+	m.checkVirtualization()
 	m.gatherServers()
 	m.matchOverrides()
 	m.chooseRoles()
