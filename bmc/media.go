@@ -1,0 +1,234 @@
+package bmc
+
+import (
+	"context"
+	"net/http"
+	"slices"
+	"strings"
+
+	"metalrise.dev/fleet"
+)
+
+// How a slot takes a medium, as fleet.MediaSlot.How says it. Any other word is
+// the reason why it cannot.
+const (
+	byAction = "action"
+	byPatch  = "patch"
+)
+
+// slot is one virtual drive as it was read.
+type slot struct {
+	n             node
+	insert, eject string // action targets, "" when not offered
+	how           string
+}
+
+func readSlot(n node) slot {
+	a := n.object("Actions")
+	s := slot{
+		n:      n,
+		insert: localTarget(a.object("#VirtualMedia.InsertMedia")),
+		eject:  localTarget(a.object("#VirtualMedia.EjectMedia")),
+	}
+	_, hasImage := n.m["Image"]
+	types := n.texts("MediaTypes")
+	switch {
+	case len(types) > 0 && !slices.ContainsFunc(types, isOptical):
+		s.how = "takes no optical media, only " + strings.Join(types, ", ")
+	case strings.HasPrefix(strings.ToUpper(n.str("Id")), "RDOC"):
+		s.how = "takes uploads only"
+	case s.insert != "":
+		s.how = byAction
+	case hasImage:
+		s.how = byPatch
+	default:
+		s.how = "has neither an insert action nor an Image to set"
+	}
+	return s
+}
+
+func isOptical(t string) bool {
+	return strings.EqualFold(t, "CD") || strings.EqualFold(t, "DVD")
+}
+
+func localTarget(action node) string {
+	p, err := cleanPath(action.str("target"))
+	if err != nil {
+		action.bad("target", action.m["target"], "a path of the BMC")
+		return ""
+	}
+	return p
+}
+
+func (s slot) usable() bool { return s.how == byAction || s.how == byPatch }
+
+func (s slot) state() MediaState {
+	return MediaState{Slot: s.n.path, Inserted: s.n.flag("Inserted").Or(false), Image: s.n.str("Image")}
+}
+
+// media reads the virtual drives of a system for its facts.
+func (i *inspection) media(ctx context.Context, managers []node) []fleet.MediaSlot {
+	var out []fleet.MediaSlot
+	for _, n := range i.r.slotNodes(ctx, i.sys, managers) {
+		s := readSlot(n)
+		out = append(out, fleet.MediaSlot{URI: n.path, MediaTypes: n.texts("MediaTypes"), How: s.how})
+	}
+	return out
+}
+
+// slotNodes reads all virtual drives: those under the system first, then those
+// under its managers. A manager of several systems is asked only where there is
+// no other: its drives may belong to any of them.
+func (r *reader) slotNodes(ctx context.Context, sys node, managers []node) []node {
+	nodes := r.members(ctx, sys.link("VirtualMedia"))
+	for _, m := range managers {
+		if servers := m.object("Links").links("ManagerForServers"); len(servers) > 1 {
+			if m.link("VirtualMedia") != "" {
+				r.seen.add(m.path+"#VirtualMedia", "this manager serves %d systems: its virtual drives cannot be told apart and were left out", len(servers))
+			}
+			continue
+		}
+		nodes = append(nodes, r.members(ctx, m.link("VirtualMedia"))...)
+	}
+	visited := map[string]bool{}
+	return slices.DeleteFunc(nodes, func(n node) bool {
+		key := same(n.path)
+		double := visited[key]
+		visited[key] = true
+		return double
+	})
+}
+
+// slots reads the usable optical drives of a system as they are now. Where
+// they are is found once per session.
+func (s *Session) slots(ctx context.Context, sys node) ([]slot, error) {
+	s.slotsMu.Lock()
+	before, known := s.slotsOf[same(sys.path)]
+	s.slotsMu.Unlock()
+	var seen problems
+	r := s.reader(&seen)
+	var nodes []node
+	if known {
+		nodes = r.resolve(ctx, sys.path, r.refs(before...))
+	} else {
+		nodes = r.slotNodes(ctx, sys, r.managers(ctx, sys, s.root))
+	}
+	var out []slot
+	var paths []string
+	for _, n := range nodes {
+		if sl := readSlot(n); sl.usable() {
+			out = append(out, sl)
+			paths = append(paths, n.path)
+		}
+	}
+	if err := ctx.Err(); err != nil {
+		return nil, fleet.NewFault(fleet.CodeBMCUnreachable, fleet.Transient, err, "reading virtual drives was cut short")
+	}
+	if len(seen.list) > 0 && (len(out) == 0 || len(nodes) < len(before)) {
+		return nil, fleet.NewFault(fleet.CodeBMCAnswerInvalid, fleet.Transient, nil, "virtual drives cannot be read: %s: %s", seen.list[0].Path, seen.list[0].Text)
+	}
+	if len(seen.list) == 0 && len(out) > 0 {
+		s.slotsMu.Lock()
+		s.slotsOf[same(sys.path)] = paths
+		s.slotsMu.Unlock()
+	}
+	return out, nil
+}
+
+// MediaState is what one virtual optical drive holds.
+type MediaState struct {
+	Slot     string `json:"slot"` // URI
+	Inserted bool   `json:"inserted"`
+	Image    string `json:"image,omitempty"` // as the BMC tells it; some keep only the file name
+}
+
+// BootOverride is what the BMC will do at the next start.
+type BootOverride struct {
+	Enabled string `json:"enabled"` // "Once", "Continuous", "Disabled" or ""
+	Target  string `json:"target"`  // the BMC's word: "Cd", "UsbCd", "None", …
+	Mode    string `json:"mode,omitempty"`
+}
+
+// Sight is what an act could have changed.
+type Sight struct {
+	Identity     fleet.Identity                `json:"identity"`
+	Power        fleet.Maybe[fleet.PowerState] `json:"power"`
+	BootOverride BootOverride                  `json:"bootOverride"`
+	Media        []MediaState                  `json:"media"` // usable optical drives only
+}
+
+// Look reads identity, power, boot override and virtual drives as they are now:
+// one request, and one per drive.
+func (s *Session) Look(ctx context.Context, systemURI string) (Sight, error) {
+	sys, err := s.system(ctx, systemURI)
+	if err != nil {
+		return Sight{}, s.wrap("look at "+systemURI+" of", err)
+	}
+	slots, err := s.slots(ctx, sys)
+	if err != nil {
+		return Sight{}, s.wrap("look at "+sys.path+" of", err)
+	}
+	b := sys.object("Boot")
+	sight := Sight{
+		Identity: identity(sys), Power: power(sys),
+		BootOverride: BootOverride{
+			Enabled: b.str("BootSourceOverrideEnabled"), Target: b.str("BootSourceOverrideTarget"), Mode: b.str("BootSourceOverrideMode"),
+		},
+	}
+	for _, sl := range slots {
+		sight.Media = append(sight.Media, sl.state())
+	}
+	return sight, nil
+}
+
+// system reads a system afresh.
+func (s *Session) system(ctx context.Context, systemURI string) (node, error) {
+	uri, err := s.resolveSystem(ctx, systemURI)
+	if err != nil {
+		return node{}, err
+	}
+	n, a, err := s.get(ctx, uri, nil)
+	if err != nil {
+		return node{}, err
+	}
+	keepETag(n, a)
+	return n, nil
+}
+
+const etagKey = "@odata.etag"
+
+// keepETag makes the ETag header, which is the valid one, the resource's own.
+func keepETag(n node, a *answer) {
+	if h := a.header.Get("ETag"); h != "" {
+		n.m[etagKey] = h
+	}
+}
+
+// change sends a PATCH. The ETag goes along as it came; where the BMC then says
+// that the precondition fails, its strong form and none are tried: BMCs exist
+// that refuse each of them (gofish #174, #512).
+func (s *Session) change(ctx context.Context, n node, body any) (*answer, error) {
+	etag, _ := n.m[etagKey].(string)
+	variants := []string{etag}
+	if strong := strings.TrimPrefix(etag, "W/"); strong != etag {
+		variants = append(variants, strong)
+	}
+	if etag != "" {
+		variants = append(variants, "")
+	} else {
+		variants = append(variants, "*")
+	}
+	var a *answer
+	var err error
+	for _, v := range variants {
+		h := http.Header{}
+		if v != "" {
+			h.Set("If-Match", v)
+		}
+		a, err = s.do(ctx, ask{method: http.MethodPatch, path: n.path, body: body, header: h})
+		if a == nil || a.status != http.StatusPreconditionFailed && a.status != http.StatusPreconditionRequired {
+			return a, err
+		}
+	}
+	return a, err
+}

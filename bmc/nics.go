@@ -1,0 +1,253 @@
+package bmc
+
+import (
+	"context"
+	"net"
+	"regexp"
+	"slices"
+	"strings"
+
+	"metalrise.dev/fleet"
+)
+
+// portSet gathers network ports by MAC, in the order they were met.
+type portSet struct {
+	list   []fleet.NIC
+	index  map[string]int
+	barred map[string]bool // addresses that are no Ethernet port of the server
+}
+
+func (s *portSet) add(n fleet.NIC) {
+	if n.MAC == "" {
+		return
+	}
+	i, known := s.index[n.MAC]
+	if !known {
+		s.index[n.MAC] = len(s.list)
+		s.list = append(s.list, n)
+		return
+	}
+	have := &s.list[i]
+	if !have.Link.IsKnown() {
+		have.Link = n.Link
+	}
+	if !have.SpeedMbps.IsKnown() {
+		have.SpeedMbps = n.SpeedMbps
+	}
+	if have.Name == "" {
+		have.Name = n.Name
+	}
+}
+
+// nics reads the network ports from every place vendors use, and from the boot
+// options only when no other place names one.
+func (i *inspection) nics(ctx context.Context) []fleet.NIC {
+	set := &portSet{index: map[string]int{}, barred: map[string]bool{}}
+	for _, e := range i.r.members(ctx, i.sys.link("EthernetInterfaces")) {
+		i.ethernetInterface(e, set)
+	}
+	for _, a := range i.adapters(ctx) {
+		i.adapter(ctx, a, set)
+	}
+	set.list = slices.DeleteFunc(set.list, func(n fleet.NIC) bool { return set.barred[n.MAC] })
+	if len(set.list) == 0 {
+		set.index = map[string]int{}
+		for _, o := range i.r.members(ctx, i.sys.object("Boot").link("BootOptions")) {
+			set.add(fleet.NIC{MAC: bootOptionMAC(o.str("UefiDevicePath")), Source: o.path})
+		}
+	}
+	return set.list
+}
+
+func (i *inspection) ethernetInterface(e node, set *portSet) {
+	mac := macOf(e, "MACAddress", "PermanentMACAddress")
+	if mac == "" || e.state() == "absent" {
+		return
+	}
+	switch {
+	case strings.EqualFold(e.str("EthernetInterfaceType"), "Virtual"), len(e.object("Links").links("RelatedInterfaces")) > 0:
+		return // VLAN or bond over a port that is listed itself
+	case e.object("Links").link("HostInterface") != "", isUSBPath(e.str("UefiDevicePath")):
+		set.barred[mac] = true // the cable between server and BMC
+		return
+	}
+	set.add(fleet.NIC{MAC: mac, Name: firstOf(e.str("Id"), e.str("Name")), Link: link(e), SpeedMbps: speed(e), Source: e.path})
+}
+
+func isUSBPath(p string) bool { return strings.Contains(strings.ToLower(p), "/usb(") }
+
+// adapters finds the network adapters of this system: those its network
+// interfaces name, else those of its own chassis.
+func (i *inspection) adapters(ctx context.Context) []node {
+	var paths []string
+	for _, n := range i.r.members(ctx, i.sys.link("NetworkInterfaces")) {
+		paths = append(paths, n.object("Links").link("NetworkAdapter"))
+	}
+	if out := i.r.resolve(ctx, i.sys.path, i.r.refs(paths...)); len(out) > 0 {
+		return out
+	}
+	var out []node
+	for _, c := range i.r.resolve(ctx, i.sys.path, i.r.refs(i.sys.object("Links").links("Chassis")...)) {
+		hosts := c.object("Links").links("ComputerSystems")
+		if len(hosts) > 1 {
+			i.seen.add(c.path, "holds %d systems: its network adapters cannot be told apart and were left out", len(hosts))
+			continue
+		}
+		out = append(out, i.r.members(ctx, c.link("NetworkAdapters"))...)
+	}
+	return out
+}
+
+// adapter reads the functions of an adapter, and its ports where those are
+// needed: for link states, for what the port is, or where there is no function.
+func (i *inspection) adapter(ctx context.Context, a node, set *portSet) {
+	if a.state() == "absent" {
+		return
+	}
+	ports := map[string]node{}
+	portPath := firstOf(a.link("Ports"), a.link("NetworkPorts"))
+	list := i.r.members(ctx, portPath)
+	for _, p := range list {
+		ports[same(p.path)] = p
+	}
+	functions := i.r.members(ctx, a.link("NetworkDeviceFunctions"))
+	for _, f := range functions {
+		i.function(f, ports, set)
+	}
+	if len(functions) > 0 {
+		return
+	}
+	for _, p := range list {
+		macs := append(p.object("Ethernet").texts("AssociatedMACAddresses"), p.texts("AssociatedNetworkAddresses")...)
+		for _, text := range macs {
+			mac := cleanMAC(text)
+			if !isEthernetPort(p) {
+				set.barred[mac] = true
+				continue
+			}
+			set.add(fleet.NIC{MAC: mac, Name: portName(a, p), Link: link(p), SpeedMbps: speed(p), Source: p.path})
+			break // further addresses are functions of the same port
+		}
+	}
+}
+
+func portName(a, p node) string { return strings.TrimSpace(a.str("Id") + " " + p.str("Id")) }
+
+func (i *inspection) function(f node, ports map[string]node, set *portSet) {
+	mac := macOf(f.object("Ethernet"), "MACAddress", "PermanentMACAddress")
+	if mac == "" || f.state() == "absent" {
+		return
+	}
+	l := f.object("Links")
+	port := ports[same(firstOf(l.link("PhysicalNetworkPortAssignment"), l.link("PhysicalPortAssignment"),
+		f.link("PhysicalNetworkPortAssignment"), f.link("PhysicalPortAssignment")))]
+	if !isEthernetFunction(f) || port.exists() && !isEthernetPort(port) {
+		set.barred[mac] = true
+		return
+	}
+	n := fleet.NIC{MAC: mac, Name: f.str("Id"), Source: f.path}
+	if port.exists() {
+		n.Link, n.SpeedMbps = link(port), speed(port)
+	}
+	set.add(n)
+}
+
+// isEthernetFunction reads the type of a function. Where Dell leaves it null,
+// the documented prefix of its id tells ("InfiniBand.Slot.7-1", "FC.Slot.1-1").
+func isEthernetFunction(f node) bool {
+	switch strings.ToLower(f.str("NetDevFuncType")) {
+	case "fibrechannel", "fibrechanneloverethernet", "infiniband":
+		return false
+	case "":
+		id := strings.ToLower(f.str("Id"))
+		return !strings.HasPrefix(id, "infiniband.") && !strings.HasPrefix(id, "fc.")
+	}
+	return true
+}
+
+func isEthernetPort(p node) bool {
+	for _, key := range []string{"LinkNetworkTechnology", "ActiveLinkTechnology"} {
+		switch strings.ToLower(p.str(key)) {
+		case "infiniband", "fibrechannel":
+			return false
+		}
+	}
+	return true
+}
+
+func link(n node) fleet.Maybe[bool] {
+	switch strings.ToLower(n.str("LinkStatus")) {
+	case "linkup", "up":
+		return fleet.Known(true)
+	case "linkdown", "down", "nolink":
+		return fleet.Known(false)
+	}
+	return fleet.Maybe[bool]{}
+}
+
+// speed reads whichever unit the resource has. 0 is what BMCs say of a port
+// without link.
+func speed(n node) fleet.Maybe[int] {
+	const most = 10_000_000
+	for _, key := range []string{"SpeedMbps", "CurrentLinkSpeedMbps"} {
+		if v, ok := n.number(key); ok && v >= 1 && v <= most {
+			return fleet.Known(int(v))
+		}
+	}
+	if v, ok := n.number("CurrentSpeedGbps"); ok && v > 0 && v <= most/1000 {
+		return fleet.Known(int(v * 1000))
+	}
+	return fleet.Maybe[int]{}
+}
+
+func firstOf(texts ...string) string {
+	for _, t := range texts {
+		if t != "" {
+			return t
+		}
+	}
+	return ""
+}
+
+// macOf reads the first usable address among the fields.
+func macOf(n node, keys ...string) string {
+	for _, key := range keys {
+		text := n.str(key)
+		if text == "" {
+			continue
+		}
+		if mac := cleanMAC(text); mac != "" {
+			return mac
+		}
+		if strings.Trim(text, "0:-. ") != "" {
+			n.bad(key, text, "a unicast MAC address of 48 bits")
+		}
+	}
+	return ""
+}
+
+// cleanMAC gives a 48-bit unicast address in lower case with colons, else "".
+func cleanMAC(text string) string {
+	plain := strings.NewReplacer(":", "", "-", "", ".", "", " ", "").Replace(text)
+	if len(plain) != 12 {
+		return ""
+	}
+	mac, err := net.ParseMAC(plain[0:2] + ":" + plain[2:4] + ":" + plain[4:6] + ":" + plain[6:8] + ":" + plain[8:10] + ":" + plain[10:12])
+	if err != nil || mac[0]&1 != 0 || strings.Trim(plain, "0") == "" {
+		return ""
+	}
+	return mac.String()
+}
+
+var devicePathMAC = regexp.MustCompile(`(?i)/MAC\(([0-9A-F]{12}),`)
+
+// bootOptionMAC reads the address in a UEFI device path, unless it is behind USB.
+func bootOptionMAC(path string) string {
+	if isUSBPath(path) {
+		return ""
+	}
+	if m := devicePathMAC.FindStringSubmatch(path); m != nil {
+		return cleanMAC(m[1])
+	}
+	return ""
+}

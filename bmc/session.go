@@ -1,0 +1,432 @@
+package bmc
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/url"
+	"strings"
+	"sync"
+	"time"
+
+	"metalrise.dev/fleet"
+)
+
+const (
+	rootPath     = "/redfish/v1/"
+	maxBadLogins = 2 // many accounts lock at three
+	closeTimeout = 5 * time.Second
+)
+
+// Login is what a session needs: whom to reach, and the password itself, which
+// is kept in memory only.
+type Login struct {
+	Endpoint fleet.Endpoint
+	Password string
+	Options  Options
+}
+
+// Options tune a session. Zero fields get the default named beside them.
+type Options struct {
+	// AcceptNewPin lets an endpoint without a fingerprint be trusted on first
+	// use. Session.Fingerprint tells what was met.
+	AcceptNewPin   bool
+	Parallel       int           // requests at a time, 1 to 4; default 4
+	ConnectTimeout time.Duration // TCP and TLS each; default 15 s
+	RequestTimeout time.Duration // one request with its answer; default 60 s: slow BMCs need 10 to 60 s
+	InsertTimeout  time.Duration // an insert request, which may load the image first; default 5 min
+	Poll           time.Duration // first wait between looks, which then grows to five times; default 1 s
+	Settle         time.Duration // how long an accepted act may take to show; default 60 s
+	// SessionOpened is told the location of each session that is opened, so that
+	// it can be written down and deleted after a crash. May be nil.
+	SessionOpened func(location string)
+}
+
+func (o Options) withDefaults() Options {
+	if o.Parallel < 1 || o.Parallel > 4 {
+		o.Parallel = 4
+	}
+	for _, d := range []struct {
+		v *time.Duration
+		d time.Duration
+	}{
+		{&o.ConnectTimeout, 15 * time.Second}, {&o.RequestTimeout, time.Minute},
+		{&o.InsertTimeout, 5 * time.Minute}, {&o.Poll, time.Second}, {&o.Settle, time.Minute},
+	} {
+		if *d.v <= 0 {
+			*d.v = d.d
+		}
+	}
+	return o
+}
+
+// Session is one login to one BMC, shared by all requests until Close.
+type Session struct {
+	client   *client
+	opts     Options
+	address  string
+	username string
+	password string
+	root     node
+	expand   expansion
+
+	mu       sync.Mutex
+	token    string // "" with basic authentication
+	basic    bool
+	location string
+	bad      int // failed logins
+	useless  int // new logins that did not help the request that wanted them
+
+	slotsMu sync.Mutex
+	slotsOf map[string][]string // virtual media slot URIs by system
+}
+
+// Dial reads the service root, checks the certificate and logs in, with a
+// Redfish session where there is one, else with basic authentication.
+// Faults: BMC-001 not reached, BMC-002 no Redfish, BMC-003 login refused,
+// BMC-004 wrong or missing pin, BMC-006 not ready or no session free.
+func Dial(ctx context.Context, l Login) (*Session, error) {
+	s, err := open(l)
+	if err != nil {
+		return nil, s.wrap("log in to", err)
+	}
+	if err := s.start(ctx); err != nil {
+		s.client.closeIdle()
+		return nil, s.wrap("log in to", err)
+	}
+	return s, nil
+}
+
+// open checks a login and makes a session that has not spoken yet.
+func open(l Login) (*Session, error) {
+	o := l.Options.withDefaults()
+	e := l.Endpoint
+	s := &Session{opts: o, address: e.Address, username: e.Username, password: l.Password, slotsOf: map[string][]string{}}
+	if e.Fingerprint == "" && !o.AcceptNewPin {
+		return s, fleet.NewFault(fleet.CodeBMCPinChanged, fleet.Invalid, nil, "no certificate fingerprint is pinned and new ones are not accepted")
+	}
+	if e.Username == "" || l.Password == "" {
+		return s, fleet.NewFault(fleet.CodeBMCLoginRefused, fleet.Invalid, nil, "user name or password is empty")
+	}
+	s.client = newClient(withPort(e.Address), e.Fingerprint, o)
+	return s, nil
+}
+
+func (s *Session) start(ctx context.Context) error {
+	root, err := readRoot(ctx, s.client)
+	if err != nil {
+		return err
+	}
+	s.root = root
+	s.expand.init(root)
+	return s.login(ctx)
+}
+
+// readRoot reads the service root, which needs no login.
+func readRoot(ctx context.Context, c *client) (node, error) {
+	var a *answer
+	var err error
+	for _, path := range []string{rootPath, strings.TrimSuffix(rootPath, "/")} {
+		if a, err = c.send(ctx, ask{method: http.MethodGet, path: path}); err != nil {
+			return node{}, err
+		}
+		if a.status != http.StatusNotFound {
+			break
+		}
+	}
+	if a.status != http.StatusOK {
+		r := &refusal{method: http.MethodGet, path: rootPath, status: a.status, messages: readMessages(a.body)}
+		if r.isNotReady() {
+			return node{}, r.fault()
+		}
+		return node{}, fleet.NewFault(fleet.CodeBMCNotRedfish, fleet.Unsupported, r, "no Redfish service root")
+	}
+	m, err := decode(a.body)
+	if err != nil {
+		return node{}, fleet.NewFault(fleet.CodeBMCNotRedfish, fleet.Unsupported, err, "%s is not a Redfish service root", rootPath)
+	}
+	n := node{path: a.path, m: m}
+	if !n.has("RedfishVersion") && !n.has("Systems") && !n.has("Chassis") && !n.has("Managers") {
+		return node{}, fleet.NewFault(fleet.CodeBMCNotRedfish, fleet.Unsupported, nil, "%s is not a Redfish service root: it names no version and no collection", rootPath)
+	}
+	return n, nil
+}
+
+// login opens a session, or settles for basic authentication.
+func (s *Session) login(ctx context.Context) error {
+	if s.bad >= maxBadLogins {
+		return fleet.NewFault(fleet.CodeBMCLoginRefused, fleet.Denied, nil, "login was refused %d times before and is not tried again", s.bad)
+	}
+	path := s.sessionsPath()
+	a, err := s.client.send(ctx, ask{
+		method: http.MethodPost, path: path,
+		body: map[string]string{"UserName": s.username, "Password": s.password},
+	})
+	if err != nil {
+		if fleet.KindOf(err) == fleet.UnsureKind { // at worst a session leaks until the BMC times it out
+			err = fleet.NewFault(fleet.CodeBMCUnreachable, fleet.Transient, err, "the login got no answer")
+		}
+		return err
+	}
+	if token := a.header.Get("X-Auth-Token"); a.status < 300 && token != "" {
+		s.token, s.basic, s.location = token, false, sessionLocation(a)
+		if s.opts.SessionOpened != nil && s.location != "" {
+			s.opts.SessionOpened(s.location)
+		}
+		return nil
+	}
+	r := &refusal{method: http.MethodPost, path: path, status: a.status, messages: readMessages(a.body)}
+	switch {
+	case r.isNotReady() || r.says("PasswordChangeRequired"):
+		return r.fault()
+	case a.status == http.StatusUnauthorized, a.status == http.StatusForbidden:
+		s.bad++
+		// An answer that is not Redfish comes from a gate in front of the session
+		// service, which wants basic authentication.
+		if len(r.messages) > 0 || !strings.HasPrefix(strings.ToLower(a.header.Get("WWW-Authenticate")), "basic") {
+			return fleet.NewFault(fleet.CodeBMCLoginRefused, fleet.Denied, r, "the BMC refused the login of user %q", s.username)
+		}
+	}
+	return s.tryBasic(ctx, r)
+}
+
+// tryBasic uses basic authentication where sessions do not work.
+func (s *Session) tryBasic(ctx context.Context, why error) error {
+	path := s.root.link("Systems")
+	if path == "" {
+		path = s.root.link("Chassis")
+	}
+	if path == "" {
+		return fleet.NewFault(fleet.CodeBMCUnsupported, fleet.Unsupported, why, "no session can be opened, and nothing is there to try basic authentication on")
+	}
+	h := http.Header{}
+	h.Set("Authorization", s.basicHeader())
+	a, err := s.client.send(ctx, ask{method: http.MethodGet, path: path, header: h})
+	if err != nil {
+		return err
+	}
+	if a.status == http.StatusUnauthorized || a.status == http.StatusForbidden {
+		s.bad++
+		return fleet.NewFault(fleet.CodeBMCLoginRefused, fleet.Denied, why, "the BMC refused the login of user %q, also by basic authentication", s.username)
+	}
+	s.token, s.basic, s.location = "", true, ""
+	return nil
+}
+
+func (s *Session) basicHeader() string {
+	r := http.Request{Header: http.Header{}}
+	r.SetBasicAuth(s.username, s.password)
+	return r.Header.Get("Authorization")
+}
+
+func (s *Session) sessionsPath() string {
+	if p := s.root.object("Links").link("Sessions"); p != "" {
+		return p
+	}
+	if p := s.root.link("SessionService"); p != "" {
+		return strings.TrimRight(p, "/") + "/Sessions"
+	}
+	return rootPath + "SessionService/Sessions"
+}
+
+// sessionLocation finds where the new session lives. Its host is ignored: some
+// BMCs name themselves by an inner address.
+func sessionLocation(a *answer) string {
+	if u, err := url.Parse(a.header.Get("Location")); err == nil && u.Path != "" {
+		if p, err := cleanPath(u.EscapedPath()); err == nil {
+			return p
+		}
+	}
+	if m, err := decode(a.body); err == nil {
+		return node{m: m}.self()
+	}
+	return ""
+}
+
+// auth gives the headers of a request and the token they carry.
+func (s *Session) auth() (http.Header, string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	h := http.Header{}
+	if s.basic {
+		h.Set("Authorization", s.basicHeader())
+	} else {
+		h.Set("X-Auth-Token", s.token)
+	}
+	return h, s.token
+}
+
+// relogin gets a new token unless somebody else already did.
+func (s *Session) relogin(ctx context.Context, used string) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.token != used {
+		return nil
+	}
+	if s.basic || s.useless >= maxBadLogins {
+		return fleet.NewFault(fleet.CodeBMCLoginRefused, fleet.Denied, nil, "the BMC no longer accepts the login of user %q", s.username)
+	}
+	old := s.location
+	if err := s.login(ctx); err != nil {
+		return err
+	}
+	if old != "" && old != s.location && !s.basic { // it is most likely gone; else it would leak
+		h := http.Header{}
+		h.Set("X-Auth-Token", s.token)
+		_, _ = s.client.send(ctx, ask{method: http.MethodDelete, path: old, header: h})
+	}
+	return nil
+}
+
+// do sends a request with the session's credentials, logs in again once when
+// they have expired, and waits for a busy BMC where nothing was done yet.
+// Answers that are no success become faults.
+func (s *Session) do(ctx context.Context, q ask) (*answer, error) {
+	const tries = 3
+	renewed := false
+	for try := 1; ; try++ {
+		h, token := s.auth()
+		for k, v := range q.header {
+			h[k] = v
+		}
+		sent := q
+		sent.header = h
+		a, err := s.client.send(ctx, sent)
+		if err != nil {
+			return nil, err
+		}
+		if a.status < 300 {
+			return a, nil
+		}
+		r := &refusal{method: q.method, path: q.path, status: a.status, messages: readMessages(a.body)}
+		switch {
+		case a.status == http.StatusUnauthorized && !renewed:
+			renewed = true
+			if err := s.relogin(ctx, token); err != nil {
+				return nil, errors.Join(err, r)
+			}
+			try--
+			continue
+		case a.status == http.StatusUnauthorized:
+			s.mu.Lock()
+			s.useless++
+			s.mu.Unlock()
+		case r.isNotReady() && !isChange(q.method) && try < tries:
+			if err := pause(ctx, retryAfter(a, s.opts.Poll)); err == nil {
+				continue
+			}
+		}
+		return a, r.fault()
+	}
+}
+
+// retryAfter reads the header in its form of seconds, within reason.
+func retryAfter(a *answer, least time.Duration) time.Duration {
+	var seconds int
+	if _, err := fmt.Sscanf(a.header.Get("Retry-After"), "%d", &seconds); err != nil || seconds < 0 {
+		return least
+	}
+	return max(least, min(time.Duration(seconds)*time.Second, 30*time.Second))
+}
+
+// pause waits, or ends early with the context's error.
+func pause(ctx context.Context, d time.Duration) error {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// get reads one resource.
+func (s *Session) get(ctx context.Context, path string, seen *problems) (node, *answer, error) {
+	path, err := cleanPath(path)
+	if err == nil && path == "" {
+		err = errors.New("empty path")
+	}
+	if err != nil {
+		return node{}, nil, fleet.NewFault(fleet.CodeBMCAnswerInvalid, fleet.Invalid, err, "cannot read resource")
+	}
+	a, err := s.do(ctx, ask{method: http.MethodGet, path: path})
+	if err != nil {
+		return node{}, a, err
+	}
+	n, err := a.node(seen)
+	n.path = path
+	return n, a, err
+}
+
+// Location is where the session can be deleted; "" with basic authentication.
+func (s *Session) Location() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.location
+}
+
+// Fingerprint is that of the certificate the BMC showed.
+func (s *Session) Fingerprint() string { return s.client.pin.get() }
+
+// Address is the BMC's.
+func (s *Session) Address() string { return s.address }
+
+// Stats tells what the session cost so far.
+func (s *Session) Stats() Stats { return s.client.count.stats() }
+
+// Close deletes the session on the BMC, whatever became of the context that
+// opened it. The session must not be used afterwards.
+func (s *Session) Close() error {
+	defer s.client.closeIdle()
+	s.mu.Lock()
+	location, token := s.location, s.token
+	s.location, s.token = "", ""
+	s.mu.Unlock()
+	if location == "" {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), closeTimeout)
+	defer cancel()
+	h := http.Header{}
+	h.Set("X-Auth-Token", token)
+	a, err := s.client.send(ctx, ask{method: http.MethodDelete, path: location, header: h})
+	return s.wrap("close session on", gone(a, err, location))
+}
+
+// gone judges the answer to a DELETE: not being there, or no longer being
+// logged in, is as good as deleted.
+func gone(a *answer, err error, path string) error {
+	if err != nil {
+		return err
+	}
+	if a.status < 300 || a.status == http.StatusNotFound || a.status == http.StatusGone || a.status == http.StatusUnauthorized {
+		return nil
+	}
+	return (&refusal{method: http.MethodDelete, path: path, status: a.status, messages: readMessages(a.body)}).fault()
+}
+
+// Forget deletes a session that an earlier process opened and could not close.
+// A session that no longer exists is a success.
+func Forget(ctx context.Context, l Login, location string) error {
+	path, err := cleanPath(location)
+	if err != nil || !strings.HasPrefix(strings.ToLower(path), "/redfish/v1/") || !strings.Contains(strings.ToLower(path), "/sessions/") {
+		return fleet.NewFault(fleet.CodeBMCAnswerInvalid, fleet.Invalid, err, "%q is not the location of a session", location)
+	}
+	s, err := Dial(ctx, l)
+	if err != nil {
+		return fmt.Errorf("forget session %s: %w", path, err)
+	}
+	h, _ := s.auth()
+	a, err := s.client.send(ctx, ask{method: http.MethodDelete, path: path, header: h})
+	return errors.Join(s.wrap("forget session on", gone(a, err, path)), s.Close())
+}
+
+// wrap names operation and BMC.
+func (s *Session) wrap(doing string, err error) error {
+	if err == nil {
+		return nil
+	}
+	return fmt.Errorf("%s bmc %s: %w", doing, s.address, err)
+}

@@ -1,0 +1,116 @@
+package bmc
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"strings"
+	"time"
+
+	"metalrise.dev/fleet"
+)
+
+// maxTask bounds the wait for an asynchronous act; loading a whole image over a
+// slow management network takes minutes.
+const maxTask = 10 * time.Minute
+
+// errNotShown ends a wait for something that did not come to show.
+var errNotShown = errors.New("it does not show in time")
+
+// until looks again and again, ever more rarely, until look says yes or
+// Options.Settle has passed. Errors of a look do not end the wait, unless they
+// cannot pass by themselves; the last one is the cause when time runs out.
+func (s *Session) until(ctx context.Context, look func() (bool, error)) error {
+	ctx, cancel := context.WithTimeoutCause(ctx, s.opts.Settle, errNotShown)
+	defer cancel()
+	var last error
+	for wait := s.opts.Poll; ; wait = min(wait*3/2, 5*s.opts.Poll) {
+		done, err := look()
+		if done {
+			return nil
+		}
+		if err != nil {
+			last = err
+			if k := fleet.KindOf(err); k != fleet.Transient && k != fleet.UnsureKind {
+				return err
+			}
+		}
+		if pause(ctx, wait) != nil {
+			if last != nil {
+				return last
+			}
+			return context.Cause(ctx)
+		}
+	}
+}
+
+// awaitTask waits for an act that was accepted with 202. Other answers are done
+// already. A task that vanishes says nothing (Lenovo); the look that follows
+// each act does.
+func (s *Session) awaitTask(ctx context.Context, a *answer) error {
+	if a == nil || a.status != http.StatusAccepted {
+		return nil
+	}
+	monitor, err := s.client.local(a.header.Get("Location"))
+	if err != nil || monitor == "" {
+		if m, err := decode(a.body); err == nil {
+			n := node{m: m}
+			monitor = firstOf(n.link("TaskMonitor"), n.self())
+		}
+	}
+	if monitor == "" {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, maxTask)
+	defer cancel()
+	for wait := s.opts.Poll; ; wait = min(wait*3/2, 5*s.opts.Poll) {
+		a, err := s.do(ctx, ask{method: http.MethodGet, path: monitor})
+		switch {
+		case a != nil && (a.status == http.StatusNotFound || a.status == http.StatusGone):
+			return nil
+		case err != nil && fleet.KindOf(err) != fleet.Transient:
+			return err
+		case err == nil:
+			if done, err := taskState(a); done {
+				return err
+			}
+		}
+		if err := pause(ctx, wait); err != nil {
+			return fleet.NewFault(fleet.CodeBMCBusy, fleet.UnsureKind, err, "task %s does not end", monitor)
+		}
+	}
+}
+
+// taskState reads a task or its monitor.
+func taskState(a *answer) (done bool, err error) {
+	m, decodeErr := decode(a.body)
+	if decodeErr != nil {
+		return a.status != http.StatusAccepted, nil
+	}
+	n := node{m: m}
+	switch strings.ToLower(n.str("TaskState")) {
+	case "completed":
+		if s := strings.ToLower(n.str("TaskStatus")); s != "critical" {
+			return true, nil
+		}
+		return true, taskFault(n, a.path)
+	case "exception", "killed", "cancelled", "interrupted":
+		return true, taskFault(n, a.path)
+	case "":
+		return a.status != http.StatusAccepted, nil
+	}
+	return false, nil
+}
+
+// taskFault makes a fault of a failed task's messages, as if they had been the
+// answer to the act.
+func taskFault(n node, path string) error {
+	r := &refusal{method: "task", path: path, status: http.StatusBadRequest}
+	for _, m := range n.objects("Messages") {
+		r.messages = append(r.messages, message{id: m.str("MessageId"), text: m.str("Message"), args: m.texts("MessageArgs")})
+	}
+	if r.isLicence() || r.isNotReady() {
+		return r.fault()
+	}
+	return fleet.NewFault(fleet.CodeBMCRejected, fleet.Transient, r, "the BMC's task ended as %s", firstOf(n.str("TaskState"), "failed"))
+}
