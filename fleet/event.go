@@ -144,3 +144,26 @@ type Status struct {
 	Cause    *Cause     `json:"cause,omitempty"` // while held
 	KVM      Maybe[KVM] `json:"kvm,omitzero"`    // as the installed system reported
 }
+
+// Overview is where all servers of a run are, for people and programs.
+type Overview struct {
+	Site    string    `json:"site"`
+	Plan    string    `json:"plan,omitempty"`
+	At      time.Time `json:"at"`
+	Quiet   bool      `json:"quiet"`   // nothing moves: every server is settled or held
+	Engine  bool      `json:"engine"`  // an engine is running
+	Servers []Status  `json:"servers"` // in plan order
+}
+
+// Found is what answers at one address, as far as it tells without a login.
+type Found struct {
+	Address     string    `json:"address"` // host:port
+	At          time.Time `json:"at"`
+	Fingerprint string    `json:"fingerprint,omitempty"` // SHA-256 of its TLS certificate
+	Vendor      string    `json:"vendor,omitempty"`
+	Product     string    `json:"product,omitempty"`
+	Redfish     string    `json:"redfish,omitempty"` // version of the service
+	UUID        string    `json:"uuid,omitempty"`    // of the service, not of a server
+	What        string    `json:"what"`              // "redfish", or what it is instead
+	Why         string    `json:"why,omitempty"`     // how that was known
+}

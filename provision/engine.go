@@ -213,18 +213,9 @@ func (e *Engine) Retry(ctx context.Context, id fleet.ServerID, by string) error 
 	return w.retry(ctx, by)
 }
 
-// Overview is the state of a run for people and programs.
-type Overview struct {
-	Site    string         `json:"site"`
-	Plan    string         `json:"plan,omitempty"`
-	At      time.Time      `json:"at"`
-	Quiet   bool           `json:"quiet"`
-	Servers []fleet.Status `json:"servers"`
-}
-
 // Overview tells where every server of the current plan is, in plan order.
-func (e *Engine) Overview() Overview {
-	o := Overview{Site: e.Site, At: time.Now(), Quiet: e.Quiet(), Servers: []fleet.Status{}}
+func (e *Engine) Overview() fleet.Overview {
+	o := fleet.Overview{Site: e.Site, At: time.Now(), Quiet: e.Quiet(), Servers: []fleet.Status{}}
 	if r := e.current(); r != nil {
 		o.Plan = r.plan.ID
 		for _, id := range r.order {
@@ -235,16 +226,16 @@ func (e *Engine) Overview() Overview {
 }
 
 // Recall gives the same overview from a journal alone, when no engine runs.
-func Recall(ctx context.Context, site string, j Journal, a Archive) (Overview, error) {
+func Recall(ctx context.Context, site string, j Journal, a Archive) (fleet.Overview, error) {
 	e := &Engine{Config: Config{Site: site, Limits: Limits{}.withDefaults()}, started: time.Now()}
 	events, err := allEvents(ctx, j)
 	if err != nil {
-		return Overview{}, err
+		return fleet.Overview{}, err
 	}
 	if id := consented(events); id != "" {
 		p, ok, err := a.Plan(ctx, id)
 		if err != nil || !ok {
-			return Overview{}, fmt.Errorf("plan %s of the journal: %w", id, errors.Join(err, errors.New("not stored")))
+			return fleet.Overview{}, fmt.Errorf("plan %s of the journal: %w", id, errors.Join(err, errors.New("not stored")))
 		}
 		e.run = e.newRun(p, events)
 	}

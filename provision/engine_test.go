@@ -11,7 +11,7 @@ import (
 
 // install runs engines on the world until it is quiet or virtual time is up. A
 // killed engine is followed by another one.
-func install(t *testing.T, w *world, limit time.Duration) Overview {
+func install(t *testing.T, w *world, limit time.Duration) fleet.Overview {
 	t.Helper()
 	end := time.Now().Add(limit)
 	e, err := w.boot(t.Context())
@@ -41,7 +41,7 @@ func install(t *testing.T, w *world, limit time.Duration) Overview {
 	return o
 }
 
-func wantInstalled(t *testing.T, w *world, o Overview, but ...fleet.ServerID) {
+func wantInstalled(t *testing.T, w *world, o fleet.Overview, but ...fleet.ServerID) {
 	t.Helper()
 	if len(o.Servers) != len(w.servers) {
 		t.Fatalf("%d servers in the overview, want %d", len(o.Servers), len(w.servers))

@@ -1,0 +1,114 @@
+package api
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"testing"
+	"time"
+
+	"metalrise.dev/fleet"
+)
+
+type engine struct {
+	mu      sync.Mutex
+	applied []fleet.Consent
+	stop    context.CancelFunc
+}
+
+func (e *engine) Overview() fleet.Overview { return fleet.Overview{Site: "osaka"} }
+func (e *engine) Apply(c fleet.Consent) error {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if c.EraseDisks != 5 {
+		return fleet.NewFault(fleet.CodeConsentMismatch, fleet.Denied, errors.New("five"), "count")
+	}
+	e.applied = append(e.applied, c)
+	return nil
+}
+func (e *engine) Retry(context.Context, fleet.ServerID, string) error { return nil }
+func (e *engine) Stop()                                               { e.stop() }
+
+type journal struct {
+	mu      sync.Mutex
+	events  []fleet.Event
+	changed chan struct{}
+}
+
+func (j *journal) Events(_ context.Context, after int64, limit int) ([]fleet.Event, error) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return append([]fleet.Event(nil), j.events[after:]...), nil
+}
+
+func (j *journal) Changed() <-chan struct{} {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.changed
+}
+
+func (j *journal) add(n int) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	for range n {
+		j.events = append(j.events, fleet.Event{Seq: int64(len(j.events) + 1), Action: fleet.ActHello})
+	}
+	close(j.changed)
+	j.changed = make(chan struct{})
+}
+
+func TestSocket(t *testing.T) {
+	dir := t.TempDir()
+	ctx, stop := context.WithCancel(t.Context())
+	e := &engine{stop: stop}
+	j := &journal{changed: make(chan struct{})}
+	c := NewClient(dir)
+	if _, err := c.Overview(ctx); !errors.Is(err, ErrNoEngine) {
+		t.Fatalf("without an engine: %v, want ErrNoEngine", err)
+	}
+	served := make(chan error, 1)
+	go func() { served <- Serve(ctx, dir, e, j) }()
+	for {
+		o, err := c.Overview(ctx)
+		if err == nil {
+			if !o.Engine || o.Site != "osaka" {
+				t.Errorf("overview %+v", o)
+			}
+			break
+		}
+		time.Sleep(time.Millisecond)
+	}
+	err := c.Apply(ctx, fleet.Consent{EraseDisks: 4})
+	if fleet.CodeOf(err) != fleet.CodeConsentMismatch || fleet.KindOf(err) != fleet.Denied {
+		t.Errorf("refusal lost its code or kind: %v", err)
+	}
+	if err := c.Apply(ctx, fleet.Consent{EraseDisks: 5}); err != nil || len(e.applied) != 1 {
+		t.Errorf("apply: %v, %d applied", err, len(e.applied))
+	}
+
+	j.add(3)
+	seen := 0
+	errEnough := errors.New("enough")
+	err = c.Events(ctx, 0, true, func(ev fleet.Event) error {
+		seen++
+		if ev.Seq != int64(seen) {
+			t.Errorf("event %d out of order as number %d", ev.Seq, seen)
+		}
+		switch seen {
+		case 3:
+			j.add(2)
+		case 5:
+			return errEnough
+		}
+		return nil
+	})
+	if !errors.Is(err, errEnough) {
+		t.Errorf("follow ended with %v after %d events", err, seen)
+	}
+	if err := c.Stop(t.Context()); err != nil {
+		t.Error(err)
+	}
+	if err := <-served; err != nil {
+		t.Error(err)
+	}
+}

@@ -1,0 +1,92 @@
+package store
+
+import (
+	"context"
+
+	"metalrise.dev/fleet"
+)
+
+// Kinds of things in the state.
+const (
+	kindFound  = "found"       // by address
+	kindServer = "server"      // by server id
+	kindFacts  = "facts"       // by server id; out-of-band
+	kindInBand = "facts-agent" // by server id; in-band
+	kindPlan   = "plan"        // by plan id
+	kindMeta   = "meta"        // by name
+)
+
+// KeepFound keeps what answers at an address.
+func (s *Store) KeepFound(ctx context.Context, f fleet.Found) error {
+	return s.Put(ctx, kindFound, f.Address, f)
+}
+
+// Found lists what answered, by address.
+func (s *Store) Found(ctx context.Context) (map[string]fleet.Found, error) {
+	return All[fleet.Found](ctx, s, kindFound)
+}
+
+// KeepServer keeps an enrolled server and its out-of-band facts.
+func (s *Store) KeepServer(ctx context.Context, v fleet.Server, f fleet.Facts) error {
+	if err := s.Put(ctx, kindServer, string(v.ID), v); err != nil {
+		return err
+	}
+	return s.Put(ctx, kindFacts, string(v.ID), f)
+}
+
+// Servers lists the enrolled servers by id.
+func (s *Store) Servers(ctx context.Context) (map[string]fleet.Server, error) {
+	return All[fleet.Server](ctx, s, kindServer)
+}
+
+// Facts lists what BMCs told of servers, by server id.
+func (s *Store) Facts(ctx context.Context) (map[string]fleet.Facts, error) {
+	return All[fleet.Facts](ctx, s, kindFacts)
+}
+
+// KeepFacts keeps what an agent saw of a server.
+func (s *Store) KeepFacts(ctx context.Context, server fleet.ServerID, f fleet.Facts) error {
+	return s.Put(ctx, kindInBand, string(server), f)
+}
+
+// InBand lists what agents saw of servers, by server id.
+func (s *Store) InBand(ctx context.Context) (map[string]fleet.Facts, error) {
+	return All[fleet.Facts](ctx, s, kindInBand)
+}
+
+// KeepPlan keeps a plan and remembers it as the latest.
+func (s *Store) KeepPlan(ctx context.Context, p fleet.Plan) error {
+	if err := s.Put(ctx, kindPlan, p.ID, p); err != nil {
+		return err
+	}
+	return s.Put(ctx, kindMeta, "latest-plan", p.ID)
+}
+
+// Plan reads a plan; false when there is none with that id.
+func (s *Store) Plan(ctx context.Context, id string) (fleet.Plan, bool, error) {
+	var p fleet.Plan
+	ok, err := s.Get(ctx, kindPlan, id, &p)
+	return p, ok, err
+}
+
+// LatestPlan reads the plan that was made last; false when there is none.
+func (s *Store) LatestPlan(ctx context.Context) (fleet.Plan, bool, error) {
+	var id string
+	if ok, err := s.Get(ctx, kindMeta, "latest-plan", &id); err != nil || !ok {
+		return fleet.Plan{}, false, err
+	}
+	return s.Plan(ctx, id)
+}
+
+// ServingPort reads the port on which machines were told to call us; 0 when
+// none was chosen yet. A restarted engine must serve on the same one.
+func (s *Store) ServingPort(ctx context.Context) (int, error) {
+	var port int
+	_, err := s.Get(ctx, kindMeta, "serving-port", &port)
+	return port, err
+}
+
+// KeepServingPort remembers that port.
+func (s *Store) KeepServingPort(ctx context.Context, port int) error {
+	return s.Put(ctx, kindMeta, "serving-port", port)
+}
