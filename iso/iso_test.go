@@ -112,6 +112,32 @@ func TestEveryAreaIsWritten(t *testing.T) {
 	}
 }
 
+// reads counts what a remote ISO would be asked for.
+type reads struct {
+	io.ReaderAt
+	calls, bytes int
+}
+
+func (r *reads) ReadAt(p []byte, off int64) (int, error) {
+	r.calls++
+	r.bytes += len(p)
+	return r.ReaderAt.ReadAt(p, off)
+}
+
+// TestInspectReadsLittle: over HTTP each read is a request, and a thousand
+// machines may boot at once.
+func TestInspectReadsLittle(t *testing.T) {
+	im, _ := personal(t, open(t, isotest.Options{RootfsSize: 64 << 20}))
+	r := &reads{ReaderAt: im}
+	c, err := Inspect(r, im.Size())
+	if err != nil || string(c.Ignition) != config {
+		t.Fatal(c, err)
+	}
+	if r.calls > 4 || r.bytes > 256<<10 {
+		t.Errorf("%d reads, %d bytes; want at most 4 and 256 KiB", r.calls, r.bytes)
+	}
+}
+
 func TestOnlyTheAreasDiffer(t *testing.T) {
 	b := open(t, isotest.Options{})
 	im, err := b.Personalise(Personal{Ignition: []byte(config), AppendKargs: []string{"nomodeset"}})
