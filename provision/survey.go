@@ -1,0 +1,216 @@
+package provision
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"metalrise.dev/fleet"
+)
+
+// Surveyor looks at BMCs while there is no plan yet.
+type Surveyor interface {
+	// Probe tells what answers at an address (host:port) without logging in.
+	// That nothing answers is a result, not an error.
+	Probe(ctx context.Context, address string) fleet.Found
+	// Inspect logs in to one BMC, pinned to its certificate, and reads every
+	// server behind it.
+	Inspect(ctx context.Context, at fleet.Endpoint) (Behind, error)
+}
+
+// Behind is what stands behind one BMC.
+type Behind struct {
+	Fingerprint string        // of the certificate that was met
+	Servers     []fleet.Facts // one for each server, with its SystemURI
+	Others      []Other       // things that are no servers
+	Requests    int           // that it took
+}
+
+// Other is something behind a BMC, or at an address, that is no server.
+type Other struct {
+	Address string `json:"address"`
+	URI     string `json:"uri,omitempty"`
+	Kind    string `json:"kind"`
+	Why     string `json:"why"`
+}
+
+// Keeper stores what a survey finds.
+type Keeper interface {
+	Journal
+	// KeepFound stores what answers at an address.
+	KeepFound(ctx context.Context, f fleet.Found) error
+	// Found lists what answered before, by address.
+	Found(ctx context.Context) (map[string]fleet.Found, error)
+	// KeepServer stores an enrolled server with its facts.
+	KeepServer(ctx context.Context, s fleet.Server, f fleet.Facts) error
+}
+
+// surveyWidth bounds how many BMCs are asked at once: each costs a TLS
+// handshake, some 2 ms of processor time here and up to a second on a BMC.
+const surveyWidth = 64
+
+// Discover probes addresses and keeps what answers. The certificate met first
+// is the address's pin; another one later is a finding and changes nothing,
+// unless newPins says that it is expected. each is called for every address as
+// it is done, one call at a time.
+func Discover(ctx context.Context, s Surveyor, k Keeper, addresses []string, newPins bool, each func(fleet.Found)) ([]fleet.Finding, error) {
+	before, err := k.Found(ctx)
+	if err != nil {
+		return nil, err
+	}
+	var mu sync.Mutex
+	var findings []fleet.Finding
+	g, ctx := errgroup.WithContext(ctx)
+	g.SetLimit(surveyWidth)
+	for _, address := range addresses {
+		g.Go(func() error {
+			f := s.Probe(ctx, address)
+			if err := ctx.Err(); err != nil {
+				return err
+			}
+			f.Address, f.At = address, time.Now()
+			old, known := before[address]
+			changed := known && old.Fingerprint != "" && f.Fingerprint != "" && f.Fingerprint != old.Fingerprint && !newPins
+			if !changed && f.What == WhatRedfish {
+				if err := keepFound(ctx, k, f); err != nil {
+					return err
+				}
+			}
+			mu.Lock()
+			defer mu.Unlock()
+			if changed {
+				findings = append(findings, pinChanged(address, old.Fingerprint, f.Fingerprint))
+			}
+			each(f)
+			return nil
+		})
+	}
+	err = g.Wait()
+	slices.SortFunc(findings, func(a, b fleet.Finding) int { return strings.Compare(a.Path, b.Path) })
+	return findings, err
+}
+
+// WhatRedfish is fleet.Found.What of a BMC that can be inspected.
+const WhatRedfish = "redfish"
+
+func keepFound(ctx context.Context, k Keeper, f fleet.Found) error {
+	if err := k.KeepFound(ctx, f); err != nil {
+		return err
+	}
+	_, err := k.Append(ctx, fleet.Event{At: f.At, Action: fleet.ActEnroll, Edge: fleet.Ended, Outcome: fleet.OK,
+		Note: fmt.Sprintf("found %s at %s, certificate %.16s…", strings.TrimSpace(f.Vendor+" "+f.Product), f.Address, f.Fingerprint)})
+	return err
+}
+
+func pinChanged(address, old, now string) fleet.Finding {
+	page, _ := fleet.Page(fleet.CodeBMCPinChanged)
+	return fleet.Finding{Code: fleet.CodeBMCPinChanged, Severity: fleet.Blocker, Path: "bmcs.pins[" + address + "]",
+		Text: fmt.Sprintf("%s: pinned %.16s…, now %.16s…", page.Title, old, now), Remedy: page.Remedy}
+}
+
+// Inspected is what a survey learnt of one address.
+type Inspected struct {
+	Endpoint fleet.Endpoint
+	Behind   Behind
+	Err      error // of this BMC only
+}
+
+// Inspect logs in to BMCs and keeps their servers and facts. One BMC's fault
+// costs only that BMC and stands in its result. each is called as each is done,
+// one call at a time. A nil keeper keeps nothing.
+func Inspect(ctx context.Context, s Surveyor, k Keeper, at []fleet.Endpoint, each func(Inspected)) ([]Inspected, error) {
+	out := make([]Inspected, len(at))
+	var mu sync.Mutex
+	g, ctx := errgroup.WithContext(ctx)
+	g.SetLimit(surveyWidth)
+	for i, e := range at {
+		g.Go(func() error {
+			r := Inspected{Endpoint: e}
+			r.Behind, r.Err = s.Inspect(ctx, e)
+			if err := ctx.Err(); err != nil {
+				return err
+			}
+			if r.Endpoint.Fingerprint == "" {
+				r.Endpoint.Fingerprint = r.Behind.Fingerprint
+			}
+			if k != nil {
+				if err := keepInspected(ctx, k, r); err != nil {
+					return err
+				}
+			}
+			mu.Lock()
+			defer mu.Unlock()
+			out[i] = r
+			each(r)
+			return nil
+		})
+	}
+	return out, g.Wait()
+}
+
+func keepInspected(ctx context.Context, k Keeper, r Inspected) error {
+	if r.Err != nil {
+		_, err := k.Append(ctx, fleet.Event{At: time.Now(), Action: fleet.ActInspect, Edge: fleet.Ended, Outcome: fleet.Failed,
+			Cause: fleet.CauseOf(r.Err), Note: "inspect " + r.Endpoint.Address})
+		return err
+	}
+	for _, f := range r.Behind.Servers {
+		s := Enroll(r.Endpoint, f)
+		if s.ID == "" {
+			continue // said by NoIdentity; such a machine cannot be kept apart, so it is not kept
+		}
+		if err := k.KeepServer(ctx, s, f); err != nil {
+			return err
+		}
+		if _, err := k.Append(ctx, fleet.Event{At: time.Now(), Server: s.ID, Action: fleet.ActInspect, Edge: fleet.Ended, Outcome: fleet.OK,
+			Note: fmt.Sprintf("%s %s behind %s, %d disks, %d ports, %d requests", f.Manufacturer, f.Model, r.Endpoint.Address, len(f.Disks), len(f.NICs), r.Behind.Requests)}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Enroll makes the server that facts describe.
+func Enroll(at fleet.Endpoint, f fleet.Facts) fleet.Server {
+	at.SystemURI = f.SystemURI
+	return fleet.Server{ID: f.Identity.ID(), Identity: f.Identity, BMC: at}
+}
+
+// NoIdentity lists servers that nothing tells apart from others.
+func NoIdentity(all []Inspected) []fleet.Finding {
+	page, _ := fleet.Page(fleet.CodeNoIdentity)
+	var out []fleet.Finding
+	for _, r := range all {
+		for _, f := range r.Behind.Servers {
+			if f.Identity.ID() == "" {
+				out = append(out, fleet.Finding{Code: page.Code, Severity: fleet.Warning, Path: r.Endpoint.Address + f.SystemURI,
+					Text: page.Title + ": neither serial nor UUID is usable", Remedy: page.Remedy})
+			}
+		}
+	}
+	return out
+}
+
+// Failures turns the faults of a survey into findings.
+func Failures(all []Inspected) []fleet.Finding {
+	var out []fleet.Finding
+	for _, r := range all {
+		if r.Err == nil {
+			continue
+		}
+		code := fleet.CodeOf(r.Err)
+		page, _ := fleet.Page(code)
+		text := r.Err.Error()
+		if errors.Is(r.Err, context.DeadlineExceeded) {
+			text = "no answer in time: " + text
+		}
+		out = append(out, fleet.Finding{Code: code, Severity: fleet.Warning, Path: r.Endpoint.Address, Text: text, Remedy: page.Remedy})
+	}
+	return out
+}
