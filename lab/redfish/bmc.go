@@ -1,0 +1,234 @@
+package redfish
+
+import (
+	"context"
+	"crypto/sha256"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"log"
+	"log/slog"
+	"net"
+	"net/http"
+	"sync"
+	"time"
+
+	"metalrise.dev/lab/machine"
+)
+
+// BMC is one running emulated BMC. Its methods may be called from anywhere.
+type BMC struct {
+	cfg      Config
+	log      *slog.Logger
+	systemID string
+	cert     *tls.Certificate
+	nodes    map[string]node // by path without trailing slash; never changed after creation
+	faults   faults
+	accounts accounts
+	tasks    tasks
+	writes   sync.Mutex // one PATCH at a time, so that If-Match and the change are one
+
+	ctx    context.Context // ends with Close: power is cut
+	cancel context.CancelFunc
+	work   sync.WaitGroup // power, downloads, shutdown requests
+	server *http.Server
+	addr   string
+
+	mu       sync.Mutex
+	closed   bool
+	power    PowerState
+	run      *run // nil while Off
+	wishedOn bool // power at the end of the previous lab process
+	boot     override
+	slots    []*slot
+	bios     map[string]any
+	pending  map[string]any // BIOS attributes that act at the next boot
+	assetTag string
+	progress bootProgress
+	last     lastBoot
+}
+
+// lastBoot is what the machine did most recently.
+type lastBoot struct {
+	boots int
+	from  machine.BootSource
+	stop  machine.Stop
+	err   error
+}
+
+// Start brings the BMC up with its machine Off and serves until Close, or until
+// ctx ends, which does the same.
+func Start(ctx context.Context, cfg Config) (*BMC, error) {
+	b, err := newBMC(ctx, cfg)
+	if err != nil {
+		return nil, err
+	}
+	ln, err := new(net.ListenConfig).Listen(ctx, "tcp", cfg.Listen)
+	if err != nil {
+		b.cancel()
+		return nil, fmt.Errorf("bmc of %s: listen on %q: %w", cfg.Spec.Name, cfg.Listen, err)
+	}
+	b.addr = ln.Addr().String()
+	if err := b.secure(); err != nil {
+		b.cancel()
+		return nil, errors.Join(err, ln.Close())
+	}
+	b.server = &http.Server{
+		Handler:           b,
+		ReadHeaderTimeout: 30 * time.Second,
+		IdleTimeout:       2 * time.Minute,
+		ErrorLog:          log.New(io.Discard, "", 0), // handshake noise of scanners
+	}
+	conf := &tls.Config{Certificates: []tls.Certificate{*b.cert}, MinVersion: tls.VersionTLS12, NextProtos: []string{"http/1.1"}}
+	go b.serve(tls.NewListener(&gate{Listener: ln, faults: &b.faults}, conf))
+	context.AfterFunc(ctx, func() { _ = b.Close() })
+	return b, nil
+}
+
+// newBMC makes a BMC that does not listen yet.
+func newBMC(ctx context.Context, cfg Config) (*BMC, error) {
+	if cfg.Personality.Name == "" {
+		cfg.Personality = Standard()
+	}
+	if cfg.Console == nil {
+		cfg.Console = io.Discard
+	}
+	if cfg.Log == nil {
+		cfg.Log = slog.New(slog.DiscardHandler)
+	}
+	cfg.Limits = cfg.Limits.withDefaults()
+	if err := cfg.check(); err != nil {
+		return nil, err
+	}
+	b := &BMC{cfg: cfg, log: cfg.Log.With("bmc", cfg.Spec.Name), power: PowerOff, boot: noOverride(cfg.Spec.Firmware)}
+	b.systemID = cfg.Personality.SystemID
+	if b.systemID == "" {
+		b.systemID = cfg.Spec.Serial
+	}
+	for _, s := range cfg.Personality.Slots {
+		b.slots = append(b.slots, &slot{Slot: s})
+	}
+	b.bios = b.defaultBIOS()
+	b.progress.set(progressNone)
+	b.accounts.init(cfg.Username, cfg.Password, cfg.Limits)
+	if err := b.load(); err != nil {
+		return nil, err
+	}
+	if err := cfg.Hardware.Clean(ctx); err != nil {
+		return nil, fmt.Errorf("bmc of %s: clean up after an earlier run: %w", cfg.Spec.Name, err)
+	}
+	b.ctx, b.cancel = context.WithCancel(context.WithoutCancel(ctx))
+	b.nodes = b.tree()
+	return b, nil
+}
+
+func (b *BMC) serve(ln net.Listener) {
+	if err := b.server.Serve(ln); err != nil && !errors.Is(err, http.ErrServerClosed) {
+		b.log.Error("bmc stopped serving", "error", err)
+	}
+}
+
+// gate lets no connection through while an Unreachable fault acts.
+type gate struct {
+	net.Listener
+	faults *faults
+}
+
+func (g *gate) Accept() (net.Conn, error) {
+	for {
+		c, err := g.Listener.Accept()
+		if err != nil {
+			return nil, err
+		}
+		if !g.faults.hits(Unreachable) {
+			return c, nil
+		}
+		_ = c.Close()
+	}
+}
+
+// Addr is the address served, "127.0.0.1:40123".
+func (b *BMC) Addr() string { return b.addr }
+
+// URL is the address of the service root.
+func (b *BMC) URL() string { return "https://" + b.addr + "/redfish/v1/" }
+
+// SystemID is the id of the one system.
+func (b *BMC) SystemID() string { return b.systemID }
+
+// Fingerprint is the SHA-256 of the certificate (DER) as 64 hexadecimal digits.
+func (b *BMC) Fingerprint() string {
+	return fmt.Sprintf("%x", sha256.Sum256(b.cert.Certificate[0]))
+}
+
+// Close cuts the machine's power, waits until it is gone and stops serving.
+// Calling it again does nothing.
+func (b *BMC) Close() error {
+	b.mu.Lock()
+	if b.closed {
+		b.mu.Unlock()
+		b.work.Wait()
+		return nil
+	}
+	b.closed = true
+	b.mu.Unlock()
+	b.cancel()
+	var err error
+	if b.server != nil {
+		err = b.server.Close()
+	}
+	b.work.Wait()
+	return err
+}
+
+// begin registers background work; false once the BMC is closing. Callers hold b.mu.
+func (b *BMC) beginLocked() bool {
+	if b.closed {
+		return false
+	}
+	b.work.Add(1)
+	return true
+}
+
+// Status is a BMC as a lab shows it, without asking over Redfish.
+type Status struct {
+	Name     string
+	Addr     string
+	Power    PowerState
+	WishedOn bool // the machine was on when the previous lab process ended
+	Override string
+	Media    []Medium // inserted ones
+	Boots    int      // boot attempts since Start
+	LastBoot machine.BootSource
+	LastStop machine.Stop // "" while running
+	Err      error        // last fault of the lab itself, nil if none
+	Sessions int
+	Faults   []Fault
+}
+
+// Medium is one inserted image.
+type Medium struct {
+	Slot string
+	URL  string
+	File string // "" in Lazy mode
+}
+
+// Status tells the present state.
+func (b *BMC) Status() Status {
+	sessions := b.accounts.count()
+	faults := b.Faults()
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	s := Status{
+		Name: b.cfg.Spec.Name, Addr: b.addr, Power: b.power, WishedOn: b.wishedOn,
+		Override: b.boot.String(), Boots: b.last.boots, LastBoot: b.last.from, LastStop: b.last.stop,
+		Err: b.last.err, Sessions: sessions, Faults: faults,
+	}
+	for _, sl := range b.slots {
+		if sl.medium != nil {
+			s.Media = append(s.Media, Medium{Slot: sl.ID, URL: sl.medium.Image, File: b.mediumPath(sl.medium)})
+		}
+	}
+	return s
+}

@@ -1,0 +1,345 @@
+package redfish
+
+import (
+	"crypto/sha256"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"mime"
+	"net/http"
+	"path"
+	"strconv"
+	"strings"
+)
+
+const (
+	maxBody = 64 << 10 // largest request body in bytes; real requests are below 1 KiB
+
+	pathRoot     = "/redfish/v1"
+	pathSessions = pathRoot + "/SessionService/Sessions"
+)
+
+type object = map[string]any
+
+// node is one resource or action target: what it can do is what is not nil.
+type node struct {
+	open    bool            // readable without a login
+	get     func() object   // called with BMC.mu held
+	members func() []string // of a collection: paths; called with BMC.mu held
+	patch   func(object) *problem
+	post    func(*http.Request, object) reply
+	delete  func() *problem
+	monitor func() reply // of a task: the whole answer to a GET
+}
+
+func (n node) allow() string {
+	var out []string
+	if n.get != nil || n.monitor != nil {
+		out = append(out, "GET", "HEAD")
+	}
+	if n.patch != nil {
+		out = append(out, "PATCH")
+	}
+	if n.post != nil {
+		out = append(out, "POST")
+	}
+	if n.delete != nil {
+		out = append(out, "DELETE")
+	}
+	return strings.Join(out, ", ")
+}
+
+// reply is an answer before it is written. A zero status is 204 without a body.
+type reply struct {
+	status int
+	header http.Header
+	body   object
+}
+
+func fail(p *problem) reply {
+	h := http.Header{}
+	if p.retryAfter > 0 {
+		h.Set("Retry-After", strconv.Itoa(int(p.retryAfter.Seconds())))
+	}
+	if p.allow != "" {
+		h.Set("Allow", p.allow)
+	}
+	if p.status == http.StatusUnauthorized {
+		h.Set("WWW-Authenticate", `Basic realm="redfish"`)
+	}
+	return reply{status: p.status, header: h, body: p.body()}
+}
+
+func done(p *problem) reply {
+	if p != nil {
+		return fail(p)
+	}
+	return reply{}
+}
+
+// ServeHTTP answers one request, faults first.
+func (b *BMC) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if b.faults.hits(Unreachable) {
+		panic(http.ErrAbortHandler) // closes the connection
+	}
+	delay := b.cfg.Delays.Response
+	if f, hit := b.faults.strike(Slow, r.Method, r.URL.Path); hit {
+		delay += f.Delay
+	}
+	if sleep(r.Context(), delay) != nil {
+		return
+	}
+	if f, hit := b.faults.strike(Busy, r.Method, r.URL.Path); hit {
+		write(w, r, fail(busyFor(f.RetryAfter)))
+		return
+	}
+	if f, hit := b.faults.strike(Answer, r.Method, r.URL.Path); hit {
+		writeFault(w, r, f)
+		return
+	}
+	_, lost := b.faults.strike(LoseReply, r.Method, r.URL.Path)
+	answer := b.answer(w, r)
+	if lost {
+		panic(http.ErrAbortHandler)
+	}
+	write(w, r, answer)
+}
+
+// answer does what the request asks for.
+func (b *BMC) answer(w http.ResponseWriter, r *http.Request) reply {
+	at := path.Clean("/" + strings.TrimSuffix(r.URL.Path, "/"))
+	n, found := b.find(at)
+	if !found || !n.open && !(at == pathSessions && r.Method == http.MethodPost) {
+		if p := b.authorize(r); p != nil {
+			return fail(p)
+		}
+	}
+	if !found {
+		return fail(notFound(at))
+	}
+	if !accepts(r.Header.Get("Accept")) {
+		return fail(notAcceptable(r.Header.Get("Accept")))
+	}
+	switch {
+	case (r.Method == http.MethodGet || r.Method == http.MethodHead) && n.get != nil:
+		return b.read(r, at, n)
+	case r.Method == http.MethodGet && n.monitor != nil:
+		return n.monitor()
+	case r.Method == http.MethodPatch && n.patch != nil:
+		in, p := readBody(w, r)
+		if p != nil {
+			return fail(p)
+		}
+		return b.change(r, n, in)
+	case r.Method == http.MethodPost && n.post != nil:
+		in, p := readBody(w, r)
+		if p != nil {
+			return fail(p)
+		}
+		return n.post(r, in)
+	case r.Method == http.MethodDelete && n.delete != nil:
+		return done(n.delete())
+	}
+	return fail(notAllowed(r.Method, n.allow()))
+}
+
+func (b *BMC) find(at string) (node, bool) {
+	if n, ok := b.nodes[at]; ok {
+		return n, true
+	}
+	dir, id := path.Split(at)
+	switch strings.TrimSuffix(dir, "/") {
+	case pathSessions:
+		return b.sessionNode(id)
+	case pathTasks:
+		return b.tasks.node(id)
+	case pathMonitors:
+		return b.tasks.monitor(id)
+	}
+	return node{}, false
+}
+
+// body is the present state of a resource without its version.
+func (b *BMC) body(n node) object {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	out := n.get()
+	if n.members != nil {
+		links := []object{}
+		for _, m := range n.members() {
+			links = append(links, link(m))
+		}
+		out["Members"], out["Members@odata.count"] = links, len(links)
+	}
+	return out
+}
+
+// version is the strong ETag of a body (RFC 9110 8.8.3).
+func version(body object) string {
+	text, _ := json.Marshal(body) // maps of plain values always encode, keys in order
+	sum := sha256.Sum256(text)
+	return fmt.Sprintf("%q", fmt.Sprintf("%x", sum[:8]))
+}
+
+// read answers a GET.
+func (b *BMC) read(r *http.Request, at string, n node) reply {
+	body := b.body(n)
+	tag := version(body)
+	q, p := parseQuery(r.URL.Query(), n.members != nil)
+	if p != nil {
+		return fail(p)
+	}
+	if n.members != nil {
+		b.page(at, body, q)
+	}
+	h := http.Header{}
+	h.Set("ETag", tag)
+	if r.Header.Get("If-None-Match") == tag {
+		return reply{status: http.StatusNotModified, header: h}
+	}
+	body["@odata.etag"] = tag
+	return reply{status: http.StatusOK, header: h, body: body}
+}
+
+// page cuts and expands the members of a collection as the query asks.
+func (b *BMC) page(at string, body object, q query) {
+	links := body["Members"].([]object)
+	from := min(q.skip, len(links))
+	to := len(links)
+	if q.top >= 0 {
+		to = min(to, from+q.top)
+	}
+	if size := b.cfg.Personality.PageSize; size > 0 && to-from > size {
+		to = from + size
+		body["Members@odata.nextLink"] = at + "?$skip=" + strconv.Itoa(to)
+	}
+	links = links[from:to]
+	if q.expand {
+		for i, l := range links {
+			if n, ok := b.find(l["@odata.id"].(string)); ok {
+				links[i] = b.body(n)
+				links[i]["@odata.etag"] = version(links[i])
+			}
+		}
+	}
+	body["Members"] = links
+}
+
+// change answers a PATCH: the version is checked and the change made as one.
+func (b *BMC) change(r *http.Request, n node, in object) reply {
+	b.writes.Lock()
+	defer b.writes.Unlock()
+	want := r.Header.Values("If-Match")
+	if len(want) == 0 && b.cfg.Personality.Match == MatchRequired {
+		return fail(preconditionRequired())
+	}
+	if len(want) > 0 && !matches(want, version(b.body(n))) {
+		return fail(preconditionFailed())
+	}
+	if p := n.patch(in); p != nil {
+		return fail(p)
+	}
+	body := b.body(n)
+	h := http.Header{}
+	h.Set("ETag", version(body))
+	body["@odata.etag"] = h.Get("ETag")
+	return reply{status: http.StatusOK, header: h, body: body}
+}
+
+// matches compares strongly, as If-Match must (RFC 9110 13.1.1).
+func matches(headers []string, tag string) bool {
+	for _, h := range headers {
+		for one := range strings.SplitSeq(h, ",") {
+			if one = strings.TrimSpace(one); one == "*" || one == tag {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+func accepts(header string) bool {
+	if header == "" {
+		return true
+	}
+	for one := range strings.SplitSeq(header, ",") {
+		kind, _, err := mime.ParseMediaType(one)
+		if err == nil && (kind == "*/*" || kind == "application/*" || kind == "application/json") {
+			return true
+		}
+	}
+	return false
+}
+
+// readBody reads the JSON object of a request; an empty body is an empty object,
+// as clients send none with actions that need no parameter.
+func readBody(w http.ResponseWriter, r *http.Request) (object, *problem) {
+	text, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBody))
+	if err != nil {
+		if large := new(http.MaxBytesError); errors.As(err, &large) {
+			return nil, tooLarge()
+		}
+		return nil, malformed(err.Error())
+	}
+	if len(text) == 0 {
+		return object{}, nil
+	}
+	if got := r.Header.Get("Content-Type"); got != "" {
+		if kind, _, err := mime.ParseMediaType(got); err != nil || kind != "application/json" {
+			return nil, wrongMediaType(got)
+		}
+	}
+	var in object
+	if err := json.Unmarshal(text, &in); err != nil {
+		return nil, malformed(err.Error())
+	}
+	if in == nil {
+		return nil, malformed("it is null")
+	}
+	return in, nil
+}
+
+// write sends a reply with the headers every Redfish answer has (DSP0266).
+func write(w http.ResponseWriter, r *http.Request, a reply) {
+	h := w.Header()
+	for k, v := range a.header {
+		h[k] = v
+	}
+	h.Set("OData-Version", "4.0")
+	h.Set("Cache-Control", "no-cache")
+	if a.status == 0 {
+		a.status = http.StatusNoContent
+	}
+	if a.body == nil {
+		w.WriteHeader(a.status)
+		return
+	}
+	text, err := json.Marshal(a.body)
+	if err != nil {
+		http.Error(w, "cannot encode", http.StatusInternalServerError)
+		return
+	}
+	h.Set("Content-Type", "application/json; charset=utf-8")
+	h.Set("Content-Length", strconv.Itoa(len(text)))
+	w.WriteHeader(a.status)
+	if r.Method != http.MethodHead {
+		_, _ = w.Write(text) // the client went away: nobody to tell
+	}
+}
+
+// writeFault sends the made-up answer of an Answer fault.
+func writeFault(w http.ResponseWriter, r *http.Request, f Fault) {
+	p := &problem{status: f.Status, id: "GeneralError", retryAfter: f.RetryAfter, text: "A general error has occurred.", remedy: "None."}
+	a := fail(p)
+	if f.Body == "" {
+		write(w, r, a)
+		return
+	}
+	for k, v := range a.header {
+		w.Header()[k] = v
+	}
+	w.Header().Set("Content-Type", "application/json; charset=utf-8")
+	w.WriteHeader(f.Status)
+	_, _ = io.WriteString(w, f.Body)
+}
