@@ -145,33 +145,27 @@ func (s segment) copyTo(p []byte, at int64) {
 	clear(p[n:])
 }
 
-// Open gives a reader with its own position and its own file handle, so that
-// the kernel can send base bytes to a socket without their passing through this
-// process. Close it.
-func (im *Image) Open() (io.ReadSeekCloser, error) { return im.open() }
-
-func (im *Image) open() (*reader, error) {
+// Open gives a reader of the image. It fails with a fault around ErrBaseChanged
+// when the base file was replaced or written to.
+func (im *Image) Open() (*Reader, error) {
 	f, err := os.Open(im.base.path)
 	if err != nil {
-		return nil, fmt.Errorf("open ISO: %w", err)
+		return nil, fleet.NewFault(fleet.CodeImageMissing, fleet.Invalid, err, "open ISO")
 	}
 	if err := im.base.unchanged(f); err != nil {
 		f.Close()
 		return nil, err
 	}
-	return &reader{im: im, file: f}, nil
+	return &Reader{im: im, file: f}, nil
 }
 
-// WriteRange writes n bytes of the image from off on to w. When w is a plain TCP
-// connection (or an http.ResponseWriter on one) the kernel sends them (sendfile).
+// WriteRange writes n bytes of the image from off on to w, by a Reader opened for
+// it. To write many ranges to one receiver, keep a Reader.
 func (im *Image) WriteRange(w io.Writer, off, n int64) (int64, error) {
-	r, err := im.open()
+	r, err := im.Open()
 	if err != nil {
 		return 0, err
 	}
 	defer r.Close()
-	if _, err := r.Seek(off, io.SeekStart); err != nil {
-		return 0, err
-	}
-	return r.writeN(w, n)
+	return r.WriteRange(w, off, n)
 }

@@ -9,19 +9,22 @@ import (
 	"time"
 )
 
-// reader is one reading of an image. Not for concurrent use.
-type reader struct {
+// Reader is one reading of an image: a position and a file handle of its own, by
+// which the kernel can send base bytes to a socket without their passing through
+// this process. Not for concurrent use; open one for each request and close it.
+type Reader struct {
 	im   *Image
 	file *os.File
 	pos  int64
 }
 
 var (
-	_ io.ReadSeekCloser = (*reader)(nil)
-	_ io.WriterTo       = (*reader)(nil)
+	_ io.ReadSeekCloser = (*Reader)(nil)
+	_ io.WriterTo       = (*Reader)(nil)
 )
 
-func (r *reader) Read(p []byte) (int, error) {
+// Read reads from the position on.
+func (r *Reader) Read(p []byte) (int, error) {
 	if len(p) == 0 {
 		return 0, nil
 	}
@@ -33,7 +36,8 @@ func (r *reader) Read(p []byte) (int, error) {
 	return n, err
 }
 
-func (r *reader) Seek(off int64, whence int) (int64, error) {
+// Seek sets the position.
+func (r *Reader) Seek(off int64, whence int) (int64, error) {
 	switch whence {
 	case io.SeekStart:
 	case io.SeekCurrent:
@@ -50,19 +54,31 @@ func (r *reader) Seek(off int64, whence int) (int64, error) {
 	return off, nil
 }
 
-func (r *reader) Close() error { return r.file.Close() }
+// Close gives the file handle back.
+func (r *Reader) Close() error { return r.file.Close() }
 
 // WriteTo writes the rest of the image.
-func (r *reader) WriteTo(w io.Writer) (int64, error) {
+func (r *Reader) WriteTo(w io.Writer) (int64, error) {
 	return r.writeN(w, max(0, r.im.Size()-r.pos))
 }
 
-// writeN writes the next n bytes, base parts straight from the file.
-func (r *reader) writeN(w io.Writer, n int64) (int64, error) {
-	start, stop := r.pos, r.pos+n
-	if stop > r.im.Size() {
-		return 0, fmt.Errorf("write ISO: bytes %d to %d of %d: %w", start, stop, r.im.Size(), io.ErrUnexpectedEOF)
+// WriteRange writes n bytes of the image from off on to w and leaves the position
+// behind them. When w is a plain TCP connection, or an http.ResponseWriter on one,
+// the kernel sends the base's bytes (sendfile).
+func (r *Reader) WriteRange(w io.Writer, off, n int64) (int64, error) {
+	if off < 0 || n < 0 {
+		return 0, fmt.Errorf("write ISO: %d bytes at %d", n, off)
 	}
+	r.pos = off
+	return r.writeN(w, n)
+}
+
+// writeN writes the next n bytes, base parts straight from the file.
+func (r *Reader) writeN(w io.Writer, n int64) (int64, error) {
+	if r.pos > r.im.Size() || n > r.im.Size()-r.pos {
+		return 0, fmt.Errorf("write ISO: %d bytes at %d of %d: %w", n, r.pos, r.im.Size(), io.ErrUnexpectedEOF)
+	}
+	start, stop := r.pos, r.pos+n
 	for _, s := range r.im.segs {
 		if s.end() <= r.pos {
 			continue
@@ -80,7 +96,7 @@ func (r *reader) writeN(w io.Writer, n int64) (int64, error) {
 
 // writeBase writes base bytes up to stop. The form of the source matters: what
 // is recognised for sendfile is an *io.LimitedReader of an *os.File.
-func (r *reader) writeBase(w io.Writer, stop int64) error {
+func (r *Reader) writeBase(w io.Writer, stop int64) error {
 	if stop <= r.pos {
 		return nil
 	}
@@ -96,7 +112,7 @@ func (r *reader) writeBase(w io.Writer, stop int64) error {
 }
 
 // writeSegment writes what lies between the position and stop of a segment.
-func (r *reader) writeSegment(w io.Writer, s segment, stop int64) error {
+func (r *Reader) writeSegment(w io.Writer, s segment, stop int64) error {
 	var zeros []byte
 	for stop = min(stop, s.end()); r.pos < stop; {
 		var b []byte
@@ -125,7 +141,7 @@ func (im *Image) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 		http.Error(w, "only GET and HEAD", http.StatusMethodNotAllowed)
 		return
 	}
-	r, err := im.open()
+	r, err := im.Open()
 	if err != nil {
 		http.Error(w, "the image is not available", http.StatusServiceUnavailable)
 		return
@@ -141,7 +157,7 @@ func (im *Image) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 // bytes: ServeContent copies a limited reader, which is recognised here.
 type direct struct {
 	http.ResponseWriter
-	from *reader
+	from *Reader
 }
 
 // Unwrap serves http.ResponseController.

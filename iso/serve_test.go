@@ -50,9 +50,15 @@ func TestEveryRoadGivesTheSameBytes(t *testing.T) {
 	for _, s := range im.segs {
 		edges = append(edges, s.off-1, s.off, s.off+1, s.off+int64(len(s.data)), s.end()-1, s.end(), s.end()+1)
 	}
+	r, err := im.Open()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
 	check := func(lo, hi int64) {
+		t.Helper()
 		var out bytes.Buffer
-		n, err := im.WriteRange(&out, lo, hi-lo)
+		n, err := r.WriteRange(&out, lo, hi-lo)
 		if err != nil || n != hi-lo || !bytes.Equal(out.Bytes(), want[lo:hi]) {
 			t.Fatalf("WriteRange %d to %d: %d bytes, %v", lo, hi, n, err)
 		}
@@ -73,8 +79,10 @@ func TestEveryRoadGivesTheSameBytes(t *testing.T) {
 		a, b := rnd.Int64N(im.Size()), rnd.Int64N(im.Size())
 		check(min(a, b), max(a, b))
 	}
-	if _, err := im.WriteRange(io.Discard, im.Size()-1, 2); err == nil {
-		t.Error("a range beyond the end was written")
+	for _, bad := range [][2]int64{{im.Size() - 1, 2}, {-1, 1}, {0, -1}, {im.Size() + 1, 0}, {1, 1<<63 - 1}} {
+		if n, err := im.WriteRange(io.Discard, bad[0], bad[1]); err == nil || n != 0 {
+			t.Errorf("%d bytes at %d were written: %d", bad[1], bad[0], n)
+		}
 	}
 }
 
