@@ -133,7 +133,8 @@ func messagesText(n node) string {
 }
 
 // members reads all members of a collection, in its order. A member that
-// cannot be read is noted and left out.
+// cannot be read is noted and left out. Nil means that there is no collection,
+// or none that can be read.
 func (r *reader) members(ctx context.Context, path string) []node {
 	if path == "" {
 		return nil
@@ -143,15 +144,17 @@ func (r *reader) members(ctx context.Context, path string) []node {
 		r.seen.add(path, "%v", err)
 	}
 	var all []node
+	read := false
 	for _, p := range pages {
-		if !p.has("Members") && !p.has("members") {
+		if !p.has("Members") {
 			r.seen.add(p.path, "a collection without Members")
+			continue
 		}
-		key := "Members"
-		if !p.has(key) {
-			key = "members"
-		}
-		all = append(all, p.objects(key)...)
+		read = true
+		all = append(all, p.objects("Members")...)
+	}
+	if !read {
+		return nil
 	}
 	return r.resolve(ctx, path, all)
 }

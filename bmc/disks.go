@@ -16,16 +16,19 @@ const (
 )
 
 // disks reads the drives of the system. SimpleStorage and HPE's SmartStorage
-// serve only where Storage names none.
+// serve only where Storage names none. Nil means that no place could be read.
 func (i *inspection) disks(ctx context.Context) []fleet.Disk {
 	var found []fleet.Disk
-	for _, d := range i.drives(ctx) {
+	drives, read := i.drives(ctx)
+	for _, d := range drives {
 		if disk, ok := i.drive(d); ok {
 			found = append(found, disk)
 		}
 	}
 	if len(found) == 0 {
-		for _, c := range i.r.members(ctx, i.sys.link("SimpleStorage")) {
+		simple := i.r.members(ctx, i.sys.link("SimpleStorage"))
+		read = read || simple != nil
+		for _, c := range simple {
 			for _, d := range c.objects("Devices") {
 				if disk, ok := i.drive(d); ok {
 					found = append(found, disk)
@@ -34,17 +37,23 @@ func (i *inspection) disks(ctx context.Context) []fleet.Disk {
 		}
 	}
 	if len(found) == 0 {
-		for _, d := range i.smartStorage(ctx) {
+		smart := i.smartStorage(ctx)
+		read = read || smart != nil
+		for _, d := range smart {
 			if disk, ok := i.drive(d); ok {
 				found = append(found, disk)
 			}
 		}
 	}
+	if !read {
+		return nil
+	}
 	return i.distinct(found)
 }
 
-// drives reads the drives of all storage controllers, controllers at a time.
-func (i *inspection) drives(ctx context.Context) []node {
+// drives reads the drives of all storage controllers at the same time, and
+// tells whether there was anything to read.
+func (i *inspection) drives(ctx context.Context) (drives []node, read bool) {
 	controllers := i.r.members(ctx, i.sys.link("Storage"))
 	lists := make([][]node, len(controllers))
 	var group sync.WaitGroup
@@ -52,7 +61,7 @@ func (i *inspection) drives(ctx context.Context) []node {
 		group.Go(func() { lists[k] = i.controllerDrives(ctx, c) })
 	}
 	group.Wait()
-	return i.r.resolve(ctx, i.sys.path, slices.Concat(lists...))
+	return i.r.resolve(ctx, i.sys.path, slices.Concat(lists...)), controllers != nil
 }
 
 // controllerDrives gives the drives of a controller, or links to them. With

@@ -69,7 +69,10 @@ func (s *Session) insertInto(ctx context.Context, sl slot, u *url.URL) error {
 		tried[keysOf(body)] = true
 		a, err := s.sendInsert(ctx, sl, body)
 		if err == nil {
-			return s.awaitTask(ctx, a)
+			err = s.awaitTask(ctx, a)
+		}
+		if err = fetchFault(err); err == nil || fleet.CodeOf(err) == fleet.CodeMediaLost {
+			return err
 		}
 		if first == nil {
 			first = err
@@ -95,6 +98,22 @@ func (s *Session) sendInsert(ctx context.Context, sl slot, body map[string]any) 
 		return s.change(ctx, sl.n, body)
 	}
 	return s.do(ctx, ask{method: http.MethodPost, path: sl.insert, body: body, wait: s.opts.InsertTimeout})
+}
+
+// notFetched are the message keys of a BMC that understood the request but could
+// not load the image: other forms of the request would not help.
+var notFetched = [...]string{
+	"CouldNotEstablishConnection", "SourceDoesNotSupportProtocol", "AccessDenied",
+	"ResourceAtUriUnauthorized", "ResourceAtUriInUnknownFormat", "TransferFailed",
+}
+
+// fetchFault names the cause when a BMC could not load the image.
+func fetchFault(err error) error {
+	var r *refusal
+	if errors.As(err, &r) && r.says(notFetched[:]...) {
+		return fleet.NewFault(fleet.CodeMediaLost, fleet.Transient, r, "the BMC cannot load the image")
+	}
+	return err
 }
 
 // spareBodies are tried where the BMC's complaint names no property.

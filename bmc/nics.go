@@ -40,21 +40,30 @@ func (s *portSet) add(n fleet.NIC) {
 }
 
 // nics reads the network ports from every place vendors use, and from the boot
-// options only when no other place names one.
+// options where the others name none, or name interfaces without an address.
+// Nil means that no place could be read.
 func (i *inspection) nics(ctx context.Context) []fleet.NIC {
 	set := &portSet{index: map[string]int{}, barred: map[string]bool{}}
-	for _, e := range i.r.members(ctx, i.sys.link("EthernetInterfaces")) {
+	interfaces := i.r.members(ctx, i.sys.link("EthernetInterfaces"))
+	nameless := false
+	for _, e := range interfaces {
 		i.ethernetInterface(e, set)
+		nameless = nameless || macOf(e, "MACAddress", "PermanentMACAddress") == ""
 	}
-	for _, a := range i.adapters(ctx) {
+	adapters := i.adapters(ctx)
+	for _, a := range adapters {
 		i.adapter(ctx, a, set)
 	}
-	set.list = slices.DeleteFunc(set.list, func(n fleet.NIC) bool { return set.barred[n.MAC] })
-	if len(set.list) == 0 {
-		set.index = map[string]int{}
-		for _, o := range i.r.members(ctx, i.sys.object("Boot").link("BootOptions")) {
+	var options []node
+	if len(set.list) == 0 || nameless {
+		options = i.r.members(ctx, i.sys.object("Boot").link("BootOptions"))
+		for _, o := range options {
 			set.add(fleet.NIC{MAC: bootOptionMAC(o.str("UefiDevicePath")), Source: o.path})
 		}
+	}
+	set.list = slices.DeleteFunc(set.list, func(n fleet.NIC) bool { return set.barred[n.MAC] })
+	if set.list == nil && (interfaces != nil || adapters != nil || options != nil) {
+		return []fleet.NIC{}
 	}
 	return set.list
 }

@@ -161,7 +161,8 @@ func clean(s string) string {
 
 func isNoValue(s string) bool {
 	switch strings.ToLower(s) {
-	case "n/a", "na", "null", "unknown", "not available", "none available", "not applicable", "not specified":
+	case "n/a", "na", "null", "unknown", "not available", "none available", "not applicable", "not specified",
+		"to be filled by o.e.m.", "default string":
 		return true
 	}
 	return false
