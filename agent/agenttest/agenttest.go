@@ -1,0 +1,267 @@
+// Package agenttest gives machines that exist in memory only, for tests and
+// benchmarks of everything that talks to agents: the agent's real code runs on
+// them, with real TLS, in any number within one process. It never touches the
+// computer it runs on.
+package agenttest
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"sync"
+	"time"
+
+	"metalrise.dev/agent"
+	"metalrise.dev/fleet"
+)
+
+// Host is a machine in memory. Its disks are those of its facts. It is safe for
+// use by several goroutines.
+type Host struct {
+	mu       sync.Mutex
+	facts    fleet.Facts
+	disks    map[string]*Disk // by serial, else WWN
+	kept     map[string][]byte
+	files    map[string]agent.File
+	reboots  int
+	clock    time.Time
+	contents map[string]agent.Contents
+}
+
+var _ agent.Host = (*Host)(nil)
+
+// NewHost makes a machine that shows the given facts. Disks need a known size.
+func NewHost(facts fleet.Facts) *Host {
+	h := &Host{facts: facts, disks: map[string]*Disk{}, kept: map[string][]byte{}, files: map[string]agent.File{}, contents: map[string]agent.Contents{}}
+	for _, d := range facts.Disks {
+		size, _ := d.SizeBytes.Get()
+		h.disks[name(d)] = &Disk{seen: d, size: size, chunks: map[int64][]byte{}}
+	}
+	return h
+}
+
+func name(d fleet.Disk) string {
+	if d.Serial != "" {
+		return d.Serial
+	}
+	return d.WWN
+}
+
+// SetContents says what is found on a disk, named by serial (or WWN).
+func (h *Host) SetContents(disk string, c agent.Contents) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.contents[disk] = c
+}
+
+// Disk gives a disk by serial (or WWN), nil when there is none.
+func (h *Host) Disk(name string) *Disk {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.disks[name]
+}
+
+// Files are what was written into the boot partition, by path.
+func (h *Host) Files() map[string]agent.File {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	out := map[string]agent.File{}
+	for k, v := range h.files {
+		out[k] = v
+	}
+	return out
+}
+
+// Reboots counts how often the agent restarted the machine.
+func (h *Host) Reboots() int {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.reboots
+}
+
+// Boot forgets what a machine forgets when it starts anew.
+func (h *Host) Boot() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.kept = map[string][]byte{}
+}
+
+// Look implements agent.Host.
+func (h *Host) Look(context.Context) fleet.Facts {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	f := h.facts
+	f.Disks = append([]fleet.Disk(nil), f.Disks...)
+	for i, d := range f.Disks {
+		c := h.contents[name(d)]
+		f.Disks[i].Contents, f.Disks[i].Owner = c.Texts(), c.Owner
+	}
+	return f
+}
+
+// OpenDisk implements agent.Host.
+func (h *Host) OpenDisk(_ context.Context, ref fleet.DiskRef) (agent.Disk, error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	var found []*Disk
+	for _, d := range h.disks {
+		if ref.Match(d.seen) {
+			found = append(found, d)
+		}
+	}
+	if len(found) != 1 {
+		return nil, fleet.NewFault(fleet.CodeDiskChanged, fleet.Conflict, nil, "%d disks answer to it", len(found))
+	}
+	found[0].contents = h.contents[name(found[0].seen)]
+	return found[0], nil
+}
+
+// Configure implements agent.Host: the files are remembered, not written.
+func (h *Host) Configure(_ context.Context, _ agent.Disk, _ agent.Span, files []agent.File) error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for _, f := range files {
+		h.files[f.Path] = f
+	}
+	return nil
+}
+
+// SetClock implements agent.Host.
+func (h *Host) SetClock(now time.Time) error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.clock = now
+	return nil
+}
+
+// Clock is what the clock was set to, zero when it was not.
+func (h *Host) Clock() time.Time {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.clock
+}
+
+// Reboot implements agent.Host.
+func (h *Host) Reboot(context.Context) error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.reboots++
+	return nil
+}
+
+// Keep implements agent.Host.
+func (h *Host) Keep(name string, value []byte) error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.kept[name] = append([]byte(nil), value...)
+	return nil
+}
+
+// Recall implements agent.Host.
+func (h *Host) Recall(name string) ([]byte, error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	v, ok := h.kept[name]
+	if !ok {
+		return nil, fs.ErrNotExist
+	}
+	return v, nil
+}
+
+const chunk = 4096
+
+// Disk is a disk in memory that keeps only what is not zero.
+type Disk struct {
+	mu       sync.Mutex
+	seen     fleet.Disk
+	contents agent.Contents
+	size     int64
+	chunks   map[int64][]byte
+	writes   int64
+	broken   int64
+}
+
+var _ agent.Disk = (*Disk)(nil)
+
+// Break makes every write fail once n bytes were written in all.
+func (d *Disk) Break(n int64) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.broken = n
+}
+
+// Seen implements agent.Disk, as the next methods do.
+func (d *Disk) Seen() fleet.Disk         { return d.seen }
+func (d *Disk) Contents() agent.Contents { return d.contents }
+func (d *Disk) Size() int64              { return d.size }
+func (d *Disk) SectorSize() int64        { return 512 }
+func (d *Disk) Sync() error              { return nil }
+func (d *Disk) Rescan()                  {}
+func (d *Disk) Close() error             { return nil }
+
+// Written tells how many bytes were written in all, zeroing not counted.
+func (d *Disk) Written() int64 {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.writes
+}
+
+// ReadAt implements io.ReaderAt.
+func (d *Disk) ReadAt(p []byte, off int64) (int, error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	n := 0
+	for n < len(p) && off < d.size {
+		in := off % chunk
+		k := int(min(int64(len(p)-n), chunk-in, d.size-off))
+		if c := d.chunks[off/chunk]; c != nil {
+			copy(p[n:n+k], c[in:])
+		} else {
+			clear(p[n : n+k])
+		}
+		n, off = n+k, off+int64(k)
+	}
+	if n < len(p) {
+		return n, io.EOF
+	}
+	return n, nil
+}
+
+// WriteAt implements io.WriterAt.
+func (d *Disk) WriteAt(p []byte, off int64) (int, error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if off < 0 || off+int64(len(p)) > d.size {
+		return 0, fmt.Errorf("%d bytes at byte %d of a disk of %d", len(p), off, d.size)
+	}
+	if d.broken > 0 && d.writes+int64(len(p)) > d.broken {
+		return 0, errors.New("input/output error")
+	}
+	d.writes += int64(len(p))
+	for n := 0; n < len(p); {
+		in := off % chunk
+		k := int(min(int64(len(p)-n), chunk-in))
+		c := d.chunks[off/chunk]
+		if c == nil {
+			c = make([]byte, chunk)
+			d.chunks[off/chunk] = c
+		}
+		copy(c[in:], p[n:n+k])
+		n, off = n+k, off+int64(k)
+	}
+	return len(p), nil
+}
+
+// Zero implements agent.Disk.
+func (d *Disk) Zero(off, n int64) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for c := range d.chunks {
+		if c*chunk >= off && (c+1)*chunk <= off+n {
+			delete(d.chunks, c)
+		}
+	}
+	return nil
+}

@@ -1,0 +1,26 @@
+// Package agent is what runs on a server itself: it looks at the machine, calls
+// home with what it saw, writes the one planned disk when told so, and reboots
+// into it; in the installed system it reports that the server arrived.
+//
+// It never chooses a disk, never writes to a disk that is not the ordered one,
+// never runs anything that came with an image, never reboots after a failure
+// and never gives up: a machine that cannot go on stays up and keeps asking.
+//
+// # How a disk is written
+//
+//  1. The disk is found again by WWN or serial, opened exclusively and looked at;
+//     data of somebody else stop everything.
+//  2. Its first and last MiB are zeroed and flushed. From here on the disk cannot
+//     boot and shows no partitions.
+//  3. The image is streamed behind the first MiB, which is held back in memory.
+//     The digest over the whole uncompressed stream must be the ordered one.
+//  4. Everything is flushed and read back from the disk.
+//  5. Ignition config, first-boot arguments and our marker go into the partition
+//     named "boot", whose place the held-back partition table tells.
+//  6. The first MiB is written, its very first sectors last, with the backup
+//     partition table moved to the disk's end. Only this makes the disk
+//     bootable.
+//
+// A machine that dies at any point before the last step comes back with a disk
+// that does not boot, which is seen; never with half a system, which may not be.
+package agent
