@@ -28,7 +28,7 @@ type config struct {
 
 // configs are both systems of every role on every network shape with every
 // profile, and what a plan digests.
-func configs(t *testing.T) []config {
+func configs(t testing.TB) []config {
 	t.Helper()
 	var out []config
 	for _, role := range []fleet.Role{fleet.ControlPlane, fleet.Worker, fleet.SingleNode} {
@@ -53,14 +53,14 @@ func configs(t *testing.T) []config {
 	return out
 }
 
-func installedInput(t *testing.T, role fleet.Role, shape string, profile fleet.Profile) ignition.InstalledInput {
+func installedInput(t testing.TB, role fleet.Role, shape string, profile fleet.Profile) ignition.InstalledInput {
 	t.Helper()
 	a := assignment(t, role, shape, profile)
 	ticket := ticketFor(t, a, callhome.Installed)
 	return ignition.InstalledInput{Assignment: a, Ticket: &ticket, Agent: agent(), Site: "edge-7"}
 }
 
-func liveInput(t *testing.T, shape string) ignition.LiveInput {
+func liveInput(t testing.TB, shape string) ignition.LiveInput {
 	t.Helper()
 	a := assignment(t, fleet.Worker, shape, fleet.ProfileGeneral)
 	return ignition.LiveInput{Assignment: a, Ticket: ticketFor(t, a, callhome.Live), Agent: agent()}
@@ -70,7 +70,7 @@ func agent() ignition.Artefact {
 	return ignition.Artefact{Path: "/v1/artefacts/agent", SHA256: strings.Repeat("5a", 32), Bytes: 20_000_000}
 }
 
-func ticketFor(t *testing.T, a fleet.Assignment, stage callhome.Stage) callhome.Ticket {
+func ticketFor(t testing.TB, a fleet.Assignment, stage callhome.Stage) callhome.Ticket {
 	t.Helper()
 	return callhome.Ticket{
 		Protocol: callhome.Protocol, URL: "https://10.0.1.5:8443", CA: read(t, "calls-ca.pem"), Token: token, Stage: stage,
@@ -80,7 +80,7 @@ func ticketFor(t *testing.T, a fleet.Assignment, stage callhome.Stage) callhome.
 
 // assignment varies with role and profile what is independent of them, so that
 // every setting is met without multiplying the cases.
-func assignment(t *testing.T, role fleet.Role, shape string, profile fleet.Profile) fleet.Assignment {
+func assignment(t testing.TB, role fleet.Role, shape string, profile fleet.Profile) fleet.Assignment {
 	t.Helper()
 	id := fleet.NewIdentity("4c4c4544-0042-3510-8054-b6c04f4e3132", "SN0001")
 	a := fleet.Assignment{
@@ -120,7 +120,7 @@ func networkOf(shape string) fleet.Network {
 	return n
 }
 
-func read(t *testing.T, name string) string {
+func read(t testing.TB, name string) string {
 	t.Helper()
 	data, err := os.ReadFile(filepath.Join("testdata", "in", name))
 	if err != nil {
@@ -130,7 +130,7 @@ func read(t *testing.T, name string) string {
 }
 
 // golden compares text with a golden file, or writes it.
-func golden(t *testing.T, name, text string) {
+func golden(t testing.TB, name, text string) {
 	t.Helper()
 	path := filepath.Join("testdata", name)
 	if *update {
