@@ -100,6 +100,16 @@ func (r Release) Digest() string {
 	return hex.EncodeToString(h.Sum(nil))
 }
 
+// Ref is the release as a plan names it. The size of the unpacked disk is
+// known only of an image that is not packed: stream metadata does not give it.
+func (r Release) Ref() fleet.ImageRef {
+	ref := fleet.ImageRef{Stream: r.Stream, Version: r.Version, ISOSHA256: r.ISO.SHA256, DiskSHA256: r.Disk.UncompressedSHA256}
+	if r.Disk.Format == FormatRaw {
+		ref.DiskBytes = r.Disk.Size
+	}
+	return ref
+}
+
 const (
 	metadataName = "stream.json"
 	// maxMetadata: Fedora CoreOS' stream metadata for all platforms has about

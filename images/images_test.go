@@ -124,6 +124,11 @@ func TestLoadWithoutPXEAndPacking(t *testing.T) {
 	if r.PXE != nil || r.Disk.Format != FormatRaw || r.Disk.UncompressedSHA256 != r.Disk.SHA256 {
 		t.Errorf("%+v", r)
 	}
+	want := fleet.ImageRef{Stream: "stable", Version: "44.20260101.3.0", ISOSHA256: sum(content["live.iso"]),
+		DiskSHA256: sum(content["disk.gz"]), DiskBytes: int64(len(content["disk.gz"]))}
+	if r.Ref() != want {
+		t.Errorf("ref %+v, want %+v", r.Ref(), want)
+	}
 }
 
 func TestDigestIsOfContentNotOfPlace(t *testing.T) {

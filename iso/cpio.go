@@ -15,6 +15,9 @@ const (
 	newcTrailer = "TRAILER!!!"
 	maxCpioName = 4096
 	maxMembers  = 4096
+	// maxArchive bounds an archive when unpacked. A MiB of gzip can hold a GiB of
+	// zeros, and an embed area may be large.
+	maxArchive = 32 << 20
 )
 
 // appendMember appends one regular file, owned by root, without times, so that
@@ -123,6 +126,9 @@ type counted struct {
 }
 
 func (c *counted) Read(p []byte) (int, error) {
+	if c.n >= maxArchive {
+		return 0, fmt.Errorf("more than %d bytes when unpacked", maxArchive)
+	}
 	n, err := c.r.Read(p)
 	c.n += int64(n)
 	return n, err

@@ -163,7 +163,12 @@ func TestHostileAreas(t *testing.T) {
 	binary.LittleEndian.PutUint32(head[8:], crc32.ChecksumIEEE(head[6:8]))
 	dict := append(head, 2, 0, 0x21, 1, 40, 0, 0, 0, 0, 0, 0, 0, 1, 0)
 	bomb := tool(t, bytes.NewReader(appendMember(nil, configName, 0o100644, make([]byte, maxConfig+4))), "gzip", "-9")
-	for what, b := range map[string][]byte{"size": huge, "name": name, "dictionary": dict, "bomb": bomb,
+	var many []byte
+	for range 3 {
+		many = appendMember(many, "other", 0o100644, make([]byte, 15<<20))
+	}
+	wide := tool(t, bytes.NewReader(append(many, archive(configName, nil)...)), "gzip", "-1")
+	for what, b := range map[string][]byte{"size": huge, "many files": wide, "name": name, "dictionary": dict, "bomb": bomb,
 		"noise": bytes.Repeat([]byte{0xff}, 99), "cut gzip": bomb[:50], "cut cpio": huge[:60]} {
 		var f *FormatError
 		if got, err := ReadIgnition(inArea(t, b)); !errors.As(err, &f) {
