@@ -44,9 +44,9 @@ type blockNode struct {
 
 // liveSystem is a system on a boot medium.
 type liveSystem struct {
-	Args   []string
-	Root   int // loop device over the squashfs image
-	Config []byte
+	Args     []string
+	Root     int // loop device over the squashfs image
+	Embedded embedded
 }
 
 // diskSystem is a disk that may hold an installed system.
@@ -141,7 +141,7 @@ func (r *run) fromMedia(iso string) (*liveSystem, error) {
 	if _, err := img.find(entry.Kernel); err != nil {
 		return nil, &notBootable{err.Error()}
 	}
-	config, err := mediaConfig(img)
+	area, err := mediaArea(img)
 	if err != nil {
 		return nil, &notBootable{err.Error()}
 	}
@@ -157,7 +157,7 @@ func (r *run) fromMedia(iso string) (*liveSystem, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &liveSystem{Args: entry.Args, Root: l.Minor, Config: config}, nil
+	return &liveSystem{Args: entry.Args, Root: l.Minor, Embedded: area}, nil
 }
 
 const maxBootText = 1 << 20 // bytes of a boot loader configuration
@@ -181,9 +181,8 @@ func mediaKernel(img *isoImage, firmware string) (kernelEntry, error) {
 	})
 }
 
-// mediaConfig returns the Ignition config from the medium's embed area, nil if
-// there is none. /coreos/igninfo.json names the area, as on CoreOS media.
-func mediaConfig(img *isoImage) ([]byte, error) {
+// mediaArea returns what is in the medium's embed area. /coreos/igninfo.json names the area, as on CoreOS media.
+func mediaArea(img *isoImage) (embedded, error) {
 	info := struct {
 		File           string
 		Offset, Length int64
@@ -191,24 +190,24 @@ func mediaConfig(img *isoImage) ([]byte, error) {
 	b, err := img.read("/coreos/igninfo.json", maxBootText)
 	if err == nil {
 		if err := json.Unmarshal(b, &info); err != nil {
-			return nil, fmt.Errorf("igninfo.json: %w", err)
+			return embedded{}, fmt.Errorf("igninfo.json: %w", err)
 		}
 	}
 	e, err := img.find(info.File)
 	if err != nil {
-		return nil, err
+		return embedded{}, err
 	}
 	if info.Length == 0 {
 		info.Length = e.size - info.Offset
 	}
 	if info.Offset < 0 || info.Length < 0 || info.Length > maxEmbedArea || info.Offset+info.Length > e.size {
-		return nil, fmt.Errorf("igninfo.json: area at %d of %d bytes is outside %s (%d bytes)", info.Offset, info.Length, info.File, e.size)
+		return embedded{}, fmt.Errorf("igninfo.json: area at %d of %d bytes is outside %s (%d bytes)", info.Offset, info.Length, info.File, e.size)
 	}
 	area := make([]byte, info.Length)
 	if _, err := img.r.ReadAt(area, e.offset+info.Offset); err != nil {
-		return nil, fmt.Errorf("read embed area: %w", err)
+		return embedded{}, fmt.Errorf("read embed area: %w", err)
 	}
-	return embeddedConfig(area)
+	return openArea(area)
 }
 
 // fromDisk lists the disks that are partitioned as an installed system is.

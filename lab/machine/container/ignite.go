@@ -7,7 +7,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"regexp"
 	"slices"
 	"strings"
 
@@ -82,21 +81,15 @@ func (s *initramfs) stage(name string) error {
 func (s *initramfs) reset() {
 	fmt.Printf("Kernel arguments were changed; restarting.\r\n")
 	s.say(wordReset, "")
-	unmountAll()
+	_ = unix.Unmount(bootDir, 0)
+	_ = unix.Unmount(sysroot, 0)
 	os.Exit(0)
-}
-
-// unmountAll leaves the file systems of the disks in order.
-func unmountAll() {
-	for _, p := range []string{sysroot + "/boot", sysroot} {
-		_ = unix.Unmount(p, 0)
-	}
 }
 
 // changeKargs is Ignition's helper for kernel arguments: it edits the boot
 // loader configuration of an installed system. It returns an exit code.
 func changeKargs(args []string) int {
-	changed, err := editKargs(sysroot+"/boot", args)
+	changed, err := editKargs(filepath.Join(bootDir, kargsFile), args)
 	if err == nil && changed {
 		err = os.WriteFile(kargsChanged, nil, 0o644)
 	}
@@ -107,51 +100,45 @@ func changeKargs(args []string) int {
 	return 0
 }
 
-var linuxLine = regexp.MustCompile(`(?m)^([ \t]*linux(?:efi|16)?[ \t]+\S+)([^\n]*)$`)
+// kargsFile is where an installed system keeps the kernel arguments that may be
+// changed: one line, set kargs="…".
+const kargsFile = "grub/kargs.cfg"
 
-// editKargs makes the kernel lines of the boot loader configuration under boot
-// hold every --should-exist argument and no --should-not-exist one.
-func editKargs(boot string, args []string) (changed bool, err error) {
-	name, err := grubConfig(func(p string) bool { return exists(boot + p) })
+// editKargs makes a kargsFile hold every --should-exist argument and no
+// --should-not-exist one, and says whether that changed it.
+func editKargs(path string, args []string) (changed bool, err error) {
+	text, err := os.ReadFile(path)
 	if err != nil {
 		return false, fmt.Errorf("only an installed system can change them: %w", err)
 	}
-	path := filepath.Join(boot, name)
-	old, err := os.ReadFile(path)
-	if err != nil {
-		return false, err
+	line := strings.TrimSpace(string(text))
+	old, ok := strings.CutPrefix(line, `set kargs="`)
+	if !ok || !strings.HasSuffix(old, `"`) {
+		return false, fmt.Errorf(`%s: got %q, want one line: set kargs="…"`, path, line)
 	}
-	var want, unwanted []string
+	have := strings.Fields(strings.TrimSuffix(old, `"`))
+	before := slices.Clone(have)
 	for i := 0; i+1 < len(args); i += 2 {
-		switch args[i] {
-		case "--should-exist":
-			want = append(want, args[i+1])
-		case "--should-not-exist":
-			unwanted = append(unwanted, args[i+1])
-		default:
-			return false, fmt.Errorf("option %q is not known", args[i])
+		if strings.ContainsAny(args[i+1], "\"$`\\\n") {
+			return false, fmt.Errorf("argument %q: quotes, dollars and backslashes cannot be passed on", args[i+1])
 		}
-	}
-	text := linuxLine.ReplaceAllStringFunc(string(old), func(line string) string {
-		m := linuxLine.FindStringSubmatch(line)
-		have := strings.Fields(m[2])
-		have = slices.DeleteFunc(have, func(a string) bool { return slices.Contains(unwanted, a) })
-		for _, w := range want {
-			for _, a := range strings.Fields(w) {
+		for _, a := range strings.Fields(args[i+1]) {
+			switch args[i] {
+			case "--should-exist":
 				if !slices.Contains(have, a) {
 					have = append(have, a)
 				}
+			case "--should-not-exist":
+				have = slices.DeleteFunc(have, func(h string) bool { return h == a })
+			default:
+				return false, fmt.Errorf("option %q is not known", args[i])
 			}
 		}
-		if slices.Equal(have, strings.Fields(m[2])) {
-			return line
-		}
-		return m[1] + " " + strings.Join(have, " ")
-	})
-	if text == string(old) {
+	}
+	if slices.Equal(have, before) {
 		return false, nil
 	}
-	return true, replaceFile(path, []byte(text))
+	return true, replaceFile(path, []byte(`set kargs="`+strings.Join(have, " ")+"\"\n"))
 }
 
 // replaceFile writes a file so that a power cut leaves the old or the new one.

@@ -100,6 +100,9 @@ func (s *initramfs) boot() error {
 			s.emergency("%v", err)
 		}
 	}
+	if err := sys.finish(); err != nil {
+		s.emergency("leave the initramfs: %v", err)
+	}
 	return s.switchRoot()
 }
 
@@ -108,12 +111,15 @@ type system struct {
 	args      []string
 	config    []byte // Ignition config; nil for none
 	mountRoot func() error
+	finish    func() error // before the system takes over
 }
 
 func (s *initramfs) findSystem() (system, error) {
 	if s.plan.Live != nil {
 		l := s.plan.Live
-		return system{args: l.Args, config: l.Config, mountRoot: func() error { return mountLive(l.Root) }}, nil
+		return system{args: l.Args, config: l.Embedded.Config,
+			mountRoot: func() error { return mountLive(l.Root) },
+			finish:    func() error { return writeKeyfiles(l.Embedded.Keyfiles) }}, nil
 	}
 	var why []string
 	for _, d := range s.plan.Systems {
@@ -130,25 +136,20 @@ func (s *initramfs) findSystem() (system, error) {
 // openDisk mounts a disk's boot file system and reads it as its boot loader
 // and initramfs would.
 func (s *initramfs) openDisk(d diskSystem) (system, error) {
-	const boot = "/boot"
-	if err := unix.Mount(d.Boot.node(d.Disk), boot, "ext4", 0, ""); err != nil {
+	if err := unix.Mount(d.Boot.node(d.Disk), bootDir, "ext4", 0, ""); err != nil {
 		return system{}, fmt.Errorf("mount boot file system: %w", err)
 	}
-	sys, err := readBootFS(boot)
+	sys, err := readBootFS(bootDir)
 	if err != nil {
-		return system{}, errors.Join(err, unix.Unmount(boot, unix.MNT_DETACH))
+		return system{}, errors.Join(err, unix.Unmount(bootDir, unix.MNT_DETACH))
 	}
+	// The system itself mounts its boot file system when it needs it.
+	sys.finish = func() error { return unix.Unmount(bootDir, 0) }
 	sys.mountRoot = func() error {
 		if err := linkPartitions(d); err != nil {
 			return err
 		}
-		if err := unix.Mount(d.Root.node(d.Disk), sysroot, "ext4", 0, ""); err != nil {
-			return err
-		}
-		if err := os.MkdirAll(sysroot+boot, 0o755); err != nil {
-			return err
-		}
-		return unix.Mount(boot, sysroot+boot, "", unix.MS_MOVE, "")
+		return unix.Mount(d.Root.node(d.Disk), sysroot, "ext4", 0, "")
 	}
 	return sys, nil
 }
@@ -233,6 +234,21 @@ func mountLive(minor int) error {
 	if err := unix.Mount("overlay", sysroot, "overlay", 0,
 		"lowerdir="+base+",upperdir="+upper+"/upper,workdir="+upper+"/work"); err != nil {
 		return fmt.Errorf("overlay: %w", err)
+	}
+	return nil
+}
+
+// writeKeyfiles puts network settings that were embedded beside the Ignition
+// config where NetworkManager reads them.
+func writeKeyfiles(files map[string][]byte) error {
+	const dir = sysroot + "/etc/NetworkManager/system-connections"
+	for name, text := range files {
+		if err := os.MkdirAll(dir, 0o755); err != nil {
+			return err
+		}
+		if err := os.WriteFile(filepath.Join(dir, filepath.Base(name)), text, 0o600); err != nil {
+			return err
+		}
 	}
 	return nil
 }

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"path"
 	"strconv"
 	"strings"
 
@@ -20,46 +21,69 @@ const (
 	newcHeaderLen = 110
 )
 
-// embeddedConfig takes the Ignition config out of an embed area: a newc cpio
-// archive with the member config.ign, perhaps compressed with gzip or xz, then
-// zeroes. An area of nothing but zeroes holds none, and nil is returned.
-func embeddedConfig(area []byte) ([]byte, error) {
+// embedded is what an installer's tool put on a medium.
+type embedded struct {
+	Config   []byte            // Ignition config; nil for none
+	Keyfiles map[string][]byte // NetworkManager settings by file name
+}
+
+// openArea opens an embed area: a newc cpio archive, perhaps compressed with
+// gzip or xz, then zeroes. An area of nothing but zeroes holds nothing.
+func openArea(area []byte) (embedded, error) {
+	var e embedded
 	if len(bytes.TrimLeft(area, "\x00")) == 0 {
-		return nil, nil
+		return e, nil
 	}
-	var r io.Reader = bytes.NewReader(area)
-	switch {
-	case bytes.HasPrefix(area, []byte{0x1f, 0x8b}):
-		z, err := gzip.NewReader(bufio.NewReader(r))
-		if err != nil {
-			return nil, fmt.Errorf("embed area: gzip: %w", err)
-		}
-		z.Multistream(false) // zeroes follow
-		r = z
-	case bytes.HasPrefix(area, []byte{0xfd, '7', 'z', 'X', 'Z', 0}):
-		z, err := xz.ReaderConfig{SingleStream: true}.NewReader(r)
-		if err != nil {
-			return nil, fmt.Errorf("embed area: xz: %w", err)
-		}
-		r = z
+	r, err := decompress(area)
+	if err != nil {
+		return e, fmt.Errorf("embed area: %w", err)
 	}
 	archive := cpio.NewReader(io.LimitReader(r, 2*maxConfig))
 	for {
 		h, err := archive.Next()
 		if errors.Is(err, io.EOF) {
-			return nil, nil
+			return e, nil
 		}
 		if err != nil {
-			return nil, fmt.Errorf("embed area: cpio: %w", err)
+			return e, fmt.Errorf("embed area: cpio: %w", err)
 		}
-		if strings.TrimLeft(h.Name, "./") != "config.ign" {
+		name := strings.TrimLeft(h.Name, "./")
+		keyfile := path.Dir(name) == "etc/coreos-firstboot-network" && path.Ext(name) == ".nmconnection"
+		if name != "config.ign" && !keyfile {
 			continue
 		}
 		if h.Size > maxConfig {
-			return nil, fmt.Errorf("embed area: config.ign has %d bytes, more than the %d it may have", h.Size, maxConfig)
+			return e, fmt.Errorf("embed area: %s has %d bytes, more than the %d it may have", name, h.Size, maxConfig)
 		}
-		return io.ReadAll(archive)
+		b, err := io.ReadAll(archive)
+		if err != nil {
+			return e, fmt.Errorf("embed area: read %s: %w", name, err)
+		}
+		if !keyfile {
+			e.Config = b
+			continue
+		}
+		if e.Keyfiles == nil {
+			e.Keyfiles = map[string][]byte{}
+		}
+		e.Keyfiles[path.Base(name)] = b
 	}
+}
+
+func decompress(area []byte) (io.Reader, error) {
+	var r io.Reader = bytes.NewReader(area)
+	switch {
+	case bytes.HasPrefix(area, []byte{0x1f, 0x8b}):
+		z, err := gzip.NewReader(bufio.NewReader(r))
+		if err != nil {
+			return nil, err
+		}
+		z.Multistream(false) // zeroes follow
+		return z, nil
+	case bytes.HasPrefix(area, []byte{0xfd, '7', 'z', 'X', 'Z', 0}):
+		return xz.ReaderConfig{SingleStream: true}.NewReader(r)
+	}
+	return r, nil
 }
 
 // firstMember finds where the bytes of a newc archive's first member lie

@@ -13,6 +13,7 @@ import (
 
 const (
 	sysroot         = "/sysroot"
+	bootDir         = "/boot"
 	helpers         = "/opt" // programs of the initramfs that are not the host's
 	ignitionProgram = helpers + "/ignition"
 )
@@ -309,7 +310,9 @@ func (s *initramfs) switchRoot() error {
 		return err
 	}
 	// In a container, systemd takes the kernel arguments from its own.
-	argv := append([]string{"/sbin/init"}, s.args...)
+	// Nobody can log in on the console, and a login prompt's hang-up would
+	// lose what is on the line.
+	argv := append([]string{"/sbin/init", "systemd.getty_auto=no"}, s.args...)
 	err := unix.Exec("/sbin/init", argv, []string{"container=metalrise-lab", "TERM=vt220", "PATH=" + guestPath})
 	s.emergency("start /sbin/init: %v", err)
 	return nil

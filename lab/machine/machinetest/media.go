@@ -3,12 +3,12 @@ package machinetest
 import (
 	"bytes"
 	"encoding/binary"
-	"encoding/json"
 	"fmt"
 	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"testing"
 )
 
@@ -114,24 +114,20 @@ type bootFS struct {
 
 func openBootFS(t *testing.T, disk string) bootFS {
 	t.Helper()
-	out, err := exec.Command("sfdisk", "--json", disk).Output()
+	f, err := os.Open(disk)
 	if err != nil {
-		t.Fatalf("read partition table of %s: %v", disk, err)
-	}
-	var table struct {
-		PartitionTable struct {
-			Partitions []struct {
-				Name  string `json:"name"`
-				Start int64  `json:"start"`
-			} `json:"partitions"`
-		} `json:"partitiontable"`
-	}
-	if err := json.Unmarshal(out, &table); err != nil {
 		t.Fatal(err)
 	}
-	for _, p := range table.PartitionTable.Partitions {
-		if p.Name == "boot" {
-			return bootFS{t, disk, p.Start * 512}
+	defer f.Close()
+	// The table's entries begin in the third sector (UEFI specification, 5.3);
+	// a name is UTF-16.
+	entries := make([]byte, 128*128)
+	if _, err := f.ReadAt(entries, 2*512); err != nil {
+		t.Fatal(err)
+	}
+	for e := range slices.Chunk(entries, 128) {
+		if bytes.HasPrefix(e[56:], []byte("b\x00o\x00o\x00t\x00\x00\x00")) {
+			return bootFS{t, disk, int64(binary.LittleEndian.Uint64(e[32:])) * 512}
 		}
 	}
 	t.Fatalf("%s has no partition named boot", disk)
