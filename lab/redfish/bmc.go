@@ -32,6 +32,7 @@ type BMC struct {
 	ctx    context.Context // ends with Close: power is cut
 	cancel context.CancelFunc
 	work   sync.WaitGroup // power, downloads, shutdown requests
+	forget func() bool    // stops waiting for the context of Start
 	server *http.Server
 	addr   string
 
@@ -82,7 +83,9 @@ func Start(ctx context.Context, cfg Config) (*BMC, error) {
 	}
 	conf := &tls.Config{Certificates: []tls.Certificate{*b.cert}, MinVersion: tls.VersionTLS12, NextProtos: []string{"http/1.1"}}
 	go b.serve(tls.NewListener(&gate{Listener: ln, faults: &b.faults}, conf))
-	context.AfterFunc(ctx, func() { _ = b.Close() })
+	b.mu.Lock()
+	b.forget = context.AfterFunc(ctx, func() { _ = b.Close() })
+	b.mu.Unlock()
 	return b, nil
 }
 
@@ -172,6 +175,9 @@ func (b *BMC) Close() error {
 		return nil
 	}
 	b.closed = true
+	if b.forget != nil {
+		b.forget()
+	}
 	b.mu.Unlock()
 	b.cancel()
 	var err error
