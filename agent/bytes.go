@@ -32,3 +32,18 @@ func readFull(r io.ReaderAt, p []byte, off int64) error {
 	}
 	return err
 }
+
+// fill reads until p is full or r ends: then the error is io.EOF itself.
+// io.ReadFull would not tell a decompressor's io.ErrUnexpectedEOF from a short
+// last piece.
+func fill(r io.Reader, p []byte) (n int, err error) {
+	for n < len(p) && err == nil {
+		var k int
+		k, err = r.Read(p[n:])
+		n += k
+	}
+	if n == len(p) {
+		return n, nil
+	}
+	return n, err
+}

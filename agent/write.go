@@ -218,8 +218,8 @@ func (j *job) copy(ctx context.Context, src io.Reader, sum io.Writer, limit int6
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
 		}
-		n, err := io.ReadFull(src, buf)
-		end := errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF)
+		n, err := fill(src, buf)
+		end := err == io.EOF
 		if err != nil && !end {
 			return writeFault(err, "read image at uncompressed byte %d", off)
 		}

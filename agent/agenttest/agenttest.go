@@ -258,9 +258,14 @@ func (d *Disk) WriteAt(p []byte, off int64) (int, error) {
 func (d *Disk) Zero(off, n int64) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	for c := range d.chunks {
-		if c*chunk >= off && (c+1)*chunk <= off+n {
+	for c, p := range d.chunks {
+		from, to := max(off, c*chunk), min(off+n, (c+1)*chunk)
+		switch {
+		case from >= to:
+		case to-from == chunk:
 			delete(d.chunks, c)
+		default:
+			clear(p[from-c*chunk : to-c*chunk])
 		}
 	}
 	return nil
