@@ -176,7 +176,7 @@ func (s *Session) login(ctx context.Context) error {
 		}
 		return nil
 	}
-	r := &refusal{method: http.MethodPost, path: path, status: a.status, messages: readMessages(a.body)}
+	r := &refusal{method: http.MethodPost, path: path, status: a.status, messages: s.scrub(readMessages(a.body))}
 	switch {
 	case r.isNotReady() || r.says("PasswordChangeRequired"):
 		return r.fault()
@@ -189,6 +189,14 @@ func (s *Session) login(ctx context.Context) error {
 		}
 	}
 	return s.tryBasic(ctx, r)
+}
+
+// scrub takes the password out of what a BMC says about a login.
+func (s *Session) scrub(list []message) []message {
+	for i := range list {
+		list[i].text = strings.ReplaceAll(list[i].text, s.password, "***")
+	}
+	return list
 }
 
 // tryBasic uses basic authentication where sessions do not work.
