@@ -1,0 +1,63 @@
+package site
+
+import (
+	"path/filepath"
+	"strings"
+
+	"metalrise.dev/fleet"
+)
+
+// Path is where the file was read from; "" when it came from no file.
+func (f *File) Path() string { return f.path }
+
+// Typed gives the content as people typed it: no defaults, relative paths as
+// they are. Values with faults are left out.
+func (f *File) Typed() fleet.Site {
+	s, _ := f.decode()
+	return s
+}
+
+// Check reports every fault of the content, as Read did.
+func (f *File) Check() []fleet.Finding {
+	_, findings := f.decode()
+	return findings
+}
+
+// Digest names the content as typed: comments, order of fields and the folder
+// the file lies in do not change it.
+func (f *File) Digest() (string, error) { return fleet.Digest(f.Typed()) }
+
+// Site gives the content ready for use: defaults set, paths made absolute or
+// relative to the working folder, and names of hardware (MAC, WWN, UUID,
+// fingerprints) in the form that facts have them in.
+func (f *File) Site() fleet.Site {
+	s := f.Typed()
+	if s.BMCs.Port == 0 {
+		s.BMCs.Port = fleet.DefaultBMCPort
+	}
+	if s.Virtualization.Profile == "" {
+		s.Virtualization.Profile = fleet.ProfileGeneral
+	}
+	s.Image = f.resolve(s.Image)
+	s.BMCs.Password.File = f.resolve(s.BMCs.Password.File)
+	s.Cluster.Domain = strings.ToLower(s.Cluster.Domain)
+	for address, pin := range s.BMCs.Pins {
+		s.BMCs.Pins[address] = strings.ToLower(strings.ReplaceAll(pin, ":", ""))
+	}
+	for i := range s.Servers {
+		o := &s.Servers[i]
+		o.Serial = strings.TrimSpace(o.Serial)
+		o.UUID = fleet.NewIdentity(o.UUID, "").UUID
+		o.MAC = cleanMAC(o.MAC)
+		o.Disk.WWN = cleanWWN(o.Disk.WWN)
+	}
+	return s
+}
+
+// resolve makes a path of the file start where the file lies.
+func (f *File) resolve(path string) string {
+	if path == "" || filepath.IsAbs(path) {
+		return path
+	}
+	return filepath.Join(f.folder, path)
+}
