@@ -13,7 +13,8 @@ import (
 
 const iso = "https://10.0.0.1:8443/media/x/live.iso"
 
-// onPost answers requests to one path, counted from 1, until answer says no.
+// onRequest answers requests of one method to one path, counted from 1; where
+// answer says no, the fake does.
 func onRequest(method, path string, answer func(n int, w http.ResponseWriter, r *http.Request, body object) bool) func(http.ResponseWriter, *http.Request, object) bool {
 	n := 0
 	return func(w http.ResponseWriter, r *http.Request, body object) bool {
