@@ -188,7 +188,7 @@ func (b *BMC) Close() error {
 	return err
 }
 
-// begin registers background work; false once the BMC is closing. Callers hold b.mu.
+// beginLocked registers background work; false once the BMC is closing.
 func (b *BMC) beginLocked() bool {
 	if b.closed {
 		return false

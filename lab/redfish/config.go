@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"strings"
 	"time"
 
 	"metalrise.dev/lab/machine"
@@ -187,6 +188,18 @@ func Strict() Personality {
 
 // Personalities lists all of them, the default first.
 func Personalities() []Personality { return []Personality{Standard(), Embedded(), Strict()} }
+
+// ParsePersonality finds one by its name.
+func ParsePersonality(name string) (Personality, error) {
+	var names []string
+	for _, p := range Personalities() {
+		if p.Name == name {
+			return p, nil
+		}
+		names = append(names, p.Name)
+	}
+	return Personality{}, fmt.Errorf("bmc personality %q: unknown; want one of %s", name, strings.Join(names, ", "))
+}
 
 // check reports what makes a Config unusable.
 func (c Config) check() error {

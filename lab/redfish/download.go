@@ -57,7 +57,8 @@ func (b *BMC) download(m *medium, o order) *problem {
 	return nil
 }
 
-// receive streams the body into a new file, which exists only if all of it came.
+// receive streams the body into a new file, which exists only if all of it came:
+// net/http ends a body shorter than its Content-Length with an error.
 func (b *BMC) receive(m *medium, res *http.Response, cancel context.CancelFunc) (err error) {
 	f, err := os.CreateTemp(b.cfg.Dir, mediaPrefix+"*.part")
 	if err != nil {
@@ -74,11 +75,9 @@ func (b *BMC) receive(m *medium, res *http.Response, cancel context.CancelFunc) 
 	n, err := io.Copy(f, &watched{body, watchdog})
 	switch {
 	case err != nil:
-		err = fmt.Errorf("it broke off after %d bytes: %w", n, err)
+		err = fmt.Errorf("it broke off after %d bytes (announced: %d, -1 is unknown): %w", n, res.ContentLength, err)
 	case n > b.cfg.Limits.MediaBytes:
 		err = fmt.Errorf("it is larger than %d bytes", b.cfg.Limits.MediaBytes)
-	case res.ContentLength >= 0 && n != res.ContentLength:
-		err = fmt.Errorf("%d bytes came, %d were announced", n, res.ContentLength)
 	case n == 0:
 		err = errors.New("it is empty")
 	case b.faults.hits(MediaCorrupt):

@@ -8,8 +8,6 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
-
-	"metalrise.dev/lab/machine"
 )
 
 func (r *rig) fault(line string) {
@@ -220,5 +218,12 @@ func TestConfigThatCannotWork(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
-	var _ machine.Hardware = good.Hardware
+	for _, p := range Personalities() {
+		if got, err := ParsePersonality(p.Name); err != nil || got.Name != p.Name {
+			t.Errorf("%s: %v", p.Name, err)
+		}
+	}
+	if _, err := ParsePersonality("vain"); err == nil || !strings.Contains(err.Error(), "standard") {
+		t.Errorf("unknown personality: %v", err)
+	}
 }

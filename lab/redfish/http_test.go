@@ -150,6 +150,8 @@ func TestSessions(t *testing.T) {
 			t.Error("a closed session still works")
 		}
 		r.want(404, "DELETE", one.header.Get("Location"), nil)
+		r.want(400, "PATCH", "/redfish/v1/SessionService", object{"SessionTimeout": 29})
+		r.want(400, "PATCH", "/redfish/v1/SessionService", object{"SessionTimeout": "30"})
 		r.want(200, "PATCH", "/redfish/v1/SessionService", object{"SessionTimeout": 30})
 		token = open().header.Get("X-Auth-Token")
 		time.Sleep(31 * time.Second)
@@ -200,7 +202,7 @@ func TestLockout(t *testing.T) {
 func TestVersions(t *testing.T) {
 	r := newRig(t, nil)
 	patch := func(r *rig, match string) answer {
-		req := request("PATCH", system, object{"AssetTag": "rack 7 " + match})
+		req := request("PATCH", system, object{"AssetTag": "rack 7 " + match, "@odata.id": system})
 		req.SetBasicAuth(testUser, testPass)
 		if match != "" {
 			req.Header.Set("If-Match", match)
@@ -273,6 +275,8 @@ func TestBadRequests(t *testing.T) {
 		{"GET", "/redfish/v1/Systems/1", nil, 404, "ResourceMissingAtURI"},
 		{"GET", pathSessions + "/77", nil, 404, "ResourceMissingAtURI"},
 		{"PATCH", system, []int{1}, 400, "MalformedJSON"},
+		{"PATCH", system, object{}, 400, "NoOperation"},
+		{"PATCH", system, object{"@odata.etag": "x"}, 400, "NoOperation"},
 		{"PATCH", system, object{"Nonsense": 1}, 400, "PropertyUnknown"},
 		{"PATCH", system, object{"SerialNumber": "x"}, 400, "PropertyNotWritable"},
 		{"PATCH", system, object{"Boot": 1}, 400, "PropertyValueTypeError"},

@@ -159,6 +159,21 @@ func TestSystemThatRebootsAndSwitchesItselfOff(t *testing.T) {
 	})
 }
 
+func TestWishToRestartIsForgottenOnceTheSystemRestarted(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, delayed)
+		r.board.steps = []step{{runs: true, then: machine.Rebooted}, {runs: true}}
+		r.reset(ResetOn)
+		r.expect(9*time.Second, PowerOn, " disk")
+		r.reset(ResetGracefulRestart)
+		r.expect(9*time.Second, PowerOn, " disk disk")
+		if err := r.board.Shutdown(t.Context()); err != nil { // someone in the system says poweroff
+			t.Error(err)
+		}
+		r.expect(time.Minute, PowerOff, " disk disk")
+	})
+}
+
 func TestNothingBootableWaitsForPowerToBeCut(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t, delayed)

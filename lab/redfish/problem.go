@@ -146,6 +146,10 @@ func preconditionRequired() *problem {
 		text: "A change must name the version it is based on.", remedy: "Send If-Match with the ETag of the resource."}
 }
 
+func noOperation() *problem {
+	return &problem{status: http.StatusBadRequest, id: "NoOperation", text: "The request changes nothing.", remedy: "Name the properties to change."}
+}
+
 func propertyUnknown(at string) *problem {
 	return &problem{status: http.StatusBadRequest, id: "PropertyUnknown", args: []string{at}, related: pointer(at),
 		text: "The property " + show(at) + " is not known here.", remedy: "Leave it out."}

@@ -2,10 +2,10 @@ package redfish
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/tls"
 	"encoding/json"
-	"fmt"
 	"io"
 	"net/http"
 	"net/http/httptest"
@@ -55,7 +55,8 @@ type step struct {
 	err  error
 	do   func(machine.BootSource)
 	runs bool
-	deaf bool // does not hear Shutdown
+	deaf bool         // does not hear Shutdown
+	then machine.Stop // what a Shutdown leads to; "" is PoweredOff
 }
 
 func (h *board) Boot(ctx context.Context, from machine.BootSource, _ io.Writer) (machine.Stop, error) {
@@ -89,7 +90,7 @@ func (h *board) Boot(ctx context.Context, from machine.BootSource, _ io.Writer) 
 	case <-ctx.Done():
 		return machine.Killed, nil
 	case <-asked:
-		return machine.PoweredOff, nil
+		return cmp.Or(s.then, machine.PoweredOff), nil
 	}
 }
 
@@ -261,5 +262,3 @@ func until(t *testing.T, what string, is func() bool) {
 func insecure() *http.Client {
 	return &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}, DisableKeepAlives: true}}
 }
-
-func (b *board) String() string { return fmt.Sprint(b.seen()) }

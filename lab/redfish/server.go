@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"mime"
 	"net/http"
 	"path"
@@ -228,6 +229,11 @@ func (b *BMC) page(at string, body object, q query) {
 
 // change answers a PATCH: the version is checked and the change made as one.
 func (b *BMC) change(r *http.Request, n node, in object) reply {
+	// Annotations tell the client about what it read; they are not part of a change.
+	maps.DeleteFunc(in, func(key string, _ any) bool { return strings.HasPrefix(key, "@odata.") })
+	if len(in) == 0 {
+		return fail(noOperation())
+	}
 	b.writes.Lock()
 	defer b.writes.Unlock()
 	want := r.Header.Values("If-Match")
