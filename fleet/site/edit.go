@@ -189,7 +189,7 @@ func place(n *yaml.Node, steps []step, value *yaml.Node) error {
 			}
 		}
 		if s.name != "" {
-			n.Content = append(n.Content, &yaml.Node{Kind: yaml.ScalarNode, Tag: "!!str", Value: s.name})
+			n.Content = append(n.Content, newKey(n, s.name))
 		}
 		if len(n.Content) <= 1 {
 			n.Style = 0 // "{}" and "[]" would draw the whole value onto one line
@@ -200,6 +200,17 @@ func place(n *yaml.Node, steps []step, value *yaml.Node) error {
 		return nil
 	}
 	return place(slot, steps[1:], value)
+}
+
+// newKey makes the key of a field at the end of a section. A comment that ends
+// the section goes on ending it.
+func newKey(section *yaml.Node, name string) *yaml.Node {
+	key := &yaml.Node{Kind: yaml.ScalarNode, Tag: "!!str", Value: name}
+	if end := len(section.Content); end >= 2 {
+		last := section.Content[end-2]
+		key.FootComment, last.FootComment = last.FootComment, ""
+	}
+	return key
 }
 
 // child finds what a step leads to; nil when there is room for it.
