@@ -79,7 +79,15 @@ func (e *Engine) Resume(ctx context.Context) error {
 	if !ok {
 		return fleet.NewFault(fleet.CodePlanUnknown, fleet.Invalid, nil, "plan %s of the journal is not stored", id)
 	}
+	if p.Image.DiskSHA256 != e.Image.SHA256 {
+		return imageChanged(p)
+	}
 	return e.start(ctx, p, events)
+}
+
+func imageChanged(p fleet.Plan) error {
+	return fleet.NewFault(fleet.CodeImageCorrupt, fleet.Conflict, nil,
+		"plan %.12s was made for release %s %s, and the site's image is another one now", p.ID, p.Image.Stream, p.Image.Version)
 }
 
 func allEvents(ctx context.Context, j Journal) ([]fleet.Event, error) {
@@ -114,6 +122,9 @@ func (e *Engine) Apply(ctx context.Context, c fleet.Consent) error {
 	}
 	if n := len(p.ErasedDisks()); c.EraseDisks != n {
 		return fleet.NewFault(fleet.CodeConsentMismatch, fleet.Denied, nil, "consent is for %d disks, the plan erases %d", c.EraseDisks, n)
+	}
+	if p.Image.DiskSHA256 != e.Image.SHA256 {
+		return imageChanged(p)
 	}
 	if running := e.current(); running != nil {
 		if running.plan.ID == p.ID {

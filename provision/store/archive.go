@@ -2,6 +2,9 @@ package store
 
 import (
 	"context"
+	"database/sql"
+	"errors"
+	"strings"
 
 	"metalrise.dev/fleet"
 )
@@ -89,4 +92,35 @@ func (s *Store) ServingPort(ctx context.Context) (int, error) {
 // KeepServingPort remembers that port.
 func (s *Store) KeepServingPort(ctx context.Context, port int) error {
 	return s.Put(ctx, kindMeta, "serving-port", port)
+}
+
+// PlanByPrefix reads the only plan whose id begins with prefix; false when there
+// is none or more than one.
+func (s *Store) PlanByPrefix(ctx context.Context, prefix string) (fleet.Plan, bool, error) {
+	all, err := All[fleet.Plan](ctx, s, kindPlan)
+	if err != nil {
+		return fleet.Plan{}, false, err
+	}
+	var found []fleet.Plan
+	for id, p := range all {
+		if strings.HasPrefix(id, prefix) {
+			found = append(found, p)
+		}
+	}
+	if len(found) != 1 {
+		return fleet.Plan{}, false, nil
+	}
+	return found[0], true, nil
+}
+
+// LastConsent gives the id of the plan that a person allowed last; "" when there
+// is none.
+func (s *Store) LastConsent(ctx context.Context) (string, error) {
+	var id sql.NullString
+	err := s.db.QueryRowContext(ctx, `SELECT json_extract(body, '$.plan') FROM events
+		WHERE json_extract(body, '$.action') = ? ORDER BY seq DESC LIMIT 1`, string(fleet.ActConsent)).Scan(&id)
+	if errors.Is(err, sql.ErrNoRows) {
+		return "", nil
+	}
+	return id.String, err
 }

@@ -1,0 +1,266 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/user"
+	"strconv"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"metalrise.dev/fleet"
+	"metalrise.dev/provision/api"
+	"metalrise.dev/provision/store"
+)
+
+func applyCommand(o *options) *cobra.Command {
+	var erase int
+	var detach bool
+	c := &cobra.Command{
+		Use:   "apply [PLAN]",
+		Short: "Carry out a plan; asks for the number of disks to be erased",
+		Long: `apply hands a plan to the site's engine, which is a process of its own: Ctrl-C or
+a lost terminal ends only the view, never the work. Applied again, it shows the
+running work, or continues it after the engine was killed.
+
+Before anything is erased the number of disks in question must be typed, or be
+given with --erase-disks where nobody can type. PLAN is the start of a plan's id;
+without it, the latest plan is meant.
+` + exitHelp,
+		Example: "  metalrise apply\n  metalrise apply 4be1 --erase-disks 5\n  metalrise apply --erase-disks 5 --detach",
+		Args:    usage(cobra.MaximumNArgs(1)),
+		RunE: func(c *cobra.Command, args []string) error {
+			id := ""
+			if len(args) == 1 {
+				id = args[0]
+			}
+			return o.apply(c.Context(), id, erase, detach)
+		},
+	}
+	c.Flags().IntVar(&erase, "erase-disks", -1, "the number of disks that the plan erases, instead of typing it")
+	c.Flags().BoolVar(&detach, "detach", false, "return when the work has begun")
+	return c
+}
+
+func (o *options) apply(ctx context.Context, id string, erase int, detach bool) error {
+	s, _, err := o.loadSite()
+	if err != nil {
+		return err
+	}
+	dir, err := o.stateDir(s.Name)
+	if err != nil {
+		return err
+	}
+	p, consented, err := findPlan(ctx, dir, id)
+	if err != nil {
+		return err
+	}
+	if p.Blocked() {
+		o.printFindings(p.Findings)
+		return fleet.NewFault(fleet.CodePlanBlocked, fleet.Invalid, nil, "plan %.12s", p.ID)
+	}
+	n := len(p.ErasedDisks())
+	if !consented { // a plan that was consented to is only continued
+		if n, err = o.consent(p, erase); err != nil {
+			return err
+		}
+	}
+	client := api.NewClient(dir)
+	if err := o.ensureEngine(ctx, client, dir); err != nil {
+		return err
+	}
+	if err := client.Apply(ctx, fleet.Consent{Plan: p.ID, EraseDisks: n, By: who(erase >= 0), At: time.Now()}); err != nil {
+		return err
+	}
+	if detach {
+		o.printf("plan %.12s is being applied; see metalrise status\n", p.ID)
+		return nil
+	}
+	return o.watch(ctx, client, dir, p)
+}
+
+// findPlan reads the plan whose id begins with prefix, and whether a person
+// consented to it already.
+func findPlan(ctx context.Context, dir, prefix string) (fleet.Plan, bool, error) {
+	st, err := store.OpenReader(dir)
+	if errors.Is(err, os.ErrNotExist) {
+		return fleet.Plan{}, false, fleet.NewFault(fleet.CodePlanUnknown, fleet.Invalid, nil, "no plan was made yet: run metalrise plan")
+	}
+	if err != nil {
+		return fleet.Plan{}, false, err
+	}
+	defer st.Close()
+	p, ok, err := st.LatestPlan(ctx)
+	if err != nil {
+		return p, false, err
+	}
+	if prefix != "" {
+		if p, ok, err = st.PlanByPrefix(ctx, prefix); err != nil {
+			return p, false, err
+		}
+	}
+	if !ok {
+		return p, false, fleet.NewFault(fleet.CodePlanUnknown, fleet.Invalid, nil, "no single plan's id begins with %q", prefix)
+	}
+	last, err := st.LastConsent(ctx)
+	return p, last == p.ID, err
+}
+
+// consent gets a person's word, typed or given by flag.
+func (o *options) consent(p fleet.Plan, erase int) (int, error) {
+	want := len(p.ErasedDisks())
+	if erase >= 0 {
+		if erase != want {
+			return 0, fleet.NewFault(fleet.CodeConsentMismatch, fleet.Denied, nil, "--erase-disks %d, but plan %.12s erases %d disks", erase, p.ID, want)
+		}
+		return want, nil
+	}
+	printPlan(o.errs, p)
+	o.printFindings(p.Findings)
+	fmt.Fprintf(o.errs, "Type the number of disks to be erased to go on: ")
+	line, err := bufio.NewReader(o.in).ReadString('\n')
+	if err != nil && line == "" {
+		return 0, fleet.NewFault(fleet.CodeConsentMissing, fleet.Denied, nil, "nobody typed the number of disks, and --erase-disks was not given")
+	}
+	n, err := strconv.Atoi(strings.TrimSpace(line))
+	if err != nil || n != want {
+		return 0, fleet.NewFault(fleet.CodeConsentMismatch, fleet.Denied, nil, "typed %.20q, but plan %.12s erases %d disks; nothing was done", strings.TrimSpace(line), p.ID, want)
+	}
+	return n, nil
+}
+
+func who(unattended bool) string {
+	name := "uid " + strconv.Itoa(os.Getuid())
+	if u, err := user.Current(); err == nil {
+		name = u.Username
+	}
+	if unattended {
+		return name + ", unattended"
+	}
+	return name
+}
+
+var errQuiet = errors.New("nothing moves any more")
+
+// watch prints events until nothing moves, then the report.
+func (o *options) watch(ctx context.Context, c *api.Client, dir string, p fleet.Plan) error {
+	names := map[fleet.ServerID]string{}
+	for _, a := range p.Assignments {
+		names[a.Server] = a.Hostname
+	}
+	ctx, stop := context.WithCancelCause(ctx)
+	go func() {
+		for {
+			select {
+			case <-time.After(500 * time.Millisecond):
+			case <-ctx.Done():
+				return
+			}
+			if view, err := c.Overview(ctx); err == nil && view.Plan == p.ID && view.Quiet {
+				stop(errQuiet)
+			}
+		}
+	}()
+	err := o.follow(ctx, dir, 0, true, func(e fleet.Event) error {
+		if e.Plan == p.ID && o.output == "text" {
+			printEvent(o.out, e, names)
+		}
+		return nil
+	})
+	cause := context.Cause(ctx)
+	stop(nil)
+	if errors.Is(cause, context.Canceled) {
+		fmt.Fprintln(o.errs, "\nthe work goes on without this view; see metalrise status, metalrise events --follow")
+		return &exitError{code: exitInterrupted}
+	}
+	if err != nil && !errors.Is(cause, errQuiet) {
+		return err
+	}
+	return o.report(context.WithoutCancel(ctx), dir)
+}
+
+// report prints where all servers are, and fails when some are held.
+func (o *options) report(ctx context.Context, dir string) error {
+	view, err := overview(ctx, dir)
+	if err != nil {
+		return err
+	}
+	held := 0
+	for _, s := range view.Servers {
+		if s.Condition == fleet.Held {
+			held++
+		}
+	}
+	if o.output == "json" {
+		err = o.json(view)
+	} else {
+		o.printOverview(view)
+	}
+	if err == nil && held > 0 {
+		return &exitError{code: exitHeld}
+	}
+	return err
+}
+
+func (o *options) printOverview(view fleet.Overview) {
+	if view.Plan == "" {
+		o.printf("site %s: no plan was applied yet\n", view.Site)
+		return
+	}
+	engine := "engine running"
+	if !view.Engine {
+		engine = "no engine running; metalrise apply continues"
+	}
+	o.printf("\nsite %s, plan %.12s, %s\n\n", view.Site, view.Plan, engine)
+	w := tabwriter.NewWriter(o.out, 0, 4, 2, ' ', 0)
+	fmt.Fprintln(w, "HOST\tSERVER\tROLE\tPHASE (IRONIC)\tCONDITION\tSTEP\tTRY\tFOR")
+	for _, s := range view.Servers {
+		step := s.Step
+		if s.Total > 0 {
+			step += fmt.Sprintf(" %d %%", 100*s.Done/s.Total)
+		}
+		if s.Phase == fleet.Installed {
+			step += ", " + kvmText(s.KVM)
+		}
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s (%s)\t%s\t%s\t%d\t%s\n", s.Hostname, s.Server, s.Role, s.Phase, s.Phase.Ironic(), s.Condition, step, s.Attempt, age(view.At, s.Since))
+	}
+	_ = w.Flush()
+	for _, s := range view.Servers {
+		if s.Cause != nil {
+			o.printCause(s)
+		}
+	}
+}
+
+func kvmText(k fleet.Maybe[fleet.KVM]) string {
+	v, ok := k.Get()
+	switch {
+	case !ok:
+		return "KVM unknown"
+	case v.Usable:
+		return "KVM works"
+	}
+	return "no KVM: " + v.Why
+}
+
+func (o *options) printCause(s fleet.Status) {
+	page, _ := fleet.Page(s.Cause.Code)
+	o.printf("\n%s is held: %s %s\n", s.Hostname, s.Cause.Code, page.Title)
+	for _, c := range s.Cause.Chain {
+		o.printf("    because: %s\n", c)
+	}
+	o.printf("    what to do: %s\n    then: metalrise retry %s\n", page.Remedy, s.Server)
+}
+
+func age(now, since time.Time) string {
+	if since.IsZero() {
+		return "-"
+	}
+	return now.Sub(since).Round(time.Second).String()
+}

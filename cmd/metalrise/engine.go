@@ -1,0 +1,290 @@
+package main
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"syscall"
+	"time"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/sync/errgroup"
+
+	"metalrise.dev/boot"
+	"metalrise.dev/fleet"
+	"metalrise.dev/fleet/callhome"
+	"metalrise.dev/images"
+	"metalrise.dev/iso"
+	"metalrise.dev/provision"
+	"metalrise.dev/provision/api"
+	"metalrise.dev/provision/store"
+)
+
+func engineCommand(o *options) *cobra.Command {
+	return &cobra.Command{
+		Use:   "engine",
+		Short: "Run the site's engine in the foreground (apply starts it by itself)",
+		Long: `engine does the work of a site: it drives BMCs, serves media, answers machines and
+keeps the journal. apply starts it in the background; run it yourself under a
+service manager. Killed at any instant, it continues when it is started again.
+It ends by itself ten seconds after every server is installed.
+` + exitHelp,
+		Example: "  metalrise engine -f site.yaml",
+		Args:    usage(cobra.NoArgs),
+		RunE:    func(c *cobra.Command, _ []string) error { return o.engine(c.Context()) },
+	}
+}
+
+// ensureEngine starts an engine in the background unless one answers.
+func (o *options) ensureEngine(ctx context.Context, c *api.Client, dir string) error {
+	if _, err := c.Overview(ctx); !errors.Is(err, api.ErrNoEngine) {
+		return err
+	}
+	self, err := os.Executable()
+	if err != nil {
+		return fmt.Errorf("start engine: %w", err)
+	}
+	file, err := filepath.Abs(o.file)
+	if err != nil {
+		return fmt.Errorf("start engine: %w", err)
+	}
+	logPath := filepath.Join(dir, "engine.log")
+	log, err := os.OpenFile(logPath, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	if err != nil {
+		return fmt.Errorf("start engine: %w", err)
+	}
+	defer log.Close()
+	begin, err := log.Seek(0, io.SeekEnd)
+	if err != nil {
+		return fmt.Errorf("start engine: %w", err)
+	}
+	// A session of its own: a lost terminal or Ctrl-C here does not reach it.
+	cmd := exec.Command(self, "engine", "--file", file, "--state", dir)
+	cmd.Stdout, cmd.Stderr = log, log
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+	if err := cmd.Start(); err != nil {
+		return fmt.Errorf("start engine: %w", err)
+	}
+	ended := make(chan error, 1)
+	go func() { ended <- cmd.Wait() }()
+	for {
+		if _, err := c.Overview(ctx); !errors.Is(err, api.ErrNoEngine) {
+			return err
+		}
+		select {
+		case <-ended:
+			return fmt.Errorf("start engine: it ended at once:\n%s", tail(logPath, begin))
+		case <-time.After(50 * time.Millisecond): // verifying images of gigabytes takes seconds
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+func tail(path string, from int64) string {
+	f, err := os.Open(path)
+	if err != nil {
+		return err.Error()
+	}
+	defer f.Close()
+	if _, err := f.Seek(from, io.SeekStart); err != nil {
+		return err.Error()
+	}
+	b, err := io.ReadAll(io.LimitReader(f, 4096))
+	if err != nil {
+		return err.Error()
+	}
+	return string(b)
+}
+
+// daemon is the engine with all that it needs around it.
+type daemon struct {
+	*provision.Engine
+	ctx   context.Context // of the work
+	stop  context.CancelFunc
+	store *store.Store
+	log   *slog.Logger
+}
+
+// Apply starts work that outlives the call. It is api's way in.
+func (d *daemon) Apply(c fleet.Consent) error { return d.Engine.Apply(d.ctx, c) }
+
+// Stop ends the daemon.
+func (d *daemon) Stop() { d.stop() }
+
+func (o *options) engine(ctx context.Context) error {
+	s, _, err := o.loadSite()
+	if err != nil {
+		return err
+	}
+	st, err := o.writer(s.Name)
+	if err != nil {
+		return err
+	}
+	defer st.Close()
+	ctx, stop := context.WithCancel(ctx)
+	defer stop()
+	d := &daemon{ctx: ctx, stop: stop, store: st, log: slog.New(slog.NewTextHandler(o.errs, nil))}
+	server, err := d.prepare(s)
+	if err != nil {
+		return err
+	}
+	defer server.Close()
+	if err := d.Resume(ctx); err != nil {
+		return err
+	}
+	g, gctx := errgroup.WithContext(ctx)
+	g.Go(func() error { return api.Serve(gctx, st.Dir(), d, st) })
+	g.Go(func() error { d.restWhenDone(gctx); return nil })
+	err = g.Wait()
+	d.Wait()
+	return err
+}
+
+// prepare opens and verifies what the engine works with and starts to serve.
+func (d *daemon) prepare(s fleet.Site) (*boot.Server, error) {
+	release, err := images.Load(d.ctx, s.Image)
+	if err != nil {
+		return nil, err
+	}
+	lib, err := d.library(release)
+	if err != nil {
+		return nil, err
+	}
+	authority, err := d.authority(s.Name)
+	if err != nil {
+		return nil, err
+	}
+	secret, err := d.store.Secret("tokens")
+	if err != nil {
+		return nil, err
+	}
+	server, err := d.listen(s, authority, lib)
+	if err != nil {
+		return nil, err
+	}
+	port := server.Addr().(*net.TCPAddr).Port
+	d.Engine, err = provision.NewEngine(provision.Config{
+		Site: s.Name, Journal: d.store, Archive: d.store, BMCs: bmcs{}, Configs: configs{agent: lib.agentFile, site: s.Name},
+		Routes: routes{fixed: s.Serving.Address, port: port}, Secret: secret, CA: string(authority.PEM()),
+		Image: callhome.Image{Format: string(release.Disk.Format), SHA256: release.Disk.UncompressedSHA256}, Log: d.log,
+	})
+	if err != nil {
+		return nil, errors.Join(err, server.Close())
+	}
+	lib.engine.Store(d.Engine)
+	return server, nil
+}
+
+// library verifies the release: nothing is ever served that was not.
+func (d *daemon) library(r images.Release) (*library, error) {
+	v := images.Verifier{Cache: filepath.Join(d.store.Dir(), "verified")}
+	lib := &library{media: map[string]*iso.Image{}}
+	for _, a := range []images.Artifact{r.ISO, r.Disk} {
+		verified, err := v.Verify(d.ctx, a, nil)
+		if err != nil {
+			return nil, err
+		}
+		if a.Path == r.Disk.Path {
+			lib.disk = verified
+		}
+	}
+	var err error
+	if lib.base, err = iso.OpenVerified(r.ISO.Path, r.ISO.SHA256); err != nil {
+		return nil, err
+	}
+	if lib.agentFile, lib.agentPath, err = ownProgram(); err != nil {
+		return nil, err
+	}
+	return lib, nil
+}
+
+func (d *daemon) authority(site string) (*boot.Authority, error) {
+	stored, err := d.store.SecretOr("authority", func() ([]byte, error) {
+		a, err := boot.NewAuthority(site)
+		if err != nil {
+			return nil, err
+		}
+		return a.Marshal()
+	})
+	if err != nil {
+		return nil, err
+	}
+	return boot.ParseAuthority(stored)
+}
+
+// listen serves on the port that machines were told before, if there is one.
+func (d *daemon) listen(s fleet.Site, a *boot.Authority, lib *library) (*boot.Server, error) {
+	port := s.Serving.Port
+	known, err := d.store.ServingPort(d.ctx)
+	if err != nil {
+		return nil, err
+	}
+	if port == 0 {
+		port = known
+	}
+	server, err := boot.Listen(d.ctx, boot.Config{
+		Addr: net.JoinHostPort(s.Serving.Address, strconv.Itoa(port)), Authority: a, Desk: desk{&lib.engine}, Library: lib, Log: d.log,
+	})
+	if err != nil {
+		return nil, fmt.Errorf("serve machines on port %d: %w", port, err)
+	}
+	if got := server.Addr().(*net.TCPAddr).Port; got != known {
+		if err := d.store.KeepServingPort(d.ctx, got); err != nil {
+			return nil, errors.Join(err, server.Close())
+		}
+	}
+	return server, nil
+}
+
+// restWhenDone ends an engine that has nothing to do any more. With a held
+// server it stays: a retry should find it.
+func (d *daemon) restWhenDone(ctx context.Context) {
+	const rest = 10 * time.Second
+	idle := time.Now()
+	for {
+		select {
+		case <-time.After(time.Second):
+		case <-ctx.Done():
+			return
+		}
+		view := d.Overview()
+		for _, s := range view.Servers {
+			if s.Condition != fleet.Settled {
+				idle = time.Now()
+			}
+		}
+		if time.Since(idle) > rest {
+			d.log.Info("nothing left to do")
+			d.stop()
+			return
+		}
+	}
+}
+
+// ownProgram is this very binary, which machines run as the agent.
+func ownProgram() (file agentFile, path string, err error) {
+	if path, err = os.Executable(); err != nil {
+		return file, "", fmt.Errorf("find own program: %w", err)
+	}
+	f, err := os.Open(path)
+	if err != nil {
+		return file, "", fmt.Errorf("read own program: %w", err)
+	}
+	defer f.Close()
+	h := sha256.New()
+	if file.bytes, err = io.Copy(h, f); err != nil {
+		return file, "", fmt.Errorf("read own program: %w", err)
+	}
+	file.sha256 = hex.EncodeToString(h.Sum(nil))
+	return file, path, nil
+}

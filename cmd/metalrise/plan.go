@@ -1,0 +1,143 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"slices"
+	"text/tabwriter"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"metalrise.dev/bmc"
+	"metalrise.dev/fleet"
+	"metalrise.dev/ignition"
+	"metalrise.dev/images"
+	"metalrise.dev/plan"
+	"metalrise.dev/provision/store"
+)
+
+func planCommand(o *options) *cobra.Command {
+	return &cobra.Command{
+		Use:   "plan",
+		Short: "Decide everything from the site file and the facts, and show it",
+		Long: `plan decides roles, host names, addresses, network ports and install disks, and
+keeps the result under its digest. It talks to nobody. Findings say what could
+not be decided or looks wrong, where, and what to do; the disks that apply would
+erase are listed by serial number.
+` + exitHelp,
+		Example: "  metalrise plan -f site.yaml\n  metalrise plan --output json | jq .plan.assignments",
+		Args:    usage(cobra.NoArgs),
+		RunE:    func(c *cobra.Command, _ []string) error { return o.plan(c.Context()) },
+	}
+}
+
+// planReport is the one JSON object of plan.
+type planReport struct {
+	Plan    fleet.Plan      `json:"plan"`
+	Erase   []fleet.DiskRef `json:"erase"`
+	Blocked bool            `json:"blocked"`
+	Changes []string        `json:"changes"` // since the plan before
+}
+
+func (o *options) plan(ctx context.Context) error {
+	s, findings, err := o.loadSite()
+	if err != nil {
+		return err
+	}
+	st, err := o.writer(s.Name)
+	if err != nil {
+		return err
+	}
+	defer st.Close()
+	before, had, err := st.LatestPlan(ctx)
+	if err != nil {
+		return err
+	}
+	p, err := makePlan(ctx, s, st)
+	if err != nil {
+		return err
+	}
+	if err := st.KeepPlan(ctx, p); err != nil {
+		return err
+	}
+	if _, err := st.Append(ctx, fleet.Event{At: time.Now(), Plan: p.ID, Action: fleet.ActPlan, Edge: fleet.Ended, Outcome: fleet.OK,
+		Note: fmt.Sprintf("%d servers, %d disks to erase, %d findings", len(p.Assignments), len(p.ErasedDisks()), len(p.Findings))}); err != nil {
+		return err
+	}
+	var changes []string
+	if had && before.ID != p.ID {
+		changes = plan.Diff(before, p)
+	}
+	if o.output == "json" {
+		err = o.json(planReport{p, orEmpty(p.ErasedDisks()), p.Blocked(), orEmpty(changes)})
+	} else {
+		printPlan(o.out, p)
+		o.printFindings(append(findings, p.Findings...))
+		for _, c := range changes {
+			o.printf("changed: %s\n", c)
+		}
+	}
+	if err == nil && p.Blocked() {
+		return &exitError{code: exitFindings}
+	}
+	return err
+}
+
+// makePlan gathers what is known and lets package plan decide.
+func makePlan(ctx context.Context, s fleet.Site, st *store.Store) (fleet.Plan, error) {
+	servers, err := st.Servers(ctx)
+	if err != nil {
+		return fleet.Plan{}, err
+	}
+	facts, err := st.Facts(ctx)
+	if err != nil {
+		return fleet.Plan{}, err
+	}
+	in := plan.Input{Site: s, Facts: map[fleet.ServerID]fleet.Facts{}, Now: time.Now(), IgnitionDigest: ignition.Digest}
+	// Servers that are no longer among the site's addresses stay enrolled, but
+	// are not planned with.
+	wanted, err := bmc.Expand(s.BMCs.Addresses, orPort(s.BMCs.Port))
+	if err != nil {
+		return fleet.Plan{}, fleet.NewFault(fleet.CodeSiteInvalid, fleet.Invalid, err, "bmcs.addresses")
+	}
+	for id, v := range servers {
+		if slices.Contains(wanted, v.BMC.Address) {
+			in.Servers = append(in.Servers, v)
+			in.Facts[v.ID] = facts[id]
+		}
+	}
+	if in.SiteDigest, err = fleet.Digest(s); err != nil {
+		return fleet.Plan{}, err
+	}
+	// A missing release is a finding of the plan, made from the empty reference.
+	if r, err := images.Load(ctx, s.Image); err == nil {
+		in.Image = r.Ref()
+	}
+	return plan.Make(in), nil
+}
+
+func printPlan(out io.Writer, p fleet.Plan) {
+	fmt.Fprintf(out, "plan %.12s for site %s: %s %s\n\n", p.ID, p.Site, p.Image.Stream, p.Image.Version)
+	w := tabwriter.NewWriter(out, 0, 4, 2, ' ', 0)
+	fmt.Fprintln(w, "HOST\tROLE\tSERVER\tADDRESS\tPORT\tDISK TO ERASE")
+	for _, a := range p.Assignments {
+		disk := a.InstallDisk.String()
+		if a.Role == fleet.Excluded {
+			disk = "none"
+		}
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\n", a.Hostname, a.Role, a.Server, a.Network.Address, a.Network.MAC, disk)
+	}
+	_ = w.Flush()
+	erase := p.ErasedDisks()
+	fmt.Fprintf(out, "\n%d disks will be ERASED:\n", len(erase))
+	for _, d := range erase {
+		size := ""
+		if d.SizeBytes > 0 {
+			size = bytesText(d.SizeBytes)
+		}
+		fmt.Fprintf(out, "  %s %s %s\n", d, d.Model, size)
+	}
+	fmt.Fprintln(out)
+}

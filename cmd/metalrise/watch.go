@@ -1,0 +1,289 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"metalrise.dev/fleet"
+	"metalrise.dev/provision"
+	"metalrise.dev/provision/api"
+	"metalrise.dev/provision/store"
+)
+
+func statusCommand(o *options) *cobra.Command {
+	return &cobra.Command{
+		Use:   "status",
+		Short: "Show where every server is",
+		Long: `status shows every server's phase, condition and current step, and the cause where
+one is held. It works from any terminal, also when no engine runs.
+` + exitHelp,
+		Example: "  metalrise status\n  metalrise status --output json | jq '.servers[].phase'",
+		Args:    usage(cobra.NoArgs),
+		RunE: func(c *cobra.Command, _ []string) error {
+			dir, err := o.siteDir()
+			if err != nil {
+				return err
+			}
+			return o.report(c.Context(), dir)
+		},
+	}
+}
+
+func eventsCommand(o *options) *cobra.Command {
+	var follow bool
+	var after int64
+	c := &cobra.Command{
+		Use:   "events",
+		Short: "Print the journal, one event a line",
+		Long: `events prints the site's journal. With --follow it goes on until Ctrl-C, also when
+the engine is killed and started again. With --output json each line is one event.
+` + exitHelp,
+		Example: "  metalrise events --follow\n  metalrise events --after 120 --output json",
+		Args:    usage(cobra.NoArgs),
+		RunE: func(c *cobra.Command, _ []string) error {
+			dir, err := o.siteDir()
+			if err != nil {
+				return err
+			}
+			names := hostnames(c.Context(), dir)
+			lines := json.NewEncoder(o.out)
+			return o.follow(c.Context(), dir, after, follow, func(e fleet.Event) error {
+				if o.output == "json" {
+					return lines.Encode(e)
+				}
+				printEvent(o.out, e, names)
+				return nil
+			})
+		},
+	}
+	c.Flags().BoolVar(&follow, "follow", false, "go on with new events")
+	c.Flags().Int64Var(&after, "after", 0, "begin after the event with this number")
+	return c
+}
+
+func explainCommand(o *options) *cobra.Command {
+	return &cobra.Command{
+		Use:     "explain [CODE]",
+		Short:   "Explain a code of an error or finding; without one, list them all",
+		Long:    "explain works offline: every page is in the program.\n" + exitHelp,
+		Example: "  metalrise explain RUN-005\n  metalrise explain --output json",
+		Args:    usage(cobra.MaximumNArgs(1)),
+		RunE: func(_ *cobra.Command, args []string) error {
+			pages := fleet.CodePages()
+			if len(args) == 1 {
+				p, ok := fleet.Page(fleet.Code(strings.ToUpper(args[0])))
+				if !ok {
+					return &exitError{exitUsage, fmt.Errorf("no code %q; metalrise explain lists them all", args[0])}
+				}
+				pages = []fleet.CodePage{p}
+			}
+			if o.output == "json" {
+				return o.json(pages)
+			}
+			for _, p := range pages {
+				if len(args) == 1 {
+					o.printf("%s  %s\n\n  why         %s\n  what to do  %s\n", p.Code, p.Title, p.Why, p.Remedy)
+				} else {
+					o.printf("%-9s %s\n", p.Code, p.Title)
+				}
+			}
+			return nil
+		},
+	}
+}
+
+func retryCommand(o *options) *cobra.Command {
+	return &cobra.Command{
+		Use:   "retry SERVER...",
+		Short: "Give held servers another attempt",
+		Long: `retry starts another attempt with servers that are held. A disk that was written
+well is not written again: the server is only booted from it. SERVER is an id or
+host name as status shows it; "all" means every held one.
+` + exitHelp,
+		Example: "  metalrise retry SN12345\n  metalrise retry all",
+		Args:    usage(cobra.MinimumNArgs(1)),
+		RunE:    func(c *cobra.Command, args []string) error { return o.retry(c.Context(), args) },
+	}
+}
+
+func (o *options) retry(ctx context.Context, args []string) error {
+	dir, err := o.siteDir()
+	if err != nil {
+		return err
+	}
+	client := api.NewClient(dir)
+	if err := o.ensureEngine(ctx, client, dir); err != nil {
+		return err
+	}
+	view, err := client.Overview(ctx)
+	if err != nil {
+		return err
+	}
+	var failed []error
+	for _, arg := range args {
+		known := false
+		for _, s := range view.Servers {
+			if (arg == "all" && s.Condition == fleet.Held) || arg == string(s.Server) || arg == s.Hostname {
+				known = true
+				if err := client.Retry(ctx, s.Server, who(false)); err != nil {
+					failed = append(failed, err)
+					continue
+				}
+				o.printf("%s (%s): another attempt begins\n", s.Hostname, s.Server)
+			}
+		}
+		if !known {
+			failed = append(failed, fleet.NewFault(fleet.CodeSiteUnknownServer, fleet.Invalid, nil, "no held server %q", arg))
+		}
+	}
+	return errors.Join(failed...)
+}
+
+func stopCommand(o *options) *cobra.Command {
+	return &cobra.Command{
+		Use:   "stop",
+		Short: "Stop the site's engine; machines wait until it runs again",
+		Long: `stop ends the engine of the site. Nothing is lost: metalrise apply continues where
+it was. Machines that are writing go on writing and report when it is back.
+` + exitHelp,
+		Example: "  metalrise stop",
+		Args:    usage(cobra.NoArgs),
+		RunE: func(c *cobra.Command, _ []string) error {
+			dir, err := o.siteDir()
+			if err != nil {
+				return err
+			}
+			err = api.NewClient(dir).Stop(c.Context())
+			if errors.Is(err, api.ErrNoEngine) {
+				o.printf("no engine is running\n")
+				return nil
+			}
+			return err
+		},
+	}
+}
+
+// siteDir is the state folder of the site file, which need not be valid just to
+// be looked at when --state names the folder.
+func (o *options) siteDir() (string, error) {
+	if o.state != "" {
+		return o.stateDir("")
+	}
+	s, _, err := o.loadSite()
+	if err != nil {
+		return "", err
+	}
+	return o.stateDir(s.Name)
+}
+
+// overview asks the engine, or reads the journal when none runs.
+func overview(ctx context.Context, dir string) (fleet.Overview, error) {
+	view, err := api.NewClient(dir).Overview(ctx)
+	if !errors.Is(err, api.ErrNoEngine) {
+		return view, err
+	}
+	st, err := store.OpenReader(dir)
+	if errors.Is(err, os.ErrNotExist) {
+		return fleet.Overview{At: time.Now(), Quiet: true, Servers: []fleet.Status{}}, nil
+	}
+	if err != nil {
+		return view, err
+	}
+	defer st.Close()
+	return provision.Recall(ctx, "", st, st)
+}
+
+// follow reads the journal itself, so that it needs no engine and survives its
+// restarts. Commits of another process are found by asking four times a second:
+// one read of an index, some 50 µs.
+func (o *options) follow(ctx context.Context, dir string, after int64, on bool, each func(fleet.Event) error) error {
+	var st *store.Store
+	for {
+		var err error
+		if st, err = store.OpenReader(dir); err == nil {
+			break
+		}
+		if !errors.Is(err, os.ErrNotExist) {
+			return err
+		}
+		if !on {
+			return nil
+		}
+		select {
+		case <-time.After(250 * time.Millisecond):
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+	defer st.Close()
+	for {
+		events, err := st.Events(ctx, after, 1000)
+		if err != nil {
+			return err
+		}
+		for _, e := range events {
+			if err := each(e); err != nil {
+				return err
+			}
+			after = e.Seq
+		}
+		if len(events) > 0 {
+			continue
+		}
+		if !on {
+			return nil
+		}
+		select {
+		case <-time.After(250 * time.Millisecond):
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+func hostnames(ctx context.Context, dir string) map[fleet.ServerID]string {
+	names := map[fleet.ServerID]string{}
+	view, err := overview(ctx, dir)
+	if err != nil {
+		return names // events are readable without names
+	}
+	for _, s := range view.Servers {
+		names[s.Server] = s.Hostname
+	}
+	return names
+}
+
+// printEvent writes one event as one line of at most 80 columns where its note
+// allows.
+func printEvent(w io.Writer, e fleet.Event, names map[fleet.ServerID]string) {
+	name := names[e.Server]
+	if name == "" {
+		name = string(e.Server)
+	}
+	if name == "" {
+		name = "site"
+	}
+	what := string(e.Edge)
+	if e.Outcome != "" {
+		what = string(e.Outcome)
+	}
+	line := fmt.Sprintf("%5d %s %-12s %-10s %-10s", e.Seq, e.At.Local().Format("15:04:05"), name, e.Action, what)
+	var p struct{ Done, Total int64 }
+	if e.Edge == fleet.Progressed && json.Unmarshal(e.Data, &p) == nil && p.Total > 0 {
+		line += fmt.Sprintf(" %3d %% of %s", 100*p.Done/p.Total, bytesText(p.Total))
+	} else if e.Note != "" {
+		line += " " + e.Note
+	}
+	if e.Cause != nil {
+		line += fmt.Sprintf(" %s %s", e.Cause.Code, strings.Join(e.Cause.Chain, ": "))
+	}
+	fmt.Fprintln(w, firstLine(line))
+}

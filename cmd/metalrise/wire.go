@@ -1,0 +1,253 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"os"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+
+	"metalrise.dev/bmc"
+	"metalrise.dev/boot"
+	"metalrise.dev/fleet"
+	"metalrise.dev/fleet/callhome"
+	"metalrise.dev/ignition"
+	"metalrise.dev/images"
+	"metalrise.dev/iso"
+	"metalrise.dev/provision"
+)
+
+// bmcs is provision's way to package bmc.
+type bmcs struct{}
+
+func (bmcs) Open(ctx context.Context, at fleet.Endpoint) (provision.BMC, error) {
+	s, err := dial(ctx, at, false)
+	if err != nil {
+		return nil, err
+	}
+	return &controller{s, at.SystemURI}, nil
+}
+
+// controller is one server behind an open BMC session.
+type controller struct {
+	session *bmc.Session
+	system  string
+}
+
+func (c *controller) Look(ctx context.Context) (provision.Sight, error) {
+	s, err := c.session.Look(ctx, c.system)
+	if err != nil {
+		return provision.Sight{}, err
+	}
+	out := provision.Sight{Identity: s.Identity, Power: s.Power.Or(fleet.PowerOther), BootOnce: onceFromDrive(s.BootOverride)}
+	for _, m := range s.Media {
+		if !m.Inserted {
+			continue
+		}
+		if out.Media = m.Image; out.Media == "" {
+			out.Media = "unknown"
+		}
+	}
+	return out, nil
+}
+
+// onceFromDrive tells whether the next boot goes to an optical drive, whatever
+// the BMC calls that ("Cd", "UsbCd", "CD/DVD").
+func onceFromDrive(b bmc.BootOverride) bool {
+	target := strings.ToLower(b.Target)
+	return strings.EqualFold(b.Enabled, "Once") && (strings.Contains(target, "cd") || strings.Contains(target, "dvd"))
+}
+
+func (c *controller) Insert(ctx context.Context, url string) error {
+	return c.session.Insert(ctx, c.system, url)
+}
+
+func (c *controller) Eject(ctx context.Context) error { return c.session.Eject(ctx, c.system) }
+
+func (c *controller) BootOnce(ctx context.Context) error {
+	return c.session.BootOnce(ctx, c.system, bmc.Cd)
+}
+
+func (c *controller) Power(ctx context.Context, to fleet.PowerState) error {
+	wish := bmc.On
+	if to == fleet.PowerOff {
+		wish = bmc.ForceOff
+	}
+	return c.session.Power(ctx, c.system, wish)
+}
+
+func (c *controller) Close() error { return c.session.Close() }
+
+// agentFile is the program that machines fetch.
+type agentFile struct {
+	sha256 string
+	bytes  int64
+}
+
+// configs is provision's way to package ignition.
+type configs struct {
+	agent agentFile
+	site  string
+}
+
+func (c configs) artefact(path string) ignition.Artefact {
+	return ignition.Artefact{Path: path, SHA256: c.agent.sha256, Bytes: c.agent.bytes}
+}
+
+func (c configs) Live(a fleet.Assignment, t callhome.Ticket, agentPath string) ([]byte, error) {
+	return ignition.Live(ignition.LiveInput{Assignment: a, Ticket: t, Agent: c.artefact(agentPath)})
+}
+
+func (c configs) Installed(a fleet.Assignment, t callhome.Ticket, agentPath string) ([]byte, []string, error) {
+	b, err := ignition.Installed(ignition.InstalledInput{Assignment: a, Ticket: &t, Agent: c.artefact(agentPath), Site: c.site})
+	return b, nil, err // the config carries the kernel arguments itself
+}
+
+// routes finds our own address as a host reaches it: the one that the kernel
+// would answer it from. No packet is sent to find out.
+type routes struct {
+	fixed string // address from the site file; "" asks the kernel
+	port  int
+}
+
+func (r routes) Towards(host string) (string, error) {
+	address := r.fixed
+	if address == "" {
+		c, err := net.Dial("udp", net.JoinHostPort(host, "9"))
+		if err != nil {
+			return "", fleet.NewFault(fleet.CodeBMCUnreachable, fleet.Transient, err, "find a route to %s", host)
+		}
+		defer c.Close()
+		address = c.LocalAddr().(*net.UDPAddr).IP.String()
+	}
+	return "https://" + net.JoinHostPort(address, strconv.Itoa(r.port)), nil
+}
+
+// desk is boot's way to the engine.
+type desk struct {
+	engine *atomic.Pointer[provision.Engine]
+}
+
+// The engine is wired after the listener, whose port it must know. Machines
+// that call in between come again.
+func (d desk) ready() (*provision.Engine, error) {
+	if e := d.engine.Load(); e != nil {
+		return e, nil
+	}
+	return nil, fleet.NewFault(fleet.CodeUnexpected, fleet.Transient, nil, "the engine is starting")
+}
+
+func caller(c boot.Caller) provision.Caller {
+	return provision.Caller{Token: c.Token, KeyHash: c.KeyHash, Address: c.Addr.Addr().Unmap().String()}
+}
+
+func (d desk) Hello(ctx context.Context, c boot.Caller, m callhome.Hello) (callhome.Orders, error) {
+	e, err := d.ready()
+	if err != nil {
+		return callhome.Orders{}, err
+	}
+	return e.Hello(ctx, caller(c), m)
+}
+
+func (d desk) Progress(ctx context.Context, c boot.Caller, m callhome.Progress) (callhome.Orders, error) {
+	e, err := d.ready()
+	if err != nil {
+		return callhome.Orders{}, err
+	}
+	return e.Progress(ctx, caller(c), m)
+}
+
+func (d desk) Written(ctx context.Context, c boot.Caller, m callhome.Written) (callhome.Orders, error) {
+	e, err := d.ready()
+	if err != nil {
+		return callhome.Orders{}, err
+	}
+	return e.Written(ctx, caller(c), m)
+}
+
+func (d desk) Failed(ctx context.Context, c boot.Caller, m callhome.Failed) (callhome.Orders, error) {
+	e, err := d.ready()
+	if err != nil {
+		return callhome.Orders{}, err
+	}
+	return e.Failed(ctx, caller(c), m)
+}
+
+// library is boot's way to what the engine's keys open.
+type library struct {
+	engine    atomic.Pointer[provision.Engine]
+	base      *iso.Base
+	disk      images.Verified
+	agentFile agentFile
+	agentPath string
+
+	mu    sync.Mutex
+	media map[string]*iso.Image // by key: BMCs read one medium in hundreds of requests
+}
+
+func (l *library) Open(_ context.Context, key string) (boot.Content, error) {
+	e := l.engine.Load()
+	if e == nil {
+		return boot.Content{}, errors.New("the engine is starting")
+	}
+	r, ok, err := e.Open(key)
+	if err != nil {
+		return boot.Content{}, err
+	}
+	if !ok {
+		return boot.Content{}, fs.ErrNotExist
+	}
+	switch r.Kind {
+	case provision.LiveMedium:
+		return l.medium(key, r)
+	case provision.DiskImage:
+		f, err := l.disk.Open()
+		return fileContent(f, l.disk.Artifact().SHA256, err)
+	case provision.AgentProgram:
+		f, err := os.Open(l.agentPath)
+		return fileContent(f, l.agentFile.sha256, err)
+	}
+	return boot.Content{}, fmt.Errorf("no way to serve %s", r.Kind)
+}
+
+func (l *library) medium(key string, r provision.Resource) (boot.Content, error) {
+	im, err := l.personal(key, r)
+	if err != nil {
+		return boot.Content{}, fmt.Errorf("medium of %s: %w", r.Server, err)
+	}
+	rd, err := im.Open()
+	if err != nil {
+		return boot.Content{}, fmt.Errorf("medium of %s: %w", r.Server, err)
+	}
+	return boot.Content{Body: im, Size: im.Size(), ETag: im.ETag(), WriteRange: rd.WriteRange, Close: rd.Close}, nil
+}
+
+// personal lays one server's config over the base, once for each medium.
+func (l *library) personal(key string, r provision.Resource) (*iso.Image, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if im := l.media[key]; im != nil {
+		return im, nil
+	}
+	im, err := l.base.Personalise(iso.Personal{Ignition: r.Ignition})
+	if err == nil {
+		l.media[key] = im
+	}
+	return im, err
+}
+
+func fileContent(f *os.File, sum string, err error) (boot.Content, error) {
+	if err != nil {
+		return boot.Content{}, err
+	}
+	info, err := f.Stat()
+	if err != nil {
+		return boot.Content{}, errors.Join(err, f.Close())
+	}
+	return boot.Content{Body: f, Size: info.Size(), ModTime: info.ModTime(), ETag: `"` + sum + `"`, Close: f.Close}, nil
+}
