@@ -89,17 +89,16 @@ func (m *Machine) OpenDisk(_ context.Context, ref fleet.DiskRef) (Disk, error) {
 		return nil, fleet.NewFault(fleet.CodeWriteFailed, fleet.Transient, err, "open %s", d.disk.Source)
 	}
 	out := &hostDisk{File: f, seen: d}
-	if err := out.measure(); err == nil {
-		out.contents, err = m.contentsFrom(f, d)
-		if err == nil {
-			out.seen.disk.Contents, out.seen.disk.Owner = out.contents.Texts(), out.contents.Owner
-			return out, nil
-		}
+	if err := out.measure(); err != nil {
+		_ = f.Close()
+		return nil, changed(err, "measure %s", d.disk.Source)
+	}
+	if out.contents, err = m.contentsFrom(f, d); err != nil {
 		_ = f.Close()
 		return nil, fleet.NewFault(fleet.CodeWriteFailed, fleet.Transient, err, "look at %s", d.disk.Source)
 	}
-	_ = f.Close()
-	return nil, changed(err, "measure %s", d.disk.Source)
+	out.seen.disk.Contents, out.seen.disk.Owner = out.contents.Texts(), out.contents.Owner
+	return out, nil
 }
 
 // hostDisk is a block device, or a plain file in place of one.

@@ -215,7 +215,7 @@ func testFacts(n int) fleet.Facts {
 
 func newRig(t testing.TB, format string, pad int) *rig {
 	t.Helper()
-	image := agenttest.Image([]byte("boot partition"), pad)
+	image := imageOf([]byte("boot partition"), pad)
 	packed, err := agenttest.Pack(format, image)
 	if err != nil {
 		t.Fatal(err)
@@ -283,3 +283,5 @@ func sumOf(b []byte) string {
 	sum := sha256.Sum256(b)
 	return hex.EncodeToString(sum[:])
 }
+
+func imageOf(boot []byte, pad int) []byte { return agenttest.Image(boot, pad) }
