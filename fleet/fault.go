@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 )
 
 // Kind says what may be done about a fault. It is decided where the fault is
@@ -81,7 +82,7 @@ func CauseOf(err error) *Cause {
 			}
 		}
 		if len(text) > 1000 {
-			text = text[:1000] + " …"
+			text = strings.ToValidUTF8(text[:1000], "") + " …" // a letter cut in half is left out
 		}
 		c.Chain = append(c.Chain, text)
 	}
