@@ -82,6 +82,9 @@ func (s *initramfs) procPartitions() string {
 	for _, d := range s.plan.Disks {
 		line(d.Minor, d.Size, d.Name)
 	}
+	if o := s.plan.Optical; o != nil {
+		line(o.Minor, o.Size, o.Name)
+	}
 	for _, sys := range s.plan.Systems {
 		for _, p := range []diskPart{sys.Boot, sys.Root} {
 			line(p.Minor, p.Size, filepath.Base(p.node(sys.Disk)))

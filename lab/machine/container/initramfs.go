@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -95,6 +96,7 @@ func (s *initramfs) boot() error {
 	if err := sys.mountRoot(); err != nil {
 		s.emergency("mount the root file system: %v", err)
 	}
+	s.sayFileDevs()
 	if slices.Contains(s.args, "ignition.firstboot") {
 		if err := s.ignite(sys.config); err != nil {
 			s.emergency("%v", err)
@@ -104,6 +106,21 @@ func (s *initramfs) boot() error {
 		s.emergency("leave the initramfs: %v", err)
 	}
 	return s.switchRoot()
+}
+
+// sayFileDevs tells the host under which device numbers files of the root show,
+// so that it finds loop devices over them: an overlay has one per layer, and
+// none of them is in the mount table.
+func (s *initramfs) sayFileDevs() {
+	written := filepath.Join(sysroot, ".probe")
+	_ = os.WriteFile(written, nil, 0o600)
+	for _, name := range []string{written, filepath.Join(sysroot, "usr/lib/os-release")} {
+		var st unix.Stat_t
+		if unix.Stat(name, &st) == nil {
+			s.say(wordFileDev, strconv.FormatUint(st.Dev, 10))
+		}
+	}
+	_ = os.Remove(written)
 }
 
 // system is what was chosen to boot.
@@ -118,7 +135,7 @@ func (s *initramfs) findSystem() (system, error) {
 	if s.plan.Live != nil {
 		l := s.plan.Live
 		return system{args: l.Args, config: l.Embedded.Config,
-			mountRoot: func() error { return mountLive(l.Root) },
+			mountRoot: func() error { return mountLive(l.Root, s.share(75, "mode=0755")) },
 			finish:    func() error { return writeKeyfiles(l.Embedded.Keyfiles) }}, nil
 	}
 	var why []string
@@ -213,7 +230,7 @@ func grubConfig(exists func(string) bool) (string, error) {
 
 // mountLive mounts a live system: its squashfs image under a tmpfs that takes
 // what it writes.
-func mountLive(minor int) error {
+func mountLive(minor int, upperOptions string) error {
 	const base, upper = "/run/ephemeral_base", "/run/ephemeral"
 	for _, d := range []string{base, upper} {
 		if err := os.MkdirAll(d, 0o755); err != nil {
@@ -223,7 +240,7 @@ func mountLive(minor int) error {
 	if err := unix.Mount(loopPath(minor), base, "squashfs", unix.MS_RDONLY, ""); err != nil {
 		return fmt.Errorf("squashfs: %w", err)
 	}
-	if err := unix.Mount("tmpfs", upper, "tmpfs", 0, "mode=0755"); err != nil {
+	if err := unix.Mount("tmpfs", upper, "tmpfs", 0, upperOptions); err != nil {
 		return err
 	}
 	for _, d := range []string{upper + "/upper", upper + "/work"} {

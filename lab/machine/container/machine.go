@@ -110,7 +110,7 @@ func (m *Machine) Boot(ctx context.Context, from machine.BootSource, w io.Writer
 }
 
 func (m *Machine) boot(ctx context.Context, from machine.BootSource, out *lineOut) (stop machine.Stop, err error) {
-	r := &run{m: m, out: out}
+	r := &run{m: m, out: out, devs: map[uint64]bool{}}
 	defer func() {
 		if e := r.end(); e != nil {
 			err = errors.Join(err, e)

@@ -172,7 +172,7 @@ func (s *initramfs) devices(root string) error {
 	if err := mountNew("devpts", dev+"/pts", "devpts", unix.MS_NOSUID|unix.MS_NOEXEC, "newinstance,gid=5,mode=0620,ptmxmode=0666"); err != nil {
 		return err
 	}
-	if err := mountNew("tmpfs", dev+"/shm", "tmpfs", unix.MS_NOSUID|unix.MS_NODEV, "mode=1777"); err != nil {
+	if err := mountNew("tmpfs", dev+"/shm", "tmpfs", unix.MS_NOSUID|unix.MS_NODEV, s.share(50, "mode=1777")); err != nil {
 		return err
 	}
 	for _, n := range []string{"console", "ttyS0"} {
@@ -280,7 +280,13 @@ func (s *initramfs) writeCmdline() error {
 }
 
 func (s *initramfs) run(root string) error {
-	return mountNew("tmpfs", root+"/run", "tmpfs", unix.MS_NOSUID|unix.MS_NODEV, "mode=0755")
+	return mountNew("tmpfs", root+"/run", "tmpfs", unix.MS_NOSUID|unix.MS_NODEV, s.share(20, "mode=0755"))
+}
+
+// share limits a tmpfs to percent of the machine's memory; by itself it would
+// take its share of the host's.
+func (s *initramfs) share(percent int, options string) string {
+	return fmt.Sprintf("%s,size=%dk", options, int64(s.plan.Spec.MemoryMiB)*1024*int64(percent)/100)
 }
 
 // switchRoot hands the machine over to the system's init.
@@ -309,6 +315,7 @@ func (s *initramfs) switchRoot() error {
 	if err := dropCapabilities(); err != nil {
 		return err
 	}
+	s.say(wordMounted, "")
 	// In a container, systemd takes the kernel arguments from its own.
 	// Nobody can log in on the console, and a login prompt's hang-up would
 	// lose what is on the line.

@@ -14,6 +14,7 @@ import (
 	"runtime"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -29,7 +30,10 @@ type run struct {
 	group   *group
 	console *console
 	stage   string
-	mounts  *os.File // mount table of the machine, readable after its death
+	devs    map[uint64]bool // device numbers of file systems that are not in mounts
+
+	mu     sync.Mutex // over mounts
+	mounts *os.File   // mount table of the machine, readable after its death
 }
 
 func (r *run) attach(path string, offset, size int64, readOnly bool) (*loop, error) {
@@ -60,7 +64,10 @@ func (r *run) start(ctx context.Context, p *plan) (machine.Stop, error) {
 	for _, h := range r.group.in {
 		p.Cgroups = append(p.Cgroups, cgroupMount{Name: h.name, Options: h.options})
 	}
-	child, err := r.spawn(ctx)
+	if ctx.Err() != nil {
+		return machine.Killed, nil
+	}
+	child, err := r.spawn()
 	if err != nil {
 		return "", err
 	}
@@ -89,10 +96,7 @@ type exit struct {
 
 // spawn starts process 1 in new namespaces. It lives on one thread that stays
 // until it ends, as the kernel kills it when the thread that made it ends.
-func (r *run) spawn(ctx context.Context) (*child, error) {
-	if err := ctx.Err(); err != nil {
-		return nil, err
-	}
+func (r *run) spawn() (*child, error) {
 	ours, theirs, err := socketPair()
 	if err != nil {
 		return nil, err
@@ -146,7 +150,8 @@ func socketPair() (ours, theirs *os.File, err error) {
 type word string
 
 const (
-	wordMounted   word = "mounted"   // the machine's mount table is there
+	wordMounted   word = "mounted"   // the machine has a new root and mount table
+	wordFileDev   word = "filedev"   // followed by the device number that files of the root show
 	wordNotBooted word = "notbooted" // followed by why
 	wordFault     word = "fault"     // followed by what the lab could not do
 	wordReset     word = "reset"     // the initramfs asks for a reset
@@ -239,11 +244,26 @@ func (r *run) listen(c *child) (last words) {
 		}
 		w, text, _ := strings.Cut(strings.TrimSuffix(line, "\n"), " ")
 		last = words{word(w), text}
-		if last.word == wordMounted {
-			// Held open, the table can be read when nobody lives in it any more.
-			r.mounts, _ = os.Open(fmt.Sprintf("/proc/%d/mountinfo", c.pid))
+		switch last.word {
+		case wordMounted:
+			r.holdMounts(c.pid)
+		case wordFileDev:
+			if n, err := strconv.ParseUint(text, 10, 64); err == nil {
+				r.devs[n] = true
+			}
 		}
 	}
+}
+
+// holdMounts opens the machine's mount table as seen from its root of now. Held
+// open, it can be read when nobody lives in it any more.
+func (r *run) holdMounts(pid int) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.mounts != nil {
+		r.mounts.Close()
+	}
+	r.mounts, _ = os.Open(fmt.Sprintf("/proc/%d/mountinfo", pid))
 }
 
 // guestMount is one line of the machine's mount table.
@@ -255,6 +275,8 @@ type guestMount struct {
 
 // guestMounts reads proc_pid_mountinfo(5).
 func (r *run) guestMounts() []guestMount {
+	r.mu.Lock()
+	defer r.mu.Unlock()
 	if r.mounts == nil {
 		return nil
 	}
@@ -320,14 +342,9 @@ func (r *run) end() error {
 	if r.console != nil {
 		r.console.close()
 	}
-	devs := map[uint64]bool{}
 	for _, g := range r.guestMounts() {
-		switch g.kind {
-		case "tmpfs", "overlay", "ramfs":
-			devs[g.dev] = true
-		}
-		if unix.Major(g.dev) == loopMajor {
-			devs[g.dev] = true
+		if g.kind == "tmpfs" || g.kind == "overlay" || unix.Major(g.dev) == loopMajor {
+			r.devs[g.dev] = true
 		}
 	}
 	if r.mounts != nil {
@@ -336,7 +353,7 @@ func (r *run) end() error {
 	for _, l := range r.loops {
 		l.f.Close()
 	}
-	errs = append(errs, r.m.detachOwn(r.loops, devs))
+	errs = append(errs, r.m.detachOwn(r.loops, r.devs))
 	if r.group != nil {
 		errs = append(errs, r.m.unplug(), r.group.remove())
 	}

@@ -17,7 +17,7 @@ import (
 
 func (s *suite) media(t *testing.T, g guest) machine.BootSource {
 	t.Helper()
-	return machine.BootSource{Kind: machine.FromMedia, ISO: embed(t, s.image.ISO, config(t, g), "machinetest.name="+g.host)}
+	return machine.BootSource{Kind: machine.FromMedia, ISO: Embed(t, s.image.ISO, config(t, g), "machinetest.name="+g.host)}
 }
 
 func (s *suite) guest(spec machine.Spec, i int, then string) guest {
@@ -44,7 +44,7 @@ func (s *suite) live(t *testing.T) {
 	}
 }
 
-func checkReport(t *testing.T, spec machine.Spec, g guest, r report) {
+func checkReport(t *testing.T, spec machine.Spec, g guest, r Report) {
 	t.Helper()
 	t.Logf("system state %q, failed units %q, memory %s", r["state"], r["failed"], r["memory"])
 	want(t, "host name", r["hostname"], g.host)
@@ -122,7 +122,7 @@ func (s *suite) empty(t *testing.T) {
 	hw := s.mk(t, spec)
 	ctx, cut := context.WithTimeout(context.Background(), time.Minute)
 	defer cut()
-	stop, err := hw.Boot(ctx, machine.BootSource{Kind: machine.FromDisk}, newConsole())
+	stop, err := hw.Boot(ctx, machine.BootSource{Kind: machine.FromDisk}, NewConsole())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -137,7 +137,7 @@ func (s *suite) installed(t *testing.T) {
 	spec := s.spec(t, "mi", 6)
 	hw := s.mk(t, spec)
 	disk, other := filepath.Join(spec.Dir, "disk0.raw"), filepath.Join(spec.Dir, "disk1.raw")
-	copyFile(t, s.image.Disk, disk)
+	CopyFile(t, s.image.Disk, disk)
 	if err := os.Truncate(disk, spec.Disks[0].SizeBytes); err != nil {
 		t.Fatal(err)
 	}
@@ -146,10 +146,10 @@ func (s *suite) installed(t *testing.T) {
 	if err := os.WriteFile(other, data, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	boot := openBootFS(t, disk)
-	want(t, "first-boot marker of the image", boot.has("/ignition.firstboot"), true)
+	boot := OpenBootFS(t, disk)
+	want(t, "first-boot marker of the image", boot.Has("/ignition.firstboot"), true)
 	g := s.guest(spec, 6, "reboot")
-	boot.write("/ignition/config.ign", config(t, g))
+	boot.Write("/ignition/config.ign", config(t, g))
 
 	from := machine.BootSource{Kind: machine.FromDisk}
 	stop, first := s.boot(t, hw, from, nil)
@@ -158,7 +158,7 @@ func (s *suite) installed(t *testing.T) {
 	want(t, "first boot", strings.Contains(first["cmdline"], "ignition.firstboot"), true)
 	want(t, "boots", first["boots"], "1")
 	want(t, "answer over the network", first["net"], "hello")
-	want(t, "marker after the first boot", boot.has("/ignition.firstboot"), false)
+	want(t, "marker after the first boot", boot.Has("/ignition.firstboot"), false)
 
 	hw = s.mk(t, spec)
 	stop, second := s.boot(t, hw, from, nil)
@@ -186,7 +186,7 @@ func (s *suite) two(t *testing.T) {
 		both.Go(func() {
 			ctx, cancel := context.WithTimeout(context.Background(), 2*s.image.Patience)
 			defer cancel()
-			stops[i], errs[i] = hw.Boot(ctx, from, newConsole())
+			stops[i], errs[i] = hw.Boot(ctx, from, NewConsole())
 		})
 	}
 	both.Wait()

@@ -45,32 +45,53 @@ say done yes
 exit 0
 `
 
+// Script returns an Ignition config (specification 3.4.0) for a system that runs
+// a bash script at the end of its boot, with its output on the console. The
+// script may use: say KEY VALUE, seen in Console.Report; Console.Done is closed
+// after it.
+func Script(t testing.TB, text string, kargs ...string) []byte {
+	t.Helper()
+	const head = "#!/bin/bash\nexec >/dev/console 2>&1\nsay() { echo \"CHECK $1=$2\"; }\n"
+	unit := "[Unit]\nDescription=Run the script\n[Service]\nType=exec\nExecStart=/usr/local/bin/machinetest\n[Install]\nWantedBy=multi-user.target\n"
+	return render(t, []any{file("/usr/local/bin/machinetest", 0o755, head+text+"\nsay done yes\n")}, unit, kargs)
+}
+
+func file(path string, mode int, text string) map[string]any {
+	return map[string]any{"path": path, "mode": mode, "overwrite": true,
+		"contents": map[string]any{"source": "data:," + url.PathEscape(text)}}
+}
+
+func render(t testing.TB, files []any, unit string, kargs []string) []byte {
+	t.Helper()
+	c := map[string]any{
+		"ignition": map[string]any{"version": "3.4.0"},
+		"storage":  map[string]any{"files": files},
+		"systemd": map[string]any{"units": []any{
+			map[string]any{"name": "machinetest.service", "enabled": true, "contents": unit},
+		}},
+	}
+	if len(kargs) > 0 {
+		c["kernelArguments"] = map[string]any{"shouldExist": kargs}
+	}
+	b, err := json.Marshal(c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b
+}
+
 // config returns the Ignition config for a guest (specification 3.4.0).
 func config(t *testing.T, g guest) []byte {
 	t.Helper()
-	file := func(path string, mode int, text string) map[string]any {
-		return map[string]any{"path": path, "mode": mode, "overwrite": true,
-			"contents": map[string]any{"source": "data:," + url.PathEscape(text)}}
-	}
 	keyfile := fmt.Sprintf("[connection]\nid=lab\ntype=ethernet\n\n[ethernet]\nmac-address=%s\n\n[ipv4]\nmethod=manual\naddress1=%s\n\n[ipv6]\nmethod=disabled\n",
 		g.spec.NICs[0].MAC, g.addr)
 	// Not a oneshot: the unit waits for the end of the boot that it is part of.
 	unit := fmt.Sprintf("[Unit]\nDescription=Say what the machine is\nWants=network-online.target\nAfter=network-online.target\n"+
 		"[Service]\nType=exec\nEnvironment=URL=%s THEN=%s\nExecStart=/usr/local/bin/machinetest\n[Install]\nWantedBy=multi-user.target\n", g.url, g.then)
-	b, err := json.Marshal(map[string]any{
-		"ignition": map[string]any{"version": "3.4.0"},
-		"storage": map[string]any{"files": []any{
-			file("/etc/hostname", 0o644, g.host+"\n"),
-			file("/etc/machinetest", 0o644, "written by ignition for "+g.spec.Name+"\n"),
-			file("/usr/local/bin/machinetest", 0o755, script),
-			file("/etc/NetworkManager/system-connections/lab.nmconnection", 0o600, keyfile),
-		}},
-		"systemd": map[string]any{"units": []any{
-			map[string]any{"name": "machinetest.service", "enabled": true, "contents": unit},
-		}},
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	return b
+	return render(t, []any{
+		file("/etc/hostname", 0o644, g.host+"\n"),
+		file("/etc/machinetest", 0o644, "written by ignition for "+g.spec.Name+"\n"),
+		file("/usr/local/bin/machinetest", 0o755, script),
+		file("/etc/NetworkManager/system-connections/lab.nmconnection", 0o600, keyfile),
+	}, unit, nil)
 }

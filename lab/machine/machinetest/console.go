@@ -6,11 +6,13 @@ import (
 	"sync"
 )
 
-// consoleLog keeps a machine's console and knows when the suite's unit is done.
-type consoleLog struct {
+// Console keeps a machine's console and knows when the unit of a Script or of
+// the suite is done.
+type Console struct {
+	Done chan struct{} // closed when the unit printed its last line
+
 	mu   sync.Mutex
 	text []byte
-	done chan struct{} // closed when the unit printed its last line
 	over bool
 }
 
@@ -19,32 +21,36 @@ const (
 	lastLine   = linePrefix + "done=yes"
 )
 
-func newConsole() *consoleLog { return &consoleLog{done: make(chan struct{})} }
+// NewConsole returns an empty console, to be given to a machine's Boot.
+func NewConsole() *Console { return &Console{Done: make(chan struct{})} }
 
-func (c *consoleLog) Write(p []byte) (int, error) {
+// Write implements io.Writer.
+func (c *Console) Write(p []byte) (int, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.text = append(c.text, p...)
 	if !c.over && bytes.Contains(c.text, []byte(lastLine)) {
 		c.over = true
-		close(c.done)
+		close(c.Done)
 	}
 	return len(p), nil
 }
 
-func (c *consoleLog) tail(n int) string {
+// Tail returns the last n bytes of what was printed.
+func (c *Console) Tail(n int) string {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return string(c.text[max(0, len(c.text)-n):])
 }
 
-// report is what the suite's unit said: key to value.
-type report map[string]string
+// Report is what the unit said, key to value: its lines "CHECK key=value".
+type Report map[string]string
 
-func (c *consoleLog) report() report {
+// Report returns what the unit said so far.
+func (c *Console) Report() Report {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	r := report{}
+	r := Report{}
 	for _, line := range strings.Split(string(c.text), "\n") {
 		// Other writers may have left the cursor in the middle of a line.
 		if at := strings.Index(line, linePrefix); at >= 0 {

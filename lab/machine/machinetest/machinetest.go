@@ -158,20 +158,20 @@ func (s *suite) spec(t *testing.T, name string, i int) machine.Spec {
 
 // boot runs one boot until it stops, with act called once the system's units
 // have printed their lines. It returns why it stopped, and the lines.
-func (s *suite) boot(t *testing.T, hw machine.Hardware, from machine.BootSource, act func(cut context.CancelFunc)) (machine.Stop, report) {
+func (s *suite) boot(t *testing.T, hw machine.Hardware, from machine.BootSource, act func(cut context.CancelFunc)) (machine.Stop, Report) {
 	t.Helper()
 	ctx, cut := context.WithTimeout(context.Background(), s.image.Patience)
 	defer cut()
-	con := newConsole()
+	con := NewConsole()
 	t.Cleanup(func() {
 		if t.Failed() {
-			t.Logf("console:\n%s", con.tail(6000))
+			t.Logf("console:\n%s", con.Tail(6000))
 		}
 	})
 	begin := time.Now()
 	go func() {
 		select {
-		case <-con.done:
+		case <-con.Done:
 			t.Logf("units ran after %.1f s", time.Since(begin).Seconds())
 			if act != nil {
 				act(cut)
@@ -183,7 +183,7 @@ func (s *suite) boot(t *testing.T, hw machine.Hardware, from machine.BootSource,
 	if err != nil {
 		t.Fatalf("boot: %v", err)
 	}
-	return stop, con.report()
+	return stop, con.Report()
 }
 
 func want[T comparable](t *testing.T, what string, got, want T) {

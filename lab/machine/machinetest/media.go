@@ -12,12 +12,12 @@ import (
 	"testing"
 )
 
-// embed makes a copy of a live ISO with an Ignition config and kernel
+// Embed makes a copy of a live ISO with an Ignition config and kernel
 // arguments in its reserved areas, as an installer's tool would.
-func embed(t *testing.T, iso string, config []byte, kargs string) string {
+func Embed(t testing.TB, iso string, config []byte, kargs string) string {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "live.iso")
-	copyFile(t, iso, path)
+	CopyFile(t, iso, path)
 	f, err := os.OpenFile(path, os.O_RDWR, 0)
 	if err != nil {
 		t.Fatal(err)
@@ -46,7 +46,7 @@ func embed(t *testing.T, iso string, config []byte, kargs string) string {
 
 // isoFile finds a file by its ISO 9660 name: directory records (ECMA-119,
 // section 9.1) hold it 33 bytes after their start and all lie near the front.
-func isoFile(t *testing.T, r io.ReaderAt, name string) (offset, size int64) {
+func isoFile(t testing.TB, r io.ReaderAt, name string) (offset, size int64) {
 	t.Helper()
 	front := make([]byte, 4<<20)
 	n, err := r.ReadAt(front, 0)
@@ -63,7 +63,7 @@ func isoFile(t *testing.T, r io.ReaderAt, name string) (offset, size int64) {
 
 // addKargs puts arguments into the area that ends with COREOS_KARG_EMBED_AREA:
 // they continue the line before it, and the area shrinks by as much.
-func addKargs(t *testing.T, text []byte, kargs string) []byte {
+func addKargs(t testing.TB, text []byte, kargs string) []byte {
 	t.Helper()
 	end := bytes.Index(text, []byte(" COREOS_KARG_EMBED_AREA"))
 	if end < 0 {
@@ -98,21 +98,23 @@ func newcMember(name string, data []byte) []byte {
 	return b.Bytes()
 }
 
-func copyFile(t *testing.T, from, to string) {
+// CopyFile copies a file, with holes where it has zeroes.
+func CopyFile(t testing.TB, from, to string) {
 	t.Helper()
 	if out, err := exec.Command("cp", "--sparse=always", "--reflink=auto", from, to).CombinedOutput(); err != nil {
 		t.Fatalf("copy %s: %v: %s", from, err, out)
 	}
 }
 
-// bootFS is the boot file system of a disk file, worked on without mounting it.
-type bootFS struct {
-	t    *testing.T
+// BootFS is the boot file system of a disk file, worked on without mounting it.
+type BootFS struct {
+	t    testing.TB
 	disk string
 	at   int64 // bytes
 }
 
-func openBootFS(t *testing.T, disk string) bootFS {
+// OpenBootFS finds a disk file's boot file system.
+func OpenBootFS(t testing.TB, disk string) BootFS {
 	t.Helper()
 	f, err := os.Open(disk)
 	if err != nil {
@@ -127,14 +129,14 @@ func openBootFS(t *testing.T, disk string) bootFS {
 	}
 	for e := range slices.Chunk(entries, 128) {
 		if bytes.HasPrefix(e[56:], []byte("b\x00o\x00o\x00t\x00\x00\x00")) {
-			return bootFS{t, disk, int64(binary.LittleEndian.Uint64(e[32:])) * 512}
+			return BootFS{t, disk, int64(binary.LittleEndian.Uint64(e[32:])) * 512}
 		}
 	}
 	t.Fatalf("%s has no partition named boot", disk)
-	return bootFS{}
+	return BootFS{}
 }
 
-func (b bootFS) debugfs(request string) string {
+func (b BootFS) debugfs(request string) string {
 	b.t.Helper()
 	cmd := exec.Command("debugfs", "-w", "-R", request, fmt.Sprintf("%s?offset=%d", b.disk, b.at))
 	out, err := cmd.CombinedOutput()
@@ -144,7 +146,8 @@ func (b bootFS) debugfs(request string) string {
 	return string(out)
 }
 
-func (b bootFS) write(name string, data []byte) {
+// Write makes or replaces a file.
+func (b BootFS) Write(name string, data []byte) {
 	b.t.Helper()
 	tmp := filepath.Join(b.t.TempDir(), "f")
 	if err := os.WriteFile(tmp, data, 0o600); err != nil {
@@ -153,12 +156,13 @@ func (b bootFS) write(name string, data []byte) {
 	b.debugfs("mkdir /" + filepath.Dir(name))
 	b.debugfs("rm " + name)
 	b.debugfs("write " + tmp + " " + name)
-	if !b.has(name) {
+	if !b.Has(name) {
 		b.t.Fatalf("%s was not written to the boot file system", name)
 	}
 }
 
-func (b bootFS) has(name string) bool {
+// Has says whether there is a file of that name.
+func (b BootFS) Has(name string) bool {
 	b.t.Helper()
 	return bytes.Contains([]byte(b.debugfs("stat "+name)), []byte("Inode:"))
 }
