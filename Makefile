@@ -1,0 +1,84 @@
+# make help tells what there is. Everything works from a clean checkout on a
+# Debian 12 machine with Go; what else is needed is installed by `make deps`.
+
+SHELL      := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+
+BIN        := bin/metalrise
+GO         ?= go
+STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
+
+MACHINE ?= container
+SERVERS ?= 5
+LAB     ?= demo
+
+# What the lab and the tests need beyond Go; see docs/lab.md for what each is for.
+PACKAGES := \
+	qemu-system-x86 qemu-utils ovmf \
+	mmdebstrap squashfs-tools xorriso isolinux syslinux-common dosfstools mtools gdisk e2fsprogs \
+	grub-common grub-efi-amd64-bin grub-pc-bin cpio xz-utils zstd gzip \
+	gcc libc6-dev libblkid-dev iproute2 python3-sushy jq tmux
+
+.PHONY: help
+help: ## Show this help
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@echo
+	@echo "  make demo MACHINE=qemu SERVERS=1   one full virtual machine instead of five containers"
+
+.PHONY: deps
+deps: ## Install the Debian packages that lab and tests need (as root)
+	@scripts/deps $(PACKAGES)
+
+.PHONY: build
+build: ## Build bin/metalrise
+	@# static, because the same file is the agent on every machine
+	CGO_ENABLED=0 $(GO) build -trimpath -o $(BIN) ./cmd/metalrise
+
+.PHONY: demo
+demo: deps build ## Show the main job: a lab rack from powered off to installed hypervisors
+	@LAB=$(LAB) MACHINE=$(MACHINE) SERVERS=$(SERVERS) scripts/demo
+
+.PHONY: test
+test: deps test-quick test-real ## Run everything that CI runs
+
+.PHONY: test-quick
+test-quick: lint ## Run the everyday tests, with the race detector
+	$(GO) test -race ./...
+
+.PHONY: test-real
+test-real: build ## Run the tests with real parts: node image, machines, whole installs (as root)
+	METALRISE_REAL=1 $(GO) test -count=1 -timeout 30m -p 1 ./lab/... ./ignition
+	METALRISE_REAL=1 $(GO) test -count=1 -timeout 30m -v -run 'TestReal' ./cmd/metalrise
+
+.PHONY: test-qemu
+test-qemu: deps build ## Run the conformance and install tests on full virtual machines (slow; not in CI)
+	METALRISE_REAL=1 METALRISE_QEMU=1 $(GO) test -count=1 -timeout 60m -v ./lab/machine/qemu
+
+.PHONY: lint
+lint: ## Check form and common mistakes
+	@unformatted=$$(gofmt -l $$(git ls-files '*.go' 2>/dev/null || find . -name '*.go')); \
+	if [ -n "$$unformatted" ]; then echo "not formatted by gofmt:"; echo "$$unformatted"; exit 1; fi
+	$(GO) vet ./...
+	$(GO) run $(STATICCHECK) ./...
+
+.PHONY: bench
+bench: build ## Measure: servers installed (10, 100, 1,000), start-up, memory, journal, media
+	METALRISE_BINARY=$(CURDIR)/$(BIN) $(GO) test -run '^$$' -bench . -benchtime 1x -timeout 30m ./bench
+	$(GO) test -run '^$$' -bench . ./provision/store ./iso ./bmc
+
+.PHONY: fuzz
+fuzz: ## Run every fuzz target for FUZZTIME (default 30s)
+	@scripts/fuzz $(or $(FUZZTIME),30s)
+
+.PHONY: docs
+docs: build ## Write the documents that are made from the code
+	$(BIN) docs docs
+
+.PHONY: golden
+golden: ## Accept the present results as the golden files (then read the diff)
+	$(GO) test ./plan ./ignition ./bmc ./fleet/site -update
+
+.PHONY: clean
+clean: ## Remove what was built (not the cache of the lab's image)
+	rm -rf bin
