@@ -24,6 +24,7 @@ type job struct {
 	total int64 // uncompressed bytes; 0 when unknown
 
 	head  []byte   // the held-back start of the image
+	buf   []byte   // of headSize bytes, for all that is done one after the other
 	sums  []uint32 // of every further piece of headSize bytes
 	last  int64    // length of the last piece
 	zeros Span     // not yet written run of zeros
@@ -42,6 +43,13 @@ const (
 	maxZeros    = 64 << 20  // one request to zero; a slow disk needs a second for it
 	maxDirty    = 256 << 20 // bounds what a flush has to wait for
 )
+
+func (j *job) piece() []byte {
+	if j.buf == nil {
+		j.buf = make([]byte, headSize)
+	}
+	return j.buf
+}
 
 // put takes one piece of the image.
 func (j *job) put(p []byte, off int64) error {
@@ -95,7 +103,7 @@ func (j *job) verify(ctx context.Context) error {
 	if err := j.disk.Sync(); err != nil {
 		return writeFault(err, "flush")
 	}
-	buf := make([]byte, headSize)
+	buf := j.piece()
 	for i, want := range j.sums {
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
@@ -193,7 +201,7 @@ func (j *job) finish(table *gpt) error {
 		if err := j.disk.Sync(); err != nil {
 			return err
 		}
-		back := make([]byte, len(piece.data))
+		back := j.piece()[:len(piece.data)]
 		if err := readFull(j.disk, back, piece.off); err != nil {
 			return err
 		}

@@ -213,7 +213,7 @@ func (j *job) stream(ctx context.Context) error {
 // copy moves the image to the disk in steps of headSize, the first of which
 // only goes to memory.
 func (j *job) copy(ctx context.Context, src io.Reader, sum io.Writer, limit int64) error {
-	buf := make([]byte, headSize)
+	buf := j.piece()
 	for off := int64(0); ; off += headSize {
 		if ctx.Err() != nil {
 			return context.Cause(ctx)

@@ -244,6 +244,10 @@ func (d *Disk) WriteAt(p []byte, off int64) (int, error) {
 		in := off % chunk
 		k := int(min(int64(len(p)-n), chunk-in))
 		c := d.chunks[off/chunk]
+		if c == nil && zero(p[n:n+k]) {
+			n, off = n+k, off+int64(k)
+			continue
+		}
 		if c == nil {
 			c = make([]byte, chunk)
 			d.chunks[off/chunk] = c
@@ -269,4 +273,13 @@ func (d *Disk) Zero(off, n int64) error {
 		}
 	}
 	return nil
+}
+
+func zero(p []byte) bool {
+	for _, b := range p {
+		if b != 0 {
+			return false
+		}
+	}
+	return true
 }

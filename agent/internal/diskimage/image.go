@@ -86,7 +86,8 @@ func Pack(format string, raw []byte) ([]byte, error) {
 	case "raw":
 		return raw, nil
 	case "raw.zst":
-		w, err = zstd.NewWriter(&out, zstd.WithEncoderConcurrency(1))
+		// A small window, because each of a thousand agents has to keep it.
+		w, err = zstd.NewWriter(&out, zstd.WithEncoderConcurrency(1), zstd.WithWindowSize(256<<10))
 	case "raw.gz":
 		w = gzip.NewWriter(&out)
 	case "raw.xz":
