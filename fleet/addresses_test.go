@@ -108,3 +108,23 @@ func TestValidNames(t *testing.T) {
 		}
 	}
 }
+
+func TestCleanNames(t *testing.T) {
+	for in, want := range map[string]string{
+		"52:54:00:AB:cd:01": "52:54:00:ab:cd:01", "5254-00ab-cd01": "52:54:00:ab:cd:01", " 525400abcd01 ": "52:54:00:ab:cd:01",
+		"01:00:5e:00:00:01": "", "00:00:00:00:00:00": "", "52:54:00:ab:cd": "", "52:54:00:ab:cd:0g": "", "": "", "52:54:00:ab:cd:01:02": "",
+	} {
+		if got := fleet.CleanMAC(in); got != want || fleet.CleanMAC(got) != got {
+			t.Errorf("CleanMAC(%q) = %q", in, got)
+		}
+	}
+	for in, want := range map[string]string{
+		"0x5000C500A1B2C3D4": "5000c500a1b2c3d4", "naa.5000c500a1b2c3d4": "5000c500a1b2c3d4", "eui.0025388b710116ab": "0025388b710116ab",
+		"wwn-0x5000c500a1b2c3d4": "5000c500a1b2c3d4", "nvme-eui.0025388b710116ab": "0025388b710116ab", "50:00:c5:00:a1:b2:c3:d4": "5000c500a1b2c3d4",
+		"0000000000000000": "", "": "", "xyz": "", "0x": "", "12": "", "naa.": "",
+	} {
+		if got := fleet.CleanWWN(in); got != want || fleet.CleanWWN(got) != got {
+			t.Errorf("CleanWWN(%q) = %q", in, got)
+		}
+	}
+}

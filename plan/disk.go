@@ -54,7 +54,7 @@ func (m *maker) chooseDisk(d *draft) {
 // namedDisk finds the disk a person named. Hints do not bind it, but it must be
 // possible to name it, and the image must fit.
 func (m *maker) namedDisk(d *draft, all []candidate) int {
-	want := fleet.DiskRef{WWN: CleanWWN(d.override.Disk.WWN), Serial: strings.TrimSpace(d.override.Disk.Serial)}
+	want := fleet.DiskRef{WWN: fleet.CleanWWN(d.override.Disk.WWN), Serial: strings.TrimSpace(d.override.Disk.Serial)}
 	found := -1
 	for i, c := range all {
 		// Every part a person typed must be there; Match would let a missing one pass.
@@ -225,7 +225,7 @@ func candidates(disks []fleet.Disk) []candidate {
 	out := make([]candidate, 0, len(disks))
 	wwns, serials := map[string]int{}, map[string]int{}
 	for _, d := range disks {
-		d.WWN, d.Serial = CleanWWN(d.WWN), diskSerial(d.Serial)
+		d.WWN, d.Serial = fleet.CleanWWN(d.WWN), diskSerial(d.Serial)
 		wwns[d.WWN]++
 		serials[d.Serial]++
 		out = append(out, candidate{disk: d})
@@ -295,21 +295,6 @@ func rankMedia(k fleet.MediaKind) int {
 func mediaOf(d fleet.Disk) fleet.MediaKind { return cmp.Or(d.Media, fleet.MediaUnknown) }
 
 func sameSize(a, b candidate) bool { return a.disk.SizeBytes.Or(0) == b.disk.SizeBytes.Or(0) }
-
-// CleanWWN brings a World Wide Name into the form facts have it in: lower-case
-// hexadecimal without prefix. It gives "" for all zeros and for what is no
-// hexadecimal number.
-func CleanWWN(s string) string {
-	s = strings.ToLower(strings.TrimSpace(s))
-	for _, prefix := range []string{"0x", "naa.", "eui.", "wwn-0x", "nvme-eui."} {
-		s = strings.TrimPrefix(s, prefix)
-	}
-	s = strings.NewReplacer(":", "", "-", "", " ", "").Replace(s)
-	if strings.Trim(s, "0123456789abcdef") != "" || strings.Trim(s, "0") == "" {
-		return ""
-	}
-	return s
-}
 
 // describe is a disk for people.
 func describe(c candidate) string {

@@ -1,7 +1,6 @@
 package plan
 
 import (
-	"encoding/hex"
 	"fmt"
 	"slices"
 	"sort"
@@ -19,7 +18,7 @@ type port struct {
 // chooseNIC decides which port, or bond of ports, carries the address.
 func (m *maker) chooseNIC(d *draft) {
 	ports := portsOf(d.facts.NICs)
-	given := cleanMAC(d.override.MAC)
+	given := fleet.CleanMAC(d.override.MAC)
 	if d.override.MAC != "" {
 		i := slices.IndexFunc(ports, func(p port) bool { return p.MAC == given })
 		if given == "" || i < 0 {
@@ -127,7 +126,7 @@ func (m *maker) checkSharedMACs() {
 func portsOf(nics []fleet.NIC) []port {
 	byMAC := map[string]port{}
 	for _, n := range nics {
-		n.MAC = cleanMAC(n.MAC)
+		n.MAC = fleet.CleanMAC(n.MAC)
 		if n.MAC == "" || toBMC(n) {
 			continue
 		}
@@ -183,15 +182,4 @@ func listPorts(ports []port) string {
 		out = append(out, fmt.Sprintf("%s (link %s)", p.MAC, p.link))
 	}
 	return strings.Join(out, ", ")
-}
-
-// cleanMAC brings a MAC into lower case with colons. It gives "" for what is no
-// address of one Ethernet port: all zeros, or with the group bit set.
-func cleanMAC(s string) string {
-	plain := strings.NewReplacer(":", "", "-", "", ".", "").Replace(strings.TrimSpace(s))
-	b, err := hex.DecodeString(plain)
-	if err != nil || len(b) != 6 || b[0]&1 != 0 || strings.Trim(plain, "0") == "" {
-		return ""
-	}
-	return fmt.Sprintf("%02x:%02x:%02x:%02x:%02x:%02x", b[0], b[1], b[2], b[3], b[4], b[5])
 }

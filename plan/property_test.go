@@ -47,7 +47,7 @@ func randomFacts(r *rand.Rand, id fleet.ServerID, server int) fleet.Facts {
 		f.NICs = append(f.NICs, n)
 	}
 	for i := range r.IntN(5) {
-		f.Disks = append(f.Disks, fleet.Disk{Serial: pick(r, "", "TWIN", fmt.Sprintf("%s-%d", id, i)), WWN: pick(r, "", fmt.Sprintf("%x%02x", i+1, server)),
+		f.Disks = append(f.Disks, fleet.Disk{Serial: pick(r, "", "TWIN", fmt.Sprintf("%s-%d", id, i)), WWN: pick(r, "", fmt.Sprintf("5000%x%02x", i+1, server)),
 			SizeBytes: pick(r, fleet.Maybe[int64]{}, fleet.Known(int64(4)<<30), fleet.Known(int64(480)<<30)), Media: pick(r, fleet.MediaHDD, fleet.MediaSSD, fleet.MediaUnknown),
 			Removable: r.IntN(6) == 0, Protocol: pick(r, "SATA", "USB", ""), Source: fmt.Sprint(i)})
 	}
@@ -213,7 +213,7 @@ func TestInputIsNotChanged(t *testing.T) {
 // network, a disk or a clock.
 func TestPure(t *testing.T) {
 	allowed := map[string]string{
-		"cmp": "comparing", "encoding/hex": "MACs", "fmt": "texts", "net/netip": "addresses as values", "reflect": "comparing plans", "slices": "lists",
+		"cmp": "comparing", "fmt": "texts", "net/netip": "addresses as values", "reflect": "comparing plans", "slices": "lists",
 		"sort": "lists", "strings": "texts", "time": "values only, see below", "metalrise.dev/fleet": "the nouns",
 	}
 	files, _ := filepath.Glob("*.go")
@@ -259,4 +259,21 @@ func FuzzFacts(f *testing.F) {
 			}
 		})
 	})
+}
+
+// BenchmarkMake plans a thousand servers whose BMCs are listed one by one.
+func BenchmarkMake(b *testing.B) {
+	r := rand.New(rand.NewPCG(1, 5))
+	in := plan.Input{Facts: map[fleet.ServerID]fleet.Facts{}, Image: testImage(), Now: now,
+		Site: fleet.Site{Name: "site", Network: fleet.SiteNetwork{FirstAddress: "10.1.0.1/16"}}}
+	for i := range 1000 {
+		id := fleet.ServerID(fmt.Sprintf("S%04d", i))
+		host := fmt.Sprintf("10.0.%d.%d", i/250, i%250+1)
+		in.Site.BMCs.Addresses = append(in.Site.BMCs.Addresses, host)
+		in.Servers = append(in.Servers, fleet.Server{ID: id, Identity: fleet.Identity{Serial: string(id)}, BMC: fleet.Endpoint{Address: host + ":443"}})
+		in.Facts[id] = randomFacts(r, id, i%256)
+	}
+	for b.Loop() {
+		plan.Make(in)
+	}
 }

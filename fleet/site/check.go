@@ -106,14 +106,14 @@ func checkUUID(s string) error {
 }
 
 func checkMAC(s string) error {
-	if cleanMAC(s) == "" {
+	if fleet.CleanMAC(s) == "" {
 		return fmt.Errorf("%q is no MAC of a network port", s)
 	}
 	return nil
 }
 
 func checkWWN(s string) error {
-	if cleanWWN(s) == "" {
+	if fleet.CleanWWN(s) == "" {
 		return fmt.Errorf("%q is no World Wide Name", s)
 	}
 	return nil
@@ -165,26 +165,4 @@ func checkCertificate(s string) error {
 		return errors.New("there is no certificate")
 	}
 	return nil
-}
-
-// cleanMAC brings a MAC into lower case with colons, "" when it is none.
-func cleanMAC(s string) string {
-	b, err := hex.DecodeString(strings.NewReplacer(":", "", "-", "", ".", "").Replace(s))
-	if err != nil || len(b) != 6 || b[0]&1 != 0 || bytes.Equal(b, make([]byte, 6)) {
-		return ""
-	}
-	return fmt.Sprintf("%02x:%02x:%02x:%02x:%02x:%02x", b[0], b[1], b[2], b[3], b[4], b[5])
-}
-
-// cleanWWN brings a World Wide Name into the form of fleet.Disk, "" when it is none.
-func cleanWWN(s string) string {
-	s = strings.ToLower(strings.TrimSpace(s))
-	for _, prefix := range []string{"wwn-", "nvme-", "0x", "naa.", "eui."} {
-		s = strings.TrimPrefix(s, prefix)
-	}
-	s = strings.NewReplacer(":", "", "-", "").Replace(s)
-	if strings.Trim(s, "0123456789abcdef") != "" || strings.Trim(s, "0") == "" {
-		return ""
-	}
-	return s
 }

@@ -125,12 +125,12 @@ func toNode(value any) (*yaml.Node, error) {
 		return nil, err
 	}
 	n := doc.Content[0]
-	plain(n, reflect.ValueOf(value).Kind() == reflect.String)
+	plain(n)
 	return n, nil
 }
 
 // plain takes JSON's flow style and quotes off, and leaves out empty parts.
-func plain(n *yaml.Node, text bool) {
+func plain(n *yaml.Node) {
 	n.Line, n.Column = 0, 0
 	if n.Kind != yaml.ScalarNode {
 		n.Style = 0
@@ -141,7 +141,7 @@ func plain(n *yaml.Node, text bool) {
 		}
 	}
 	for _, c := range n.Content {
-		plain(c, text)
+		plain(c)
 	}
 	if n.Kind != yaml.MappingNode {
 		return
@@ -313,7 +313,7 @@ func (f *File) WriteTo(path string) error {
 		f.path, f.folder = path, filepath.Dir(path)
 	}
 	if path == f.path {
-		f.text, f.sum = text, sha256.Sum256(text)
+		f.sum = sha256.Sum256(text)
 	}
 	return nil
 }

@@ -48,8 +48,8 @@ func (f *File) Site() fleet.Site {
 		o := &s.Servers[i]
 		o.Serial = strings.TrimSpace(o.Serial)
 		o.UUID = fleet.NewIdentity(o.UUID, "").UUID
-		o.MAC = cleanMAC(o.MAC)
-		o.Disk.WWN = cleanWWN(o.Disk.WWN)
+		o.MAC = fleet.CleanMAC(o.MAC)
+		o.Disk.WWN = fleet.CleanWWN(o.Disk.WWN)
 	}
 	return s
 }

@@ -20,13 +20,12 @@ const maxBytes = 1 << 20
 
 // File is a site file in memory: its text with comments, and its content.
 type File struct {
-	name   string     // for findings: path or what Read was told
-	path   string     // where Load read it; "" otherwise
-	folder string     // that relative paths start from
-	doc    *yaml.Node // the document
-	text   []byte     // as read or last written
-	sum    [32]byte   // of text, to notice that somebody else changed the file
-	blanks map[string]bool
+	name   string          // for findings: path or what Read was told
+	path   string          // where Load read it; "" otherwise
+	folder string          // that relative paths start from
+	doc    *yaml.Node      // the document
+	sum    [32]byte        // of the text as read or last written, to notice that somebody else changed it
+	blanks map[string]bool // see blankBefore
 }
 
 // Load reads the site file at path. See Read.
@@ -86,7 +85,7 @@ func parse(text []byte, name string) (*File, []fleet.Finding) {
 	if finding := migrate(root, name); finding != nil {
 		return nil, []fleet.Finding{*finding}
 	}
-	f := &File{name: name, folder: ".", doc: &doc, text: text, sum: sha256.Sum256(text), blanks: blankBefore(text)}
+	f := &File{name: name, folder: ".", doc: &doc, sum: sha256.Sum256(text), blanks: blankBefore(text)}
 	_, findings := f.decode()
 	return f, findings
 }
