@@ -263,3 +263,9 @@ func FuzzRead(f *testing.F) {
 		}
 	})
 }
+
+func TestExamplesAreValid(t *testing.T) {
+	for path, err := range site.CheckExamples() {
+		t.Errorf("the example of %s: %v", path, err)
+	}
+}
