@@ -10,8 +10,9 @@ import (
 )
 
 const (
-	maxPages   = 100  // of one collection
-	maxMembers = 2000 // of one collection; a rack's worth of drives is below it
+	maxPages   = 100    // of one collection
+	maxMembers = 2000   // of one collection; a rack's worth of drives is below it
+	maxWork    = 10_000 // members of one inspection; the largest honest one seen has 62
 )
 
 // expansion is what is known of a BMC's $expand. What the service root says is
@@ -61,6 +62,7 @@ type reader struct {
 
 	mu   sync.Mutex
 	read map[string]*reading
+	work int // members handled
 }
 
 type reading struct {
@@ -241,6 +243,10 @@ func (r *reader) resolve(ctx context.Context, from string, refs []node) []node {
 		r.seen.add(from, "%d members; only the first %d were read", len(refs), maxMembers)
 		refs = refs[:maxMembers]
 	}
+	if !r.admit(len(refs)) {
+		r.seen.add(from, "more than %d members in all; these were not read", maxWork)
+		return nil
+	}
 	out := make([]node, len(refs))
 	visited := map[string]bool{}
 	var group sync.WaitGroup
@@ -278,6 +284,14 @@ func (r *reader) resolve(ctx context.Context, from string, refs []node) []node {
 		}
 	}
 	return kept
+}
+
+// admit bounds what one inspection does, however collections are nested.
+func (r *reader) admit(n int) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.work += n
+	return r.work <= maxWork
 }
 
 // refs makes links out of addresses, for resolve.

@@ -3,6 +3,8 @@ package bmc
 import (
 	"encoding/json"
 	"flag"
+	"io"
+	"log"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -68,7 +70,9 @@ func (s static) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 // serve starts a TLS server and gives a login for it.
 func serve(t testing.TB, h http.Handler) Login {
 	t.Helper()
-	srv := httptest.NewTLSServer(h)
+	srv := httptest.NewUnstartedServer(h)
+	srv.Config.ErrorLog = log.New(io.Discard, "", 0) // of connections that clients close
+	srv.StartTLS()
 	t.Cleanup(srv.Close)
 	return Login{
 		Endpoint: fleet.Endpoint{Address: strings.TrimPrefix(srv.URL, "https://"), Username: "admin"},

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"maps"
 	"net/http"
-	"net/http/httptest"
 	"strings"
 	"sync"
 	"testing"
@@ -186,6 +185,3 @@ func noError(t *testing.T, err error) {
 		t.Fatal(err)
 	}
 }
-
-// address is host:port of a test server.
-func address(srv *httptest.Server) string { return strings.TrimPrefix(srv.URL, "https://") }

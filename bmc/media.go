@@ -62,8 +62,10 @@ func localTarget(action node) string {
 
 func (s slot) usable() bool { return s.how == byAction || s.how == byPatch }
 
+// state reads what the drive holds. Where a BMC has no Inserted, an image tells.
 func (s slot) state() MediaState {
-	return MediaState{Slot: s.n.path, Inserted: s.n.flag("Inserted").Or(false), Image: s.n.str("Image")}
+	image := s.n.str("Image")
+	return MediaState{Slot: s.n.path, Inserted: s.n.flag("Inserted").Or(image != ""), Image: image}
 }
 
 // media reads the virtual drives of a system for its facts.

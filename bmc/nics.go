@@ -6,6 +6,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 
 	"metalrise.dev/fleet"
 )
@@ -44,15 +45,19 @@ func (s *portSet) add(n fleet.NIC) {
 // Nil means that no place could be read.
 func (i *inspection) nics(ctx context.Context) []fleet.NIC {
 	set := &portSet{index: map[string]int{}, barred: map[string]bool{}}
-	interfaces := i.r.members(ctx, i.sys.link("EthernetInterfaces"))
+	var interfaces []node
+	var adapters []adapter
+	var group sync.WaitGroup
+	group.Go(func() { interfaces = i.r.members(ctx, i.sys.link("EthernetInterfaces")) })
+	group.Go(func() { adapters = i.adapters(ctx) })
+	group.Wait()
 	nameless := false
 	for _, e := range interfaces {
 		i.ethernetInterface(e, set)
 		nameless = nameless || macOf(e, "MACAddress", "PermanentMACAddress") == ""
 	}
-	adapters := i.adapters(ctx)
 	for _, a := range adapters {
-		i.adapter(ctx, a, set)
+		a.fill(set)
 	}
 	var options []node
 	if len(set.list) == 0 || nameless {
@@ -85,9 +90,34 @@ func (i *inspection) ethernetInterface(e node, set *portSet) {
 
 func isUSBPath(p string) bool { return strings.Contains(strings.ToLower(p), "/usb(") }
 
-// adapters finds the network adapters of this system: those its network
+// adapter is a network adapter with its functions and ports.
+type adapter struct {
+	self             node
+	functions, ports []node
+}
+
+// adapters reads the network adapters of this system: those its network
 // interfaces name, else those of its own chassis.
-func (i *inspection) adapters(ctx context.Context) []node {
+func (i *inspection) adapters(ctx context.Context) []adapter {
+	nodes := i.adapterNodes(ctx)
+	if nodes == nil {
+		return nil
+	}
+	out := make([]adapter, len(nodes))
+	var group sync.WaitGroup
+	for k, n := range nodes {
+		if n.state() == "absent" {
+			continue
+		}
+		out[k].self = n
+		group.Go(func() { out[k].functions = i.r.members(ctx, n.link("NetworkDeviceFunctions")) })
+		group.Go(func() { out[k].ports = i.r.members(ctx, firstOf(n.link("Ports"), n.link("NetworkPorts"))) })
+	}
+	group.Wait()
+	return out
+}
+
+func (i *inspection) adapterNodes(ctx context.Context) []node {
 	var paths []string
 	for _, n := range i.r.members(ctx, i.sys.link("NetworkInterfaces")) {
 		paths = append(paths, n.object("Links").link("NetworkAdapter"))
@@ -107,26 +137,20 @@ func (i *inspection) adapters(ctx context.Context) []node {
 	return out
 }
 
-// adapter reads the functions of an adapter, and its ports where those are
-// needed: for link states, for what the port is, or where there is no function.
-func (i *inspection) adapter(ctx context.Context, a node, set *portSet) {
-	if a.state() == "absent" {
-		return
-	}
+// fill adds what the functions tell; the ports add link and kind to that, and
+// stand in where there is no function.
+func (a adapter) fill(set *portSet) {
 	ports := map[string]node{}
-	portPath := firstOf(a.link("Ports"), a.link("NetworkPorts"))
-	list := i.r.members(ctx, portPath)
-	for _, p := range list {
+	for _, p := range a.ports {
 		ports[same(p.path)] = p
 	}
-	functions := i.r.members(ctx, a.link("NetworkDeviceFunctions"))
-	for _, f := range functions {
-		i.function(f, ports, set)
+	for _, f := range a.functions {
+		function(f, ports, set)
 	}
-	if len(functions) > 0 {
+	if len(a.functions) > 0 {
 		return
 	}
-	for _, p := range list {
+	for _, p := range a.ports {
 		macs := append(p.object("Ethernet").texts("AssociatedMACAddresses"), p.texts("AssociatedNetworkAddresses")...)
 		for _, text := range macs {
 			mac := cleanMAC(text)
@@ -134,7 +158,7 @@ func (i *inspection) adapter(ctx context.Context, a node, set *portSet) {
 				set.barred[mac] = true
 				continue
 			}
-			set.add(fleet.NIC{MAC: mac, Name: portName(a, p), Link: link(p), SpeedMbps: speed(p), Source: p.path})
+			set.add(fleet.NIC{MAC: mac, Name: portName(a.self, p), Link: link(p), SpeedMbps: speed(p), Source: p.path})
 			break // further addresses are functions of the same port
 		}
 	}
@@ -142,7 +166,7 @@ func (i *inspection) adapter(ctx context.Context, a node, set *portSet) {
 
 func portName(a, p node) string { return strings.TrimSpace(a.str("Id") + " " + p.str("Id")) }
 
-func (i *inspection) function(f node, ports map[string]node, set *portSet) {
+func function(f node, ports map[string]node, set *portSet) {
 	mac := macOf(f.object("Ethernet"), "MACAddress", "PermanentMACAddress")
 	if mac == "" || f.state() == "absent" {
 		return

@@ -6,8 +6,16 @@ import (
 	"net/http"
 	"slices"
 	"sync"
+	"time"
 
 	"metalrise.dev/fleet"
+)
+
+// Shorter than a session's: in a sweep most addresses are dead. 65,536 of them,
+// 256 at a time, take 22 minutes at worst.
+const (
+	probeConnect = 5 * time.Second
+	probeRequest = 20 * time.Second
 )
 
 // What says what answers at an address.
@@ -39,8 +47,7 @@ type Found struct {
 // never sends credentials. An address where no BMC answers is a Found too; the
 // error then says why (BMC-001, BMC-002).
 func Probe(ctx context.Context, address string) (Found, error) {
-	o := Options{AcceptNewPin: true, Parallel: 1}.withDefaults()
-	o.RequestTimeout = o.ConnectTimeout * 2
+	o := Options{AcceptNewPin: true, Parallel: 1, ConnectTimeout: probeConnect, RequestTimeout: probeRequest}.withDefaults()
 	c := newClient(withPort(address), "", o)
 	defer c.closeIdle()
 	f := Found{Address: address}
