@@ -178,7 +178,7 @@ func deviceRules() []string {
 	return rules
 }
 
-// usage returns the most memory the machine used, in bytes; 0 when unknown.
+// peakMemory returns the most memory the machine used, in bytes; 0 when unknown.
 func (g *group) peakMemory() int64 {
 	for _, h := range g.in {
 		if h.has("memory") {

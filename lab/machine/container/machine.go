@@ -39,8 +39,9 @@ type Machine struct {
 	// tag tells machines of one name in different labs of a host apart.
 	tag string
 
-	mu  sync.Mutex
-	pid int // of process 1, seen from the host; 0 while not running
+	mu   sync.Mutex
+	pid  int   // of process 1, seen from the host; 0 while not running
+	peak int64 // most memory of the last run, in bytes
 }
 
 // New describes the machine of spec without starting anything. ignition is the
@@ -140,6 +141,15 @@ func (m *Machine) Shutdown(context.Context) error {
 		return fmt.Errorf("machine %s: press the power button: %w", m.spec.Name, err)
 	}
 	return nil
+}
+
+// PeakMemory returns the most memory, in bytes, that the last run used: its
+// processes, what it wrote to memory file systems and its share of the page
+// cache. It is 0 before the first run ended and where the host does not count.
+func (m *Machine) PeakMemory() int64 {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.peak
 }
 
 func (m *Machine) setPID(pid int) {

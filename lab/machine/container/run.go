@@ -355,6 +355,9 @@ func (r *run) end() error {
 	}
 	errs = append(errs, r.m.detachOwn(r.loops, r.devs))
 	if r.group != nil {
+		r.m.mu.Lock()
+		r.m.peak = r.group.peakMemory()
+		r.m.mu.Unlock()
 		errs = append(errs, r.m.unplug(), r.group.remove())
 	}
 	if r.stage != "" {
