@@ -98,6 +98,20 @@ func TestInsertEjectsStaleMedia(t *testing.T) {
 	}
 }
 
+// One drive shown in two places is ejected once.
+func TestEjectOfOneDriveSeenTwice(t *testing.T) {
+	f := newFake()
+	f.resources[sysPath]["VirtualMedia"] = ref(sysPath + "/VirtualMedia")
+	f.resources[sysPath+"/VirtualMedia"] = members(sysPath + "/VirtualMedia/CD")
+	f.resources[sysPath+"/VirtualMedia/CD"] = f.resources[slotPath]
+	f.resources[slotPath]["Inserted"], f.resources[slotPath]["Image"] = true, iso
+	s := dial(t, serve(t, f))
+	noError(t, s.Eject(t.Context(), sysPath))
+	if c := f.changes(); len(c) != 1 {
+		t.Errorf("changes: %v", c)
+	}
+}
+
 func TestInsertByPatch(t *testing.T) {
 	f := newFake()
 	delete(f.resources[slotPath], "Actions")

@@ -128,7 +128,7 @@ func (i *inspection) drive(d node) (fleet.Disk, bool) {
 // names the makers of BMC firmware give them.
 func isVirtualDrive(d node) bool {
 	words := strings.ToLower(d.str("Manufacturer") + " " + d.str("Model") + " " + d.str("Name"))
-	for _, w := range []string{"virtual cd", "virtual dvd", "virtual floppy", "virtual hdisk", "virtual media", "virtual usb", "virtual disc", "vcd", "cdrom", "cd-rom", "dvd-rom"} {
+	for _, w := range []string{"virtual cd", "virtual dvd", "virtual floppy", "virtual hdisk", "virtual media", "virtual usb", "virtual disc", "cdrom", "cd-rom", "dvd-rom"} {
 		if strings.Contains(words, w) {
 			return true
 		}

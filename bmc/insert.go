@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"net/url"
 	"path"
+	"slices"
 	"strings"
 
 	"metalrise.dev/fleet"
@@ -14,8 +15,9 @@ import (
 const maxVariants = 6 // of one insert request; four are enough for every BMC known
 
 // Insert puts the image at imageURL into a virtual optical drive and returns
-// once the BMC shows it there. What is in the drive is ejected first: BMCs are
-// known to claim media they no longer hold. Faults: BMC-007 no usable drive or
+// once the BMC shows it there. What is in any optical drive is ejected first:
+// BMCs are known to claim media they no longer hold, and with two discs nobody
+// can say which one boots. Faults: BMC-007 no usable drive or
 // no licence, BMC-008 refused, BMC-012 accepted but not shown; an uncertain
 // fault means that Look must tell.
 func (s *Session) Insert(ctx context.Context, systemURI, imageURL string) error {
@@ -38,13 +40,11 @@ func (s *Session) insert(ctx context.Context, systemURI, imageURL string) error 
 	if len(slots) == 0 {
 		return fleet.NewFault(fleet.CodeBMCUnsupported, fleet.Unsupported, nil, "%s has no virtual drive that takes a CD image", sys.path)
 	}
+	if err := s.emptyAll(ctx, slots); err != nil {
+		return err
+	}
 	var last error
 	for _, sl := range slots {
-		if sl.state().Inserted {
-			if err := s.empty(ctx, sl); err != nil {
-				return err
-			}
-		}
 		if last = s.insertInto(ctx, sl, u); last == nil {
 			return s.awaitMedium(ctx, sl.n.path, imageURL)
 		}
@@ -218,13 +218,47 @@ func (s *Session) Eject(ctx context.Context, systemURI string) error {
 	if err != nil {
 		return s.wrap("eject media at", err)
 	}
+	return s.wrap("eject media at", s.emptyAll(ctx, slots))
+}
+
+// emptyAll ejects what the drives hold. One drive may be shown under the system
+// and under its manager: after an eject the next is read anew.
+func (s *Session) emptyAll(ctx context.Context, slots []slot) error {
 	var errs []error
+	ejected := false
 	for _, sl := range slots {
-		if sl.state().Inserted {
-			errs = append(errs, s.empty(ctx, sl))
+		if !sl.state().Inserted {
+			continue
 		}
+		if ejected {
+			n, _, err := s.get(ctx, sl.n.path, nil)
+			if err != nil {
+				errs = append(errs, err)
+				continue
+			}
+			if sl = readSlot(n); !sl.state().Inserted {
+				continue
+			}
+		}
+		errs = append(errs, s.empty(ctx, sl))
+		ejected = true
 	}
-	return s.wrap("eject media at", errors.Join(errs...))
+	return firstFault(errs)
+}
+
+// firstFault joins errors so that an uncertain one comes first: it decides what
+// the caller must do.
+func firstFault(errs []error) error {
+	slices.SortStableFunc(errs, func(a, b error) int {
+		unsure := func(err error) int {
+			if err != nil && fleet.KindOf(err) == fleet.UnsureKind {
+				return 0
+			}
+			return 1
+		}
+		return unsure(a) - unsure(b)
+	})
+	return errors.Join(errs...)
 }
 
 // empty ejects one drive and waits until it shows so.

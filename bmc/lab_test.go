@@ -223,6 +223,19 @@ func TestLabForget(t *testing.T) {
 	}
 }
 
+func TestLabForgetWhenNoSessionIsFree(t *testing.T) {
+	lab, login := startLab(t, redfish.Standard(), redfish.Limits{Sessions: 1})
+	s, err := bmc.Dial(t.Context(), login)
+	must(t, "dial", err)
+	if _, err := bmc.Dial(t.Context(), login); fleet.CodeOf(err) != fleet.CodeBMCBusy || fleet.KindOf(err) != fleet.Transient {
+		t.Errorf("second session: %v", err)
+	}
+	must(t, "forget", bmc.Forget(t.Context(), login, s.Location()))
+	if n := lab.Status().Sessions; n != 0 {
+		t.Errorf("%d sessions left", n)
+	}
+}
+
 func TestLabProbe(t *testing.T) {
 	lab, _ := startLab(t, redfish.Standard(), redfish.Limits{})
 	f, err := bmc.Probe(t.Context(), lab.Addr())

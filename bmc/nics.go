@@ -154,6 +154,9 @@ func (a adapter) fill(set *portSet) {
 		macs := append(p.object("Ethernet").texts("AssociatedMACAddresses"), p.texts("AssociatedNetworkAddresses")...)
 		for _, text := range macs {
 			mac := cleanMAC(text)
+			if mac == "" {
+				continue // Fibre Channel names are among them
+			}
 			if !isEthernetPort(p) {
 				set.barred[mac] = true
 				continue

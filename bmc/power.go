@@ -55,8 +55,8 @@ func (s *Session) Power(ctx context.Context, systemURI string, w Wish) error {
 	case w == Restart && now == fleet.PowerOff:
 		w = On
 	case w == On && now == fleet.PoweringOff:
-		if err := s.WaitPower(ctx, sys.path, fleet.PowerOff); err != nil {
-			return err
+		if err := s.settleOff(ctx, sys.path); err != nil {
+			return s.wrap("power on at", err)
 		}
 	}
 	allowed := resetTypes(ctx, s.reader(nil), sys)
@@ -75,10 +75,27 @@ func (s *Session) offAndOn(ctx context.Context, sys node, allowed []string) erro
 	if err := s.reset(ctx, sys, ForceOff, allowed); err != nil {
 		return err
 	}
-	if err := s.WaitPower(ctx, sys.path, fleet.PowerOff); err != nil {
+	if err := s.settleOff(ctx, sys.path); err != nil {
 		return err
 	}
 	return s.reset(ctx, sys, On, allowed)
+}
+
+// settleOff waits for a server that is switching off, but not for ever: some
+// BMCs stay in between.
+func (s *Session) settleOff(ctx context.Context, path string) error {
+	last := fleet.PowerOther
+	err := s.until(ctx, func() (bool, error) {
+		now, err := s.powerOf(ctx, path)
+		if err == nil {
+			last = now
+		}
+		return err == nil && now == fleet.PowerOff, err
+	})
+	if err != nil {
+		return fleet.NewFault(fleet.CodePowerStuck, fleet.Transient, err, "%s should be off but is %s", path, last)
+	}
+	return nil
 }
 
 // reset sends the reset action with the first word that the BMC takes. Lists of

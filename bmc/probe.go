@@ -56,7 +56,7 @@ func Probe(ctx context.Context, address string) (Found, error) {
 	if err != nil {
 		f.What, f.Why, f.Err = NotBMC, "the service root was not understood", fmt.Errorf("probe %s: %w", address, err)
 		switch {
-		case fleet.CodeOf(err) == fleet.CodeBMCUnreachable:
+		case fleet.CodeOf(err) == fleet.CodeBMCUnreachable && f.Fingerprint == "":
 			f.What, f.Why = NoAnswer, "no connection"
 		case isLegacy(ctx, c):
 			f.What, f.Why = LegacyRedfish, "answers at /rest/v1 only"

@@ -4,9 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
 
 	"metalrise.dev/fleet"
@@ -21,6 +23,12 @@ type Login struct {
 	Password string
 	Options  Options
 }
+
+// String names the login without its password.
+func (l Login) String() string { return l.Endpoint.Username + "@" + l.Endpoint.Address }
+
+// GoString keeps %#v from printing the password.
+func (l Login) GoString() string { return "bmc.Login(" + l.String() + ")" }
 
 // Options tune a session. Zero fields get the default named beside them.
 type Options struct {
@@ -94,6 +102,12 @@ func Dial(ctx context.Context, l Login) (*Session, error) {
 	return s, nil
 }
 
+// String names the session without its secrets.
+func (s *Session) String() string { return "session on bmc " + s.address }
+
+// GoString keeps %#v from printing secrets.
+func (s *Session) GoString() string { return s.String() }
+
 // open checks a login and makes a session that has not spoken yet.
 func open(l Login) (*Session, error) {
 	o := l.Options.withDefaults()
@@ -124,7 +138,7 @@ func (s *Session) start(ctx context.Context) error {
 // Answers that are no success become faults.
 func (s *Session) do(ctx context.Context, q ask) (*answer, error) {
 	const tries = 3
-	renewed := false
+	renewed, broken := false, false
 	for try := 1; ; try++ {
 		h, token := s.auth()
 		for k, v := range q.header {
@@ -134,6 +148,12 @@ func (s *Session) do(ctx context.Context, q ask) (*answer, error) {
 		sent.header = h
 		a, err := s.client.send(ctx, sent)
 		if err != nil {
+			// BMCs drop kept connections without a word: one more try for a read.
+			// After a time-out there is none, it would only take as long again.
+			if !isChange(q.method) && !broken && isDropped(err) && ctx.Err() == nil {
+				broken = true
+				continue
+			}
 			return nil, err
 		}
 		if a.status < 300 {
@@ -159,6 +179,12 @@ func (s *Session) do(ctx context.Context, q ask) (*answer, error) {
 		}
 		return a, r.fault()
 	}
+}
+
+// isDropped tells a connection that broke from one that took too long or could
+// not be made.
+func isDropped(err error) bool {
+	return errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, syscall.ECONNRESET)
 }
 
 // retryAfter reads the header in its form of seconds, within reason.
@@ -255,6 +281,12 @@ func Forget(ctx context.Context, l Login, location string) error {
 		return fleet.NewFault(fleet.CodeBMCAnswerInvalid, fleet.Invalid, err, "%q is not the location of a session", location)
 	}
 	s, err := Dial(ctx, l)
+	if fleet.CodeOf(err) == fleet.CodeBMCBusy {
+		// Perhaps no session is free because of this very one: without a session then.
+		if s, err = open(l); err == nil {
+			s.basic = true
+		}
+	}
 	if err != nil {
 		return fmt.Errorf("forget session %s: %w", path, err)
 	}

@@ -2,6 +2,7 @@ package bmc
 
 import (
 	"context"
+	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -288,6 +289,39 @@ func TestTimedOutActIsUncertain(t *testing.T) {
 	wantFault(t, err, fleet.CodeBMCUnreachable, fleet.UnsureKind)
 	if posts.Load() != 1 {
 		t.Errorf("an uncertain act was sent %d times", posts.Load())
+	}
+}
+
+// A read is tried again on a new connection when the old one broke; an act is not.
+func TestBrokenConnections(t *testing.T) {
+	f := newFake()
+	var reads, acts atomic.Int32
+	l := serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		switch {
+		case r.URL.Path == sysPath && reads.Add(1) == 1:
+			panic(http.ErrAbortHandler)
+		case strings.HasSuffix(r.URL.Path, "/Reset"):
+			acts.Add(1)
+			panic(http.ErrAbortHandler)
+		}
+		f.ServeHTTP(w, r)
+	}))
+	s := dial(t, l)
+	_, err := s.Look(t.Context(), sysPath)
+	noError(t, err)
+	wantFault(t, s.Power(t.Context(), sysPath, On), fleet.CodeBMCUnreachable, fleet.UnsureKind)
+	if acts.Load() != 1 {
+		t.Errorf("%d acts", acts.Load())
+	}
+}
+
+func TestSecretsAreNotPrinted(t *testing.T) {
+	l := serve(t, newFake())
+	s := dial(t, l)
+	for _, text := range []string{fmt.Sprintf("%v %+v %#v %s", l, l, l, l), fmt.Sprintf("%v %+v %#v %s", s, s, s, s)} {
+		if strings.Contains(text, "secret") || strings.Contains(text, "token1") {
+			t.Error(text)
+		}
 	}
 }
 
