@@ -34,7 +34,7 @@ func (i Identity) ID() ServerID {
 func (i Identity) Match(seen Identity) bool {
 	compared := false
 	if i.UUID != "" && seen.UUID != "" {
-		if i.UUID != seen.UUID {
+		if i.UUID != seen.UUID && swapUUID(i.UUID) != seen.UUID {
 			return false
 		}
 		compared = true
@@ -46,6 +46,23 @@ func (i Identity) Match(seen Identity) bool {
 		compared = true
 	}
 	return compared
+}
+
+// swapUUID reverses the bytes of the first three groups. SMBIOS before 2.6 did
+// not say in which order they are, so a BMC and the system it controls may show
+// the same UUID in the two forms (DMTF DSP0134, 7.2.1).
+func swapUUID(u string) string {
+	if len(u) != 36 {
+		return u
+	}
+	rev := func(s string) string {
+		var out string
+		for i := len(s); i >= 2; i -= 2 {
+			out += s[i-2 : i]
+		}
+		return out
+	}
+	return rev(u[:8]) + "-" + rev(u[9:13]) + "-" + rev(u[14:18]) + u[18:]
 }
 
 func cleanUUID(s string) string {

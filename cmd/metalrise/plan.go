@@ -12,6 +12,7 @@ import (
 
 	"metalrise.dev/bmc"
 	"metalrise.dev/fleet"
+	"metalrise.dev/fleet/site"
 	"metalrise.dev/ignition"
 	"metalrise.dev/images"
 	"metalrise.dev/plan"
@@ -42,10 +43,12 @@ type planReport struct {
 }
 
 func (o *options) plan(ctx context.Context) error {
-	s, findings, err := o.loadSite()
+	f, findings, err := o.siteFile()
 	if err != nil {
 		return err
 	}
+	findings = append(findings, f.CheckSecrets()...)
+	s := f.Site()
 	st, err := o.writer(s.Name)
 	if err != nil {
 		return err
@@ -55,7 +58,7 @@ func (o *options) plan(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	p, err := makePlan(ctx, s, st)
+	p, err := makePlan(ctx, f, st)
 	if err != nil {
 		return err
 	}
@@ -86,7 +89,8 @@ func (o *options) plan(ctx context.Context) error {
 }
 
 // makePlan gathers what is known and lets package plan decide.
-func makePlan(ctx context.Context, s fleet.Site, st *store.Store) (fleet.Plan, error) {
+func makePlan(ctx context.Context, f *site.File, st *store.Store) (fleet.Plan, error) {
+	s := f.Site()
 	servers, err := st.Servers(ctx)
 	if err != nil {
 		return fleet.Plan{}, err
@@ -108,7 +112,7 @@ func makePlan(ctx context.Context, s fleet.Site, st *store.Store) (fleet.Plan, e
 			in.Facts[v.ID] = facts[id]
 		}
 	}
-	if in.SiteDigest, err = fleet.Digest(s); err != nil {
+	if in.SiteDigest, err = f.Digest(); err != nil {
 		return fleet.Plan{}, err
 	}
 	// A missing release is a finding of the plan, made from the empty reference.

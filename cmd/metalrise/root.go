@@ -95,14 +95,22 @@ func version() string {
 // loadSite reads the site file. Blockers are printed, all of them, and end the
 // command; other findings are returned.
 func (o *options) loadSite() (fleet.Site, []fleet.Finding, error) {
+	f, findings, err := o.siteFile()
+	if err != nil {
+		return fleet.Site{}, nil, err
+	}
+	return f.Site(), findings, nil
+}
+
+func (o *options) siteFile() (*site.File, []fleet.Finding, error) {
 	f, findings := site.Load(o.file)
 	for _, x := range findings {
 		if x.Severity == fleet.Blocker {
 			o.printFindings(findings)
-			return fleet.Site{}, nil, &exitError{code: exitFindings}
+			return nil, nil, &exitError{code: exitFindings}
 		}
 	}
-	return f.Site(), findings, nil
+	return f, findings, nil
 }
 
 // stateDir is where the state of a site lies.
