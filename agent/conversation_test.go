@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -285,4 +286,39 @@ func (r *rig) bomb(t *testing.T) {
 func (r *rig) damage() {
 	b := r.shelf.items[imageKey]
 	b[len(b)/2] ^= 0xff
+}
+
+// metalrise may be killed and started again while machines write their disks.
+func TestServerComesBack(t *testing.T) {
+	r := newRig(t, "raw", 6*mib)
+	stored, err := r.authority.Marshal()
+	if err != nil {
+		t.Fatal(err)
+	}
+	reached := make(chan struct{})
+	var once sync.Once
+	r.shelf.slow = func(off int64) {
+		if off > 3*mib {
+			once.Do(func() { close(reached); time.Sleep(100 * time.Millisecond) })
+		}
+	}
+	ended := make(chan error, 1)
+	go func() { ended <- r.run(t.Context()) }()
+	<-reached
+	addr := r.server.Addr().String()
+	if err := r.server.Close(); err != nil {
+		t.Fatal(err)
+	}
+	authority, err := boot.ParseAuthority(stored)
+	if err != nil {
+		t.Fatal(err)
+	}
+	again, err := boot.Listen(t.Context(), boot.Config{Addr: addr, Authority: authority, Desk: r.desk, Library: r.shelf})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer again.Close()
+	if err := <-ended; err != nil || r.host.Reboots() != 1 || len(r.desk.failed) > 0 {
+		t.Errorf("%v, %d reboots, failures %+v; console:\n%s", err, r.host.Reboots(), r.desk.failed, r.log)
+	}
 }

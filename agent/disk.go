@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"strings"
+	"time"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -89,6 +90,10 @@ func (m *Machine) OpenDisk(_ context.Context, ref fleet.DiskRef) (Disk, error) {
 		return nil, fleet.NewFault(fleet.CodeWriteFailed, fleet.Transient, err, "open %s", d.disk.Source)
 	}
 	out := &hostDisk{File: f, seen: d}
+	if err := out.lock(); err != nil {
+		_ = f.Close()
+		return nil, changed(err, "%s is locked by another program", d.disk.Source)
+	}
 	if err := out.measure(); err != nil {
 		_ = f.Close()
 		return nil, changed(err, "measure %s", d.disk.Source)
@@ -133,6 +138,19 @@ func (d *hostDisk) measure() error {
 		return fmt.Errorf("it has %d bytes, a moment ago %d", d.size, seen)
 	}
 	return nil
+}
+
+// lock keeps udev from probing the disk while it changes, as systemd's page
+// "Locking Block Device Access" asks for. udev's own probes last a moment.
+func (d *hostDisk) lock() error {
+	var err error
+	for range 50 {
+		if err = unix.Flock(int(d.Fd()), unix.LOCK_EX|unix.LOCK_NB); !errors.Is(err, unix.EWOULDBLOCK) {
+			return err
+		}
+		time.Sleep(200 * time.Millisecond)
+	}
+	return err
 }
 
 func (d *hostDisk) ioctl(request uintptr, arg unsafe.Pointer) error {

@@ -13,7 +13,10 @@ import (
 )
 
 const (
-	maxIdleTries  = 12   // connections in a row that brought nothing: some five minutes
+	// maxIdleTries bounds the connections in a row that brought nothing. At half
+	// to all of retryMax each that is some half hour: time enough to restart
+	// metalrise or a switch, while the disk stays safely unbootable.
+	maxIdleTries  = 80
 	maxReconnects = 1000 // in all, so that a byte per connection does not last for ever
 	// slack is what a compressed image may be larger than its content.
 	slack = 64 << 20

@@ -139,6 +139,9 @@ func (m *Machine) lookCPU() fleet.CPU {
 			}
 		}
 	})
+	if len(sockets) == 0 { // a processor of one core does not list them
+		m.topology(sockets, cores)
+	}
 	if threads > 0 {
 		cpu.Threads = fleet.Known(threads)
 	}
@@ -156,4 +159,20 @@ func (m *Machine) lookCPU() fleet.CPU {
 		cpu.Virtualization = fleet.Known(flags["vmx"] || flags["svm"])
 	}
 	return cpu
+}
+
+// topology reads the same from /sys.
+func (m *Machine) topology(sockets, cores map[string]bool) {
+	const dir = "sys/devices/system/cpu/"
+	for _, name := range m.names(dir) {
+		at := dir + name + "/topology/"
+		socket := m.read(at + "physical_package_id")
+		if n, err := strconv.Atoi(socket); err != nil || n < 0 {
+			continue
+		}
+		sockets[socket] = true
+		if core := m.read(at + "core_id"); core != "" {
+			cores[socket+"/"+core] = true
+		}
+	}
 }

@@ -176,13 +176,14 @@ func (c *cutReader) ReadAt(p []byte, off int64) (int, error) {
 
 // rig is one machine, and everything it talks to.
 type rig struct {
-	desk   *desk
-	shelf  *shelf
-	host   *agenttest.Host
-	server *boot.Server
-	ticket callhome.Ticket
-	image  []byte
-	log    *lockedLog
+	desk      *desk
+	shelf     *shelf
+	host      *agenttest.Host
+	server    *boot.Server
+	authority *boot.Authority
+	ticket    callhome.Ticket
+	image     []byte
+	log       *lockedLog
 }
 
 type lockedLog struct {
@@ -238,7 +239,7 @@ func newRig(t testing.TB, format string, pad int) *rig {
 	}
 	t.Cleanup(func() { _ = server.Close() })
 	facts := testFacts(1)
-	return &rig{desk: d, shelf: s, host: agenttest.NewHost(facts), server: server, image: image, log: &lockedLog{}, ticket: callhome.Ticket{
+	return &rig{desk: d, shelf: s, host: agenttest.NewHost(facts), server: server, authority: authority, image: image, log: &lockedLog{}, ticket: callhome.Ticket{
 		Protocol: callhome.Protocol, URL: "https://" + server.Addr().String(), CA: string(authority.PEM()), Token: "secret-token",
 		Stage: callhome.Live, Site: "rack-a", Server: facts.Identity.ID(), Identity: facts.Identity, Plan: "plan-1", Attempt: 1,
 	}}

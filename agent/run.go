@@ -70,6 +70,7 @@ type session struct {
 	line   *line
 	seat   *seat
 	facts  fleet.Facts
+	looked time.Time
 
 	mu       sync.Mutex
 	log      io.Writer
@@ -111,9 +112,16 @@ func (s *session) say(format string, args ...any) {
 	_, _ = io.WriteString(s.log, "metalrise: "+printable(fmt.Sprintf(format, args...))+"\n")
 }
 
+// fresh is how long a look is good for while the live system waits: looking
+// reads every disk, and orders to wait may be short. The disk to be written is
+// looked at again in any case.
+const fresh = 30 * time.Second
+
 // hello looks at the machine and calls home.
 func (s *session) hello(ctx context.Context) (callhome.Orders, error) {
-	s.facts = s.host.Look(ctx)
+	if s.ticket.Stage == callhome.Installed || s.looked.IsZero() || time.Since(s.looked) > fresh {
+		s.facts, s.looked = s.host.Look(ctx), time.Now()
+	}
 	return s.ask(ctx, callhome.PathHello, callhome.Hello{
 		Protocol: callhome.Protocol,
 		Version:  version(),

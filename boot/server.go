@@ -66,8 +66,9 @@ const (
 	closeTimeout  = 5 * time.Second
 )
 
-// Listen starts to serve. The context is that of all calls to Desk and Library;
-// its end does not stop the server, Close does.
+// Listen starts to serve. Calls to Desk and Library get a context with the
+// values of ctx that ends when the caller is gone: what must not stop half-way
+// has to be detached from it. The end of ctx does not stop the server, Close does.
 func Listen(ctx context.Context, cfg Config) (*Server, error) {
 	if cfg.Authority == nil || cfg.Desk == nil || cfg.Library == nil {
 		return nil, errors.New("boot: authority, desk and library are needed")
