@@ -20,6 +20,7 @@ const (
 func (i *inspection) disks(ctx context.Context) []fleet.Disk {
 	var found []fleet.Disk
 	drives, read := i.drives(ctx)
+	i.noteHidden(ctx, drives)
 	for _, d := range drives {
 		if disk, ok := i.drive(d); ok {
 			found = append(found, disk)

@@ -70,6 +70,27 @@ func TestInspectIsTolerant(t *testing.T) {
 	}
 }
 
+// The system does not see drives that a RAID controller hides.
+func TestHiddenDrivesAreNoted(t *testing.T) {
+	f := newFake()
+	const storage = sysPath + "/Storage"
+	f.resources[sysPath]["Storage"] = ref(storage)
+	f.resources[storage] = members(storage + "/1")
+	on := func(volume string) object { return object{"Volumes": []any{ref(storage + "/" + volume)}} }
+	f.resources[storage+"/1"] = object{"Drives": []any{
+		object{"@odata.id": storage + "/d1", "SerialNumber": "D1", "Links": on("raid")},
+		object{"@odata.id": storage + "/d2", "SerialNumber": "D2", "Links": on("raw")},
+		object{"@odata.id": storage + "/d3", "SerialNumber": "D3", "Status": object{"State": "StandbyOffline"}},
+	}}
+	f.resources[storage+"/raid"] = object{"@odata.id": storage + "/raid", "RAIDType": "RAID1"}
+	f.resources[storage+"/raw"] = object{"@odata.id": storage + "/raw", "VolumeType": "RawDevice"}
+	facts, err := dial(t, serve(t, f)).Inspect(t.Context(), sysPath)
+	noError(t, err)
+	if len(facts.Disks) != 3 || len(facts.Problems) != 2 || !strings.Contains(facts.Problems[0].Path, "d1") || !strings.Contains(facts.Problems[1].Path, "d3") {
+		t.Errorf("disks %+v, problems %+v", facts.Disks, facts.Problems)
+	}
+}
+
 func TestSystemsTellsServersFromOthers(t *testing.T) {
 	f := newFake()
 	reset := f.resources[sysPath]["Actions"]
