@@ -20,6 +20,9 @@ import (
 // cgroupRoot is where Debian and systemd mount the control group hierarchies.
 const cgroupRoot = "/sys/fs/cgroup"
 
+// maxProcesses is enough for a node of a cluster, too few to take the host down.
+const maxProcesses = "16384"
+
 // hierarchy is one control group tree of the host, version 1 or 2.
 type hierarchy struct {
 	mount   string // its folder on the host
@@ -58,6 +61,11 @@ func hierarchies() ([]hierarchy, error) {
 		}
 		h.mount = filepath.Join(cgroupRoot, h.name)
 		h.self = filepath.Join(h.mount, f[2])
+		if h.name == "" {
+			// In version 2 a group with processes has no limited groups below
+			// it, but for the root (cgroups(7), "no internal processes").
+			h.self = h.mount
+		}
 		if _, err := os.Stat(h.self); err == nil {
 			all = append(all, h)
 		}
@@ -122,12 +130,14 @@ func (g *group) limit(h hierarchy, spec machine.Spec) error {
 		}
 		return nil
 	}
+	if h.options == "" {
+		return g.limit2(h, spec)
+	}
 	switch {
 	case h.has("memory"):
 		return set("memory.limit_in_bytes", strconv.FormatInt(int64(spec.MemoryMiB)<<20, 10))
 	case h.has("pids"):
-		// Enough for a node of a cluster, too few to take the host down.
-		return set("pids.max", "16384")
+		return set("pids.max", maxProcesses)
 	case h.has("cpu"):
 		if _, err := os.Stat(filepath.Join(g.outer(h), "cpu.cfs_quota_us")); errors.Is(err, fs.ErrNotExist) {
 			return nil
@@ -141,6 +151,30 @@ func (g *group) limit(h hierarchy, spec machine.Spec) error {
 			if err := set("devices.allow", rule); err != nil {
 				return err
 			}
+		}
+	}
+	return nil
+}
+
+// limit2 sets the limits in a version 2 tree, as far as it has the controllers:
+// beside version 1 trees it has none. There is no list of devices in version 2.
+func (g *group) limit2(h hierarchy, spec machine.Spec) error {
+	for _, c := range []string{"cpu", "memory", "pids", "io"} {
+		for _, dir := range []string{h.self, g.outer(h)} {
+			_ = os.WriteFile(filepath.Join(dir, "cgroup.subtree_control"), []byte("+"+c), 0)
+		}
+	}
+	for file, value := range map[string]string{
+		"memory.max": strconv.FormatInt(int64(spec.MemoryMiB)<<20, 10),
+		"pids.max":   maxProcesses,
+		"cpu.max":    strconv.Itoa(spec.CPUs*100_000) + " 100000",
+	} {
+		path := filepath.Join(g.outer(h), file)
+		if !exists(path) {
+			continue
+		}
+		if err := os.WriteFile(path, []byte(value), 0); err != nil {
+			return fmt.Errorf("set %s: %w", path, err)
 		}
 	}
 	return nil
@@ -181,8 +215,11 @@ func deviceRules() []string {
 // peakMemory returns the most memory the machine used, in bytes; 0 when unknown.
 func (g *group) peakMemory() int64 {
 	for _, h := range g.in {
-		if h.has("memory") {
-			b, _ := os.ReadFile(filepath.Join(g.outer(h), "memory.max_usage_in_bytes"))
+		for _, file := range []string{"memory.max_usage_in_bytes", "memory.peak"} {
+			b, err := os.ReadFile(filepath.Join(g.outer(h), file))
+			if err != nil {
+				continue
+			}
 			n, _ := strconv.ParseInt(strings.TrimSpace(string(b)), 10, 64)
 			return n
 		}

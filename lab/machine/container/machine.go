@@ -10,7 +10,9 @@
 //
 // It never boots a kernel: the machine runs on the host's, without KVM, without
 // loading modules and without setting the clock, and it is no security boundary
-// against what runs inside. It needs root on Linux.
+// against what runs inside: on hosts with control groups of version 1 it cannot
+// open the host's disks, on others it merely does not see them. It needs root on
+// Linux.
 package container
 
 import (
@@ -166,11 +168,22 @@ func (m *Machine) Clean(context.Context) error {
 	if err != nil {
 		return fmt.Errorf("machine %s: clean: %w", m.spec.Name, err)
 	}
-	err = errors.Join(m.unplug(), m.detachOwn(nil, nil), g.remove())
+	err = errors.Join(m.unplug(), m.detachOwn(nil, nil), g.remove(), m.removeStages())
 	if err != nil {
 		return fmt.Errorf("machine %s: clean: %w", m.spec.Name, err)
 	}
 	return nil
+}
+
+// stagePattern names the empty folders over which a run's mounts begin.
+const stagePattern = ".boot-*"
+
+func (m *Machine) removeStages() error {
+	left, err := filepath.Glob(filepath.Join(m.spec.Dir, stagePattern))
+	for _, dir := range left {
+		err = errors.Join(err, os.Remove(dir))
+	}
+	return err
 }
 
 // detachOwn detaches what is attached over the machine's disk files, over loop

@@ -54,7 +54,7 @@ func (r *run) start(ctx context.Context, p *plan) (machine.Stop, error) {
 	if r.console, err = openConsole(r.out); err != nil {
 		return "", err
 	}
-	if r.stage, err = os.MkdirTemp(r.m.spec.Dir, ".boot-"); err != nil {
+	if r.stage, err = os.MkdirTemp(r.m.spec.Dir, stagePattern); err != nil {
 		return "", err
 	}
 	p.Console, p.Stage, p.BootID = r.console.Path, r.stage, newUUID()
@@ -213,6 +213,10 @@ func describeExit(s syscall.WaitStatus) string {
 
 // furnish does what only the host can do for process 1, then lets it begin.
 func (r *run) furnish(c *child, p *plan) error {
+	// What a killed lab left under the same names would be in the way.
+	if err := errors.Join(r.m.unplug(), r.group.remove()); err != nil {
+		return err
+	}
 	if err := r.group.create(r.m.spec, c.pid); err != nil {
 		return err
 	}
@@ -311,7 +315,9 @@ func (r *run) guestMounts() []guestMount {
 }
 
 // pullPlug makes what the machine has not flushed be lost: without it the
-// kernel would write a dead machine's file systems out in good order.
+// kernel would write a dead machine's file systems out in good order. What was
+// written to a disk past any file system may still reach it, as it may on a
+// real one.
 func (r *run) pullPlug() {
 	const (
 		ext4Shutdown   = 0x8004587d // EXT4_IOC_SHUTDOWN

@@ -277,6 +277,9 @@ func TestLabKilled(t *testing.T) {
 		t.Fatal(err)
 	}
 	nothingLeft(t, m)
+	if left, _ := filepath.Glob(filepath.Join(dir, stagePattern)); len(left) > 0 {
+		t.Errorf("left: %v", left)
+	}
 	if err := m.Clean(t.Context()); err != nil {
 		t.Errorf("clean again: %v", err)
 	}

@@ -49,6 +49,7 @@ func checkReport(t *testing.T, spec machine.Spec, g guest, r Report) {
 	t.Logf("system state %q, failed units %q, memory %s", r["state"], r["failed"], r["memory"])
 	want(t, "host name", r["hostname"], g.host)
 	want(t, "file", r["file"], "written by ignition for "+spec.Name)
+	want(t, "user of the image's own config in group sudo", strings.Contains(" "+r["core"]+" ", " sudo "), true)
 	want(t, "product_uuid", r["product_uuid"], spec.UUID)
 	want(t, "product_serial", r["product_serial"], spec.Serial)
 	want(t, "sys_vendor", r["sys_vendor"], spec.Vendor)

@@ -27,6 +27,7 @@ say boots $(( $(wc -l < /var/lib/boots 2>/dev/null || echo 0) + 1 )); echo up >>
 say hostname "$(cat /proc/sys/kernel/hostname)"
 say cmdline "$(cat /proc/cmdline)"
 say file "$(cat /etc/machinetest)"
+say core "$(id -nG core)"
 say boot_id "$(cat /proc/sys/kernel/random/boot_id)"
 say memory "$(sed -n 's/^MemTotal: *//p' /proc/meminfo)"
 for k in product_uuid product_serial sys_vendor product_name; do say $k "$(cat /sys/class/dmi/id/$k)"; done
