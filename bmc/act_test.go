@@ -98,6 +98,34 @@ func TestInsertEjectsStaleMedia(t *testing.T) {
 	}
 }
 
+// A BMC without virtual drives can be looked at; one that fails to show its
+// drives must not look as if it had none.
+func TestLookWithoutDrives(t *testing.T) {
+	f := newFake()
+	delete(f.resources, "/redfish/v1/Managers/1/VirtualMedia")
+	sight, err := dial(t, serve(t, f)).Look(t.Context(), sysPath)
+	noError(t, err)
+	if len(sight.Media) != 0 || sight.Power.Or("") != fleet.PowerOff || sight.Identity.Serial != "SN1" || sight.BootOverride.Enabled != "Disabled" {
+		t.Errorf("sight: %+v", sight)
+	}
+	for _, known := range []bool{false, true} {
+		f = newFake()
+		s := dial(t, serve(t, f))
+		if known {
+			_, err := s.Look(t.Context(), sysPath)
+			noError(t, err)
+		}
+		f.with(func() {
+			f.hook = onRequest("GET", slotPath, func(_ int, w http.ResponseWriter, _ *http.Request, _ object) bool {
+				complain(w, 500, "Base.1.0.InternalError")
+				return true
+			})
+		})
+		_, err = s.Look(t.Context(), sysPath)
+		wantFault(t, err, fleet.CodeBMCRejected, fleet.Transient)
+	}
+}
+
 // One drive shown in two places is ejected once.
 func TestEjectOfOneDriveSeenTwice(t *testing.T) {
 	f := newFake()

@@ -98,6 +98,9 @@ func newClient(address, fingerprint string, o Options) *client {
 				// BMC certificates are self-signed and often expired; the pin decides.
 				InsecureSkipVerify: true,
 				MinVersion:         tls.VersionTLS12,
+				// A full handshake takes a BMC's small processor a second or two;
+				// VerifyConnection sees resumed connections too.
+				ClientSessionCache: tls.NewLRUClientSessionCache(1),
 				VerifyConnection: func(s tls.ConnectionState) error {
 					if len(s.PeerCertificates) == 0 {
 						return errors.New("no certificate")

@@ -294,6 +294,23 @@ func (r *reader) admit(n int) bool {
 	return r.work <= maxWork
 }
 
+// failure gives an error that kept a resource from being read which may well
+// be there, nil when there was none.
+func (r *reader) failure() error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, g := range r.read {
+		select {
+		case <-g.done:
+			if g.err != nil && fleet.KindOf(g.err) != fleet.Unsupported {
+				return g.err
+			}
+		default:
+		}
+	}
+	return nil
+}
+
 // refs makes links out of addresses, for resolve.
 func (r *reader) refs(paths ...string) []node {
 	var out []node

@@ -1,6 +1,7 @@
 package bmc
 
 import (
+	"cmp"
 	"context"
 	"math"
 	"slices"
@@ -77,7 +78,9 @@ func (i *inspection) facts(ctx context.Context) fleet.Facts {
 	i.seen.mu.Lock()
 	defer i.seen.mu.Unlock()
 	f.Problems = slices.Clone(i.seen.list)
-	slices.SortStableFunc(f.Problems, func(a, b fleet.Problem) int { return strings.Compare(a.Path, b.Path) })
+	slices.SortFunc(f.Problems, func(a, b fleet.Problem) int {
+		return cmp.Or(strings.Compare(a.Path, b.Path), strings.Compare(a.Text, b.Text))
+	})
 	return f
 }
 

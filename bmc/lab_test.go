@@ -77,6 +77,7 @@ func TestLabCycle(t *testing.T) {
 			uri := systems[0].URI
 			checkLabFacts(t, s, uri)
 
+			t.Logf("dial, systems, inspect: %+v", s.Stats())
 			iso := image(t)
 			must(t, "insert", s.Insert(ctx, uri, iso))
 			must(t, "insert again", s.Insert(ctx, uri, iso))
@@ -104,6 +105,7 @@ func TestLabCycle(t *testing.T) {
 					t.Errorf("medium after eject: %+v", m)
 				}
 			}
+			t.Logf("whole cycle: %+v", s.Stats())
 			must(t, "close", s.Close())
 			if n := lab.Status().Sessions; n != 0 {
 				t.Errorf("%d sessions left", n)

@@ -2,6 +2,7 @@ package bmc
 
 import (
 	"context"
+	"fmt"
 	"net/http"
 	"slices"
 	"strings"
@@ -107,8 +108,7 @@ func (s *Session) slots(ctx context.Context, sys node) ([]slot, error) {
 	s.slotsMu.Lock()
 	before, known := s.slotsOf[same(sys.path)]
 	s.slotsMu.Unlock()
-	var seen problems
-	r := s.reader(&seen)
+	r := s.reader(nil)
 	var nodes []node
 	if known {
 		nodes = r.resolve(ctx, sys.path, r.refs(before...))
@@ -126,10 +126,11 @@ func (s *Session) slots(ctx context.Context, sys node) ([]slot, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, fleet.NewFault(fleet.CodeBMCUnreachable, fleet.Transient, err, "reading virtual drives was cut short")
 	}
-	if len(seen.list) > 0 && (len(out) == 0 || len(nodes) < len(before)) {
-		return nil, fleet.NewFault(fleet.CodeBMCAnswerInvalid, fleet.Transient, nil, "virtual drives cannot be read: %s: %s", seen.list[0].Path, seen.list[0].Text)
+	failed := r.failure()
+	if failed != nil && (len(out) == 0 || len(nodes) < len(before)) {
+		return nil, fmt.Errorf("read virtual drives: %w", failed)
 	}
-	if len(seen.list) == 0 && len(out) > 0 {
+	if failed == nil && len(out) > 0 {
 		s.slotsMu.Lock()
 		s.slotsOf[same(sys.path)] = paths
 		s.slotsMu.Unlock()

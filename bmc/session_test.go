@@ -31,6 +31,17 @@ func TestPin(t *testing.T) {
 	wantFault(t, err, fleet.CodeBMCPinChanged, fleet.Conflict)
 }
 
+// A resumed TLS connection does not get past the pin.
+func TestPinHoldsForResumedConnections(t *testing.T) {
+	s := dial(t, serve(t, newFake()))
+	s.client.closeIdle()
+	s.client.pin.mu.Lock()
+	s.client.pin.want, s.client.pin.accept = strings.Repeat("1", 64), false
+	s.client.pin.mu.Unlock()
+	_, err := s.Look(t.Context(), sysPath)
+	wantFault(t, err, fleet.CodeBMCPinChanged, fleet.Conflict)
+}
+
 func TestSessionIsReusedAndDeleted(t *testing.T) {
 	f := newFake()
 	var told []string
