@@ -12,6 +12,7 @@ import (
 	"net"
 	"net/http"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"metalrise.dev/lab/machine"
@@ -28,6 +29,8 @@ type BMC struct {
 	accounts accounts
 	tasks    tasks
 	writes   sync.Mutex // one PATCH at a time, so that If-Match and the change are one
+	asked    atomic.Int64
+	opened   atomic.Int64
 
 	ctx    context.Context // ends with Close: power is cut
 	cancel context.CancelFunc
@@ -82,7 +85,7 @@ func Start(ctx context.Context, cfg Config) (*BMC, error) {
 		ErrorLog:          log.New(io.Discard, "", 0), // handshake noise of scanners
 	}
 	conf := &tls.Config{Certificates: []tls.Certificate{*b.cert}, MinVersion: tls.VersionTLS12, NextProtos: []string{"http/1.1"}}
-	go b.serve(tls.NewListener(&gate{Listener: ln, faults: &b.faults}, conf))
+	go b.serve(tls.NewListener(&gate{Listener: ln, faults: &b.faults, opened: &b.opened}, conf))
 	b.mu.Lock()
 	b.forget = context.AfterFunc(ctx, func() { _ = b.Close() })
 	b.mu.Unlock()
@@ -132,10 +135,11 @@ func (b *BMC) serve(ln net.Listener) {
 	}
 }
 
-// gate lets no connection through while an Unreachable fault acts.
+// gate counts connections and lets none through while an Unreachable fault acts.
 type gate struct {
 	net.Listener
 	faults *faults
+	opened *atomic.Int64
 }
 
 func (g *gate) Accept() (net.Conn, error) {
@@ -145,6 +149,7 @@ func (g *gate) Accept() (net.Conn, error) {
 			return nil, err
 		}
 		if !g.faults.hits(Unreachable) {
+			g.opened.Add(1)
 			return c, nil
 		}
 		_ = c.Close()
@@ -210,7 +215,9 @@ type Status struct {
 	LastStop machine.Stop // "" while running
 	Err      error        // last fault of the lab itself, nil if none
 	Sessions int
-	Faults   []Fault
+	// Since Start: requests that came, and TCP connections that carried them.
+	Requests, Connections int64
+	Faults                []Fault
 }
 
 // Medium is one inserted image.
@@ -229,7 +236,7 @@ func (b *BMC) Status() Status {
 	s := Status{
 		Name: b.cfg.Spec.Name, Addr: b.addr, Power: b.power, WishedOn: b.wishedOn,
 		Override: b.boot.String(), Boots: b.last.boots, LastBoot: b.last.from, LastStop: b.last.stop,
-		Err: b.last.err, Sessions: sessions, Faults: faults,
+		Err: b.last.err, Sessions: sessions, Requests: b.asked.Load(), Connections: b.opened.Load(), Faults: faults,
 	}
 	for _, sl := range b.slots {
 		if sl.medium != nil {

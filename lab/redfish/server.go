@@ -81,6 +81,7 @@ func done(p *problem) reply {
 
 // ServeHTTP answers one request, faults first.
 func (b *BMC) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	b.asked.Add(1)
 	if b.faults.hits(Unreachable) {
 		panic(http.ErrAbortHandler) // closes the connection
 	}
