@@ -17,7 +17,9 @@ type Input struct {
 	Servers    []fleet.Server
 	Facts      map[fleet.ServerID]fleet.Facts // of servers that were inspected
 	Image      fleet.ImageRef
-	Now        time.Time // decides only whether facts are old
+	// ImageProblem says why Image is empty, when it is.
+	ImageProblem string
+	Now          time.Time // decides only whether facts are old
 	// IgnitionDigest gives the digest of the installed system's config for one
 	// complete assignment. Nil leaves the digests empty.
 	IgnitionDigest func(fleet.Assignment) (string, error)
@@ -107,8 +109,11 @@ func (m *maker) active() []*draft {
 func (m *maker) checkImage() {
 	i := m.in.Image
 	if i.ISOSHA256 == "" || i.DiskSHA256 == "" {
-		m.add(fleet.CodeImageMissing, fleet.Blocker, "", "image",
-			"the operating system release does not name its ISO and disk image by digest",
+		why := m.in.ImageProblem
+		if why == "" {
+			why = "the operating system release does not name its ISO and disk image by digest"
+		}
+		m.add(fleet.CodeImageMissing, fleet.Blocker, "", "image", why,
 			"Point image at the folder or stream file of a complete release.")
 	}
 }

@@ -116,7 +116,9 @@ func makePlan(ctx context.Context, f *site.File, st *store.Store) (fleet.Plan, e
 		return fleet.Plan{}, err
 	}
 	// A missing release is a finding of the plan, made from the empty reference.
-	if r, err := images.Load(ctx, s.Image); err == nil {
+	if r, err := images.Load(ctx, s.Image); err != nil {
+		in.ImageProblem = err.Error()
+	} else {
 		in.Image = r.Ref()
 	}
 	return plan.Make(in), nil
