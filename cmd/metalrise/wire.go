@@ -11,6 +11,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"metalrise.dev/bmc"
 	"metalrise.dev/boot"
@@ -32,6 +33,10 @@ func (bmcs) Open(ctx context.Context, at fleet.Endpoint) (provision.BMC, error) 
 	}
 	return &controller{s, at.SystemURI}, nil
 }
+
+// powerShows is how long a BMC may take to show a power state that it accepted:
+// slow ones need a minute after a cold start.
+const powerShows = 2 * time.Minute
 
 // controller is one server behind an open BMC session.
 type controller struct {
@@ -78,7 +83,16 @@ func (c *controller) Power(ctx context.Context, to fleet.PowerState) error {
 	if to == fleet.PowerOff {
 		wish = bmc.ForceOff
 	}
-	return c.session.Power(ctx, c.system, wish)
+	if err := c.session.Power(ctx, c.system, wish); err != nil {
+		return err
+	}
+	shown, cancel := context.WithTimeout(ctx, powerShows)
+	defer cancel()
+	err := c.session.WaitPower(shown, c.system, to)
+	if err != nil && shown.Err() != nil && ctx.Err() == nil {
+		return fleet.NewFault(fleet.CodePowerStuck, fleet.Transient, err, "wait %s for power %s", powerShows, to)
+	}
+	return err
 }
 
 func (c *controller) Close() error { return c.session.Close() }
