@@ -1,0 +1,105 @@
+package lab
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+
+	"github.com/vishvananda/netlink"
+)
+
+// networks are those that the name allows, the preferred first: two private
+// ones (RFC 1918) and one for benchmarks (RFC 2544), which no one routes.
+func (c Config) networks() []netip.Prefix {
+	n := c.block()
+	return []netip.Prefix{
+		netip.PrefixFrom(netip.AddrFrom4([4]byte{10, 86, n, 0}), 24),
+		netip.PrefixFrom(netip.AddrFrom4([4]byte{172, 29, n, 0}), 24),
+		netip.PrefixFrom(netip.AddrFrom4([4]byte{198, 18, n, 0}), 24),
+	}
+}
+
+// chooseNetwork takes the first network that nothing on this host uses, and
+// that one only which the configuration insists on.
+func (c Config) chooseNetwork(used []netip.Prefix) (netip.Prefix, error) {
+	want := c.networks()
+	if c.Network.IsValid() {
+		want = []netip.Prefix{c.Network.Masked()}
+	}
+	var why []error
+	for _, p := range want {
+		taken := false
+		for _, u := range used {
+			if u.Overlaps(p) {
+				why = append(why, fmt.Errorf("%s collides with %s, which this host uses", p, u))
+				taken = true
+				break
+			}
+		}
+		if !taken {
+			return p, nil
+		}
+	}
+	return netip.Prefix{}, fmt.Errorf("lab %s: no network is free; name one with --network: %w", c.Name, errors.Join(why...))
+}
+
+// usedNetworks lists the prefixes of this host's addresses and routes. The
+// default route is everyone's and does not count.
+func usedNetworks() ([]netip.Prefix, error) {
+	var used []netip.Prefix
+	add := func(n *net.IPNet) {
+		if n == nil {
+			return
+		}
+		a, ok := netip.AddrFromSlice(n.IP)
+		if ones, _ := n.Mask.Size(); ok && ones > 0 {
+			used = append(used, netip.PrefixFrom(a.Unmap(), ones).Masked())
+		}
+	}
+	addrs, err := netlink.AddrList(nil, netlink.FAMILY_V4)
+	if err != nil {
+		return nil, fmt.Errorf("list addresses of this host: %w", err)
+	}
+	for _, a := range addrs {
+		add(a.IPNet)
+	}
+	routes, err := netlink.RouteList(nil, netlink.FAMILY_V4)
+	if err != nil {
+		return nil, fmt.Errorf("list routes of this host: %w", err)
+	}
+	for _, r := range routes {
+		add(r.Dst)
+	}
+	return used, nil
+}
+
+// addBridge makes the bridge that all servers are plugged into. c.Network is set.
+func (c Config) addBridge() error {
+	attrs := netlink.NewLinkAttrs()
+	attrs.Name = c.bridge()
+	bridge := &netlink.Bridge{LinkAttrs: attrs}
+	if err := netlink.LinkAdd(bridge); err != nil {
+		return fmt.Errorf("lab %s: make bridge %s: %w", c.Name, attrs.Name, err)
+	}
+	own := &netlink.Addr{IPNet: &net.IPNet{IP: c.host(1).AsSlice(), Mask: net.CIDRMask(c.Network.Bits(), 32)}}
+	if err := errors.Join(netlink.AddrAdd(bridge, own), netlink.LinkSetUp(bridge)); err != nil {
+		return errors.Join(fmt.Errorf("lab %s: bridge %s: %w", c.Name, attrs.Name, err), c.deleteBridge())
+	}
+	return nil
+}
+
+// deleteBridge removes the lab's bridge if it is there.
+func (c Config) deleteBridge() error {
+	link, err := netlink.LinkByName(c.bridge())
+	if gone := new(netlink.LinkNotFoundError); errors.As(err, gone) {
+		return nil
+	}
+	if err == nil {
+		err = netlink.LinkDel(link)
+	}
+	if err != nil {
+		return fmt.Errorf("lab %s: delete bridge %s: %w", c.Name, c.bridge(), err)
+	}
+	return nil
+}
