@@ -200,7 +200,7 @@ func mediaArea(img *isoImage) (embedded, error) {
 	if info.Length == 0 {
 		info.Length = e.size - info.Offset
 	}
-	if info.Offset < 0 || info.Length < 0 || info.Length > maxEmbedArea || info.Offset+info.Length > e.size {
+	if info.Offset < 0 || info.Offset > e.size || info.Length < 0 || info.Length > min(maxEmbedArea, e.size-info.Offset) {
 		return embedded{}, fmt.Errorf("igninfo.json: area at %d of %d bytes is outside %s (%d bytes)", info.Offset, info.Length, info.File, e.size)
 	}
 	area := make([]byte, info.Length)

@@ -59,6 +59,7 @@ func TestGRUB(t *testing.T) {
 		{name: "nested in a branch not taken", cfg: "if false; then\nif true; then\nlinux /a\nelse\nlinux /b\nfi\nelse\nlinux /c\nfi", want: "/c"},
 		{name: "continued line", cfg: "linux /k one \\\n two", want: "/k one two"},
 		{name: "no kernel", cfg: "set timeout=5\n", fails: "starts no kernel"},
+		{name: "variable that grows", cfg: "set a=xxxxxxxx\n" + strings.Repeat("set a=$a$a\n", 64), fails: "more than the"},
 		{name: "too many closings", cfg: "fi\n", fails: "closes nothing"},
 		{name: "sources itself", cfg: "source /loop", files: map[string]string{"/loop": "source /loop"}, fails: "8 files deep"},
 	} {
@@ -265,6 +266,34 @@ func TestReadMedium(t *testing.T) {
 	}
 	if _, err := img.find("/images/pxeboot/rootfs.img"); err == nil || !strings.Contains(err.Error(), "rootfs.img") {
 		t.Errorf("missing file: got %v", err)
+	}
+}
+
+// A disk that is partitioned as a system is but holds none is found out only by
+// process 1, in the machine's namespaces.
+func TestDamagedBootFileSystem(t *testing.T) {
+	if os.Getuid() != 0 {
+		t.Skip("skipped: needs root")
+	}
+	spec := testSpec(t.TempDir(), "db")
+	spec.Disks[0].SizeBytes = 4 << 20
+	m, err := New(spec, "/bin/true")
+	if err != nil {
+		t.Fatal(err)
+	}
+	data := gptDisk([]partition{{1, "boot", 1 << 20, 1 << 20}, {2, "root", 2 << 20, 1 << 20}}, spec.Disks[0].SizeBytes)
+	if err := os.WriteFile(m.diskFile(spec.Disks[0]), data, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	var con bytes.Buffer
+	stop, err := m.Boot(t.Context(), machine.BootSource{Kind: machine.FromDisk}, &con)
+	if err != nil || stop != machine.NotBooted || !strings.Contains(con.String(), "mount boot file system") {
+		t.Errorf("got %q, %v, console %q", stop, err, con.String())
+	}
+	nothingLeft(t, m)
+	after, err := os.ReadFile(m.diskFile(spec.Disks[0]))
+	if err != nil || !bytes.Equal(after, data) {
+		t.Errorf("the disk was changed (%v)", err)
 	}
 }
 

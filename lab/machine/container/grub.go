@@ -32,6 +32,11 @@ type grubBlock struct {
 	outer  bool // the block around was active
 }
 
+// maxVar is the longest value of a variable, in bytes. The kernel takes 4 KiB of
+// arguments (COMMAND_LINE_SIZE is 2 KiB on x86); without a bound a short file
+// could double a value until memory is full.
+const maxVar = 16 << 10
+
 // runGRUB returns the first kernel a configuration starts.
 func runGRUB(cfg string, exists func(string) bool, read func(string) (string, error)) (kernelEntry, error) {
 	g := &grub{exists: exists, read: read, vars: map[string]string{"root": "hd0"}}
@@ -111,7 +116,11 @@ func (g *grub) otherwise(cond bool) {
 func (g *grub) command(w []string) error {
 	switch w[0] {
 	case "set":
-		if k, v, ok := strings.Cut(strings.Join(w[1:], " "), "="); ok {
+		k, v, ok := strings.Cut(strings.Join(w[1:], " "), "=")
+		if len(v) > maxVar {
+			return fmt.Errorf("set %.40s: value of %d bytes, more than the %d it may have", k, len(v), maxVar)
+		}
+		if ok {
 			g.vars[k] = v
 		}
 	case "source", ".", "configfile":
