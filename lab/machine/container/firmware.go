@@ -20,7 +20,6 @@ type plan struct {
 	Console  string // device node of the console's far end on the host
 	Stage    string // an empty folder of the host, to mount over
 	Ignition string // the real Ignition program
-	Self     string // this program
 	Cgroups  []cgroupMount
 	Disks    []blockNode
 	Optical  *blockNode

@@ -3,6 +3,7 @@ package container
 import (
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -137,7 +138,35 @@ func (s *initramfs) programs(root string) error {
 	if err := bind(s.plan.Ignition, root+ignitionProgram, true); err != nil {
 		return err
 	}
-	return bind(s.plan.Self, filepath.Join(root, helpers, kargsHelper), true)
+	return showSelf(filepath.Join(root, helpers, kargsHelper))
+}
+
+// showSelf makes this program appear at target. Its file may have been replaced
+// since it was started, and one without a name cannot be bound: it is copied.
+func showSelf(target string) error {
+	const self = "/proc/self/exe"
+	path, err := os.Readlink(self)
+	if err != nil {
+		return err
+	}
+	running, err := os.Stat(self)
+	if err != nil {
+		return err
+	}
+	if named, err := os.Stat(path); err == nil && os.SameFile(running, named) {
+		return bind(path, target, true)
+	}
+	from, err := os.Open(self)
+	if err != nil {
+		return err
+	}
+	defer from.Close()
+	to, err := os.OpenFile(target, os.O_CREATE|os.O_WRONLY, 0o755)
+	if err != nil {
+		return err
+	}
+	_, err = io.Copy(to, from)
+	return errors.Join(err, to.Close())
 }
 
 // devices makes the machine's own /dev.

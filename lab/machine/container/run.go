@@ -58,9 +58,6 @@ func (r *run) start(ctx context.Context, p *plan) (machine.Stop, error) {
 		return "", err
 	}
 	p.Console, p.Stage, p.BootID = r.console.Path, r.stage, newUUID()
-	if p.Self, err = os.Readlink("/proc/self/exe"); err != nil {
-		return "", fmt.Errorf("find own program: %w", err)
-	}
 	for _, h := range r.group.in {
 		p.Cgroups = append(p.Cgroups, cgroupMount{Name: h.name, Options: h.options})
 	}
