@@ -15,9 +15,11 @@ import (
 	"syscall"
 
 	"metalrise.dev/fleet"
+	"metalrise.dev/lab/machine/container"
 )
 
 func main() {
+	container.MaybeInit() // a container machine's first process is this program too; it ends here
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	code := run(ctx, os.Args[1:], os.Stdin, os.Stdout, os.Stderr)
