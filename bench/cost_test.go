@@ -2,58 +2,95 @@ package bench
 
 import (
 	"bytes"
+	"context"
 	"fmt"
 	"os"
 	"runtime/debug"
+	"sync"
 	"sync/atomic"
-	"testing"
 	"time"
 
 	"golang.org/x/sys/unix"
 
+	"metalrise.dev/fleet"
 	"metalrise.dev/provision/store"
 )
 
-// cost is what the process has used from a moment on.
-type cost struct{ cpu time.Duration }
+// cost is what a process has used.
+type cost struct {
+	CPU  time.Duration // user and system
+	Peak int64         // of the resident set, bytes
+}
 
-func startCost(t testing.TB) cost {
-	t.Helper()
+// resetPeak lets the peak of memory begin anew.
+func resetPeak() error {
 	debug.FreeOSMemory()
-	// "5" resets the peak of the resident set (proc(5), clear_refs).
-	if err := os.WriteFile("/proc/self/clear_refs", []byte("5"), 0); err != nil {
-		t.Logf("the peak of memory is that of the whole process: %v", err)
-	}
-	return cost{cpuTime(t)}
+	return os.WriteFile("/proc/self/clear_refs", []byte("5"), 0) // proc(5)
 }
 
-func (c cost) end(t testing.TB) (cpu time.Duration, peak int64) {
-	t.Helper()
-	return cpuTime(t) - c.cpu, memory(t, os.Getpid(), "VmHWM")
-}
-
-func cpuTime(t testing.TB) time.Duration {
-	t.Helper()
+func ownCost() (cost, error) {
 	var u unix.Rusage
 	if err := unix.Getrusage(unix.RUSAGE_SELF, &u); err != nil {
-		t.Fatal(err)
+		return cost{}, err
 	}
-	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
+	peak, err := memory(os.Getpid(), "VmHWM")
+	return cost{time.Duration(u.Utime.Nano() + u.Stime.Nano()), peak}, err
 }
 
+// since is the cost of what happened after earlier.
+func (c cost) since(earlier cost) cost { return cost{c.CPU - earlier.CPU, c.Peak} }
+
 // memory reads a line of a process's status, in bytes.
-func memory(t testing.TB, pid int, field string) int64 {
-	t.Helper()
+func memory(pid int, field string) (int64, error) {
 	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
 	if err != nil {
-		t.Fatal(err)
+		return 0, err
 	}
 	_, rest, _ := bytes.Cut(b, []byte(field+":"))
 	var kib int64
 	if _, err := fmt.Sscan(string(rest), &kib); err != nil {
-		t.Fatalf("%s of process %d: %v", field, pid, err)
+		return 0, fmt.Errorf("%s of process %d: %w", field, pid, err)
 	}
-	return kib << 10
+	return kib << 10, nil
+}
+
+// ledger is a store with a clock: how long its callers wait until what they
+// write is durable.
+type ledger struct {
+	*store.Store
+	waits *latency
+}
+
+type latency struct {
+	mu  sync.Mutex
+	all []time.Duration
+}
+
+func (l *latency) add(began time.Time) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.all = append(l.all, time.Since(began))
+}
+
+// Append and the next methods are those of the store.
+func (l ledger) Append(ctx context.Context, events ...fleet.Event) ([]fleet.Event, error) {
+	defer l.waits.add(time.Now())
+	return l.Store.Append(ctx, events...)
+}
+
+func (l ledger) KeepFound(ctx context.Context, f fleet.Found) error {
+	defer l.waits.add(time.Now())
+	return l.Store.KeepFound(ctx, f)
+}
+
+func (l ledger) KeepServer(ctx context.Context, s fleet.Server, f fleet.Facts) error {
+	defer l.waits.add(time.Now())
+	return l.Store.KeepServer(ctx, s, f)
+}
+
+func (l ledger) KeepFacts(ctx context.Context, id fleet.ServerID, f fleet.Facts) error {
+	defer l.waits.add(time.Now())
+	return l.Store.KeepFacts(ctx, id, f)
 }
 
 // countCommits watches a store until the returned function is called.

@@ -49,6 +49,7 @@ type house struct {
 	plan    fleet.Plan
 
 	store  *store.Store
+	ledger ledger
 	lib    *library
 	server *boot.Server
 	engine *provision.Engine
@@ -56,11 +57,11 @@ type house struct {
 	end    context.CancelFunc
 }
 
-// newHouse writes the files of a site for a rack and opens its store.
-func newHouse(t testing.TB, r *rack) *house {
+// newHouse writes the files of a site and opens its store.
+func newHouse(t testing.TB, addresses string) *house {
 	t.Helper()
 	h := &house{dir: t.TempDir()}
-	if err := errors.Join(h.writeRelease(), h.writeSite(r)); err != nil {
+	if err := errors.Join(h.writeRelease(), h.writeSite(addresses)); err != nil {
 		t.Fatal(err)
 	}
 	var err error
@@ -70,6 +71,7 @@ func newHouse(t testing.TB, r *rack) *house {
 	if h.store, err = store.Open(h.path("state")); err != nil {
 		t.Fatal(err)
 	}
+	h.ledger = ledger{h.store, &latency{}}
 	t.Cleanup(func() { _ = h.store.Close() })
 	return h
 }
@@ -113,7 +115,7 @@ func sum(b []byte) string {
 	return hex.EncodeToString(s[:])
 }
 
-func (h *house) writeSite(r *rack) error {
+func (h *house) writeSite(addresses string) error {
 	if err := os.WriteFile(h.path("password"), []byte(rackPassword), 0o600); err != nil {
 		return err
 	}
@@ -132,7 +134,7 @@ image: %s
 serving: {address: 127.0.0.1}
 access:
   sshKeys: ["ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIGJlbmNoYmVuY2hiZW5jaGJlbmNoYmVuY2hiZW5jaGJl bench"]
-`, r.addresses(), rackPort, rackUser, h.path("password"), h.path("image"))
+`, addresses, rackPort, rackUser, h.path("password"), h.path("image"))
 	f, findings := site.Read(strings.NewReader(text), "bench")
 	for _, x := range findings {
 		if x.Severity == fleet.Blocker {
@@ -152,7 +154,7 @@ func (h *house) survey(ctx context.Context) (discovered time.Time, err error) {
 	if err != nil {
 		return discovered, err
 	}
-	findings, err := provision.Discover(ctx, surveyor{}, h.store, addresses, false, func(fleet.Found) {})
+	findings, err := provision.Discover(ctx, surveyor{}, h.ledger, addresses, false, func(fleet.Found) {})
 	if err != nil || len(findings) > 0 {
 		return discovered, errors.Join(err, fmt.Errorf("discover: %d findings", len(findings)))
 	}
@@ -166,7 +168,7 @@ func (h *house) survey(ctx context.Context) (discovered time.Time, err error) {
 		f := found[a]
 		at = append(at, fleet.Endpoint{Address: a, Fingerprint: f.Fingerprint, Username: h.site.BMCs.Username, Password: h.site.BMCs.Password, Vendor: f.Vendor, Product: f.Product})
 	}
-	all, err := provision.Inspect(ctx, surveyor{}, h.store, at, func(provision.Inspected) {})
+	all, err := provision.Inspect(ctx, surveyor{}, h.ledger, at, func(provision.Inspected) {})
 	if err != nil {
 		return discovered, err
 	}
@@ -207,7 +209,7 @@ func (h *house) decide(ctx context.Context) error {
 // wrap the store; nil is the store itself.
 func (h *house) open(ctx context.Context, journal provision.Journal) error {
 	if journal == nil {
-		journal = h.store
+		journal = h.ledger
 	}
 	h.life, h.end = context.WithCancel(ctx)
 	h.lib = &library{program: h.program, media: map[string]*iso.Image{}}
@@ -231,7 +233,7 @@ func (h *house) open(ctx context.Context, journal provision.Journal) error {
 		return err
 	}
 	h.engine, err = provision.NewEngine(provision.Config{
-		Site: h.site.Name, Journal: journal, Archive: h.store, BMCs: drivers{}, Configs: configs{h.program, h.site.Name},
+		Site: h.site.Name, Journal: journal, Archive: h.ledger, BMCs: drivers{}, Configs: configs{h.program, h.site.Name},
 		Routes: route("https://127.0.0.1:" + strconv.Itoa(port)), Secret: secret, CA: string(authority.PEM()), Limits: h.limits,
 		Image: callhome.Image{Format: string(h.release.Disk.Format), SHA256: h.release.Disk.UncompressedSHA256},
 	})

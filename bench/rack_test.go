@@ -52,29 +52,40 @@ type server struct {
 	faults              []error
 }
 
-// newRack starts n servers that are off.
+// newRack starts servers for a test and stops them after it.
 func newRack(t testing.TB, n int) *rack {
 	t.Helper()
-	cert := certificate(t)
+	r, err := startRack(t.Context(), n)
+	t.Cleanup(r.close)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return r
+}
+
+// startRack starts n servers that are off. Close it also after an error.
+func startRack(ctx context.Context, n int) (*rack, error) {
 	// A loopback network per process, so that two test runs do not meet.
 	r := &rack{first: netip.AddrFrom4([4]byte{127, byte(64 + os.Getpid()%128), 0, 1})}
+	cert, err := certificate()
+	if err != nil {
+		return r, err
+	}
 	addr := r.first
 	for i := range n {
 		s := &server{spec: spec(i)}
 		s.host = newHost(s.spec)
-		var err error
-		s.bmc, err = redfish.Start(t.Context(), redfish.Config{
+		s.bmc, err = redfish.Start(ctx, redfish.Config{
 			Listen: netip.AddrPortFrom(addr, rackPort).String(), Username: rackUser, Password: rackPassword,
 			Spec: s.spec, Hardware: fake.New(s.spec, s.boot), Media: redfish.Lazy, Certificate: cert,
 		})
 		if err != nil {
-			t.Fatal(err)
+			return r, err
 		}
-		t.Cleanup(func() { _ = s.bmc.Close() })
 		r.servers = append(r.servers, s)
 		addr = addr.Next()
 	}
-	return r
+	return r, nil
 }
 
 // addresses is the rack as a site file names it.
@@ -86,32 +97,23 @@ func (r *rack) addresses() string {
 	return r.first.String() + "-" + last.String()
 }
 
-func (r *rack) close(t testing.TB) {
-	t.Helper()
+func (r *rack) close() {
 	var wg sync.WaitGroup
 	for _, s := range r.servers {
-		wg.Go(func() {
-			if err := s.bmc.Close(); err != nil {
-				t.Errorf("%s: %v", s.spec.Name, err)
-			}
-		})
+		wg.Go(func() { _ = s.bmc.Close() })
 	}
 	wg.Wait()
 }
 
 // certificate is one for all BMCs: making a thousand keys is not what is measured.
-func certificate(t testing.TB) *tls.Certificate {
-	t.Helper()
+func certificate() (*tls.Certificate, error) {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
-		t.Fatal(err)
+		return nil, err
 	}
 	c := &x509.Certificate{SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "bmc"}, NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().AddDate(1, 0, 0)}
 	der, err := x509.CreateCertificate(rand.Reader, c, c, key.Public(), key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return &tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}
+	return &tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}, err
 }
 
 func spec(i int) machine.Spec {
@@ -258,6 +260,17 @@ func (d thin) WriteAt(p []byte, off int64) (int, error) {
 		n, off = n+k, off+int64(k)
 	}
 	return len(p), nil
+}
+
+// waitArrived returns when every installed system was told that all is done. A
+// cut engine may have known of an arrival whose answer was lost; its machine
+// then asks again.
+func (r *rack) waitArrived() {
+	for _, s := range r.servers {
+		for s.arrived.Load() == 0 {
+			time.Sleep(10 * time.Millisecond)
+		}
+	}
 }
 
 // check compares what happened on the machines with what must have happened:

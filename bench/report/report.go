@@ -17,8 +17,12 @@ type Install struct {
 	Inspect  time.Duration
 	Plan     time.Duration
 	Apply    time.Duration // consent to last server settled
-	CPU      time.Duration // user and system time of everything in the process
-	PeakRSS  int64         // bytes, likewise
+	CPU      time.Duration // user and system time of metalrise
+	PeakRSS  int64         // bytes of metalrise
+	RackCPU  time.Duration // of BMCs and machines, which are another process
+	RackRSS  int64
+
+	WaitMedian, WaitMax time.Duration // until something written was durable
 
 	Events      int   // in the journal
 	Commits     int64 // durable writes, as seen by a watcher: at least as many
@@ -78,10 +82,15 @@ func WriteInstalls(w io.Writer, all []Install) error {
 	row("inspect", span(func(i Install) time.Duration { return i.Inspect }))
 	row("plan", span(func(i Install) time.Duration { return i.Plan }))
 	row("apply", span(func(i Install) time.Duration { return i.Apply }))
-	row("CPU time", span(func(i Install) time.Duration { return i.CPU }))
-	row("peak memory", size(func(i Install) int64 { return i.PeakRSS }))
+	row("CPU time of metalrise", span(func(i Install) time.Duration { return i.CPU }))
+	row("CPU time of the emulation", span(func(i Install) time.Duration { return i.RackCPU }))
+	row("peak memory of metalrise", size(func(i Install) int64 { return i.PeakRSS }))
+	row("peak memory of the emulation", size(func(i Install) int64 { return i.RackRSS }))
 	row("journal events", count(func(i Install) int64 { return int64(i.Events) }))
 	row("commits", count(func(i Install) int64 { return i.Commits }))
+	row("wait for a commit: median, longest", func(i Install) (string, string) {
+		return fmt.Sprintf("%.1f ms", float64(i.WaitMedian.Microseconds())/1000), seconds(i.WaitMax)
+	})
 	row("BMC requests", count(func(i Install) int64 { return i.Requests }))
 	row("BMC connections", count(func(i Install) int64 { return i.Connections }))
 	row("agent calls", count(func(i Install) int64 { return i.Calls }))

@@ -19,7 +19,7 @@ func TestWriteInstalls(t *testing.T) {
 		"| servers | 10 | each | 100 | each |",
 		"| **wall time** | 3.00 s | 300.0 ms | 70.00 s | 700.0 ms |",
 		"| journal events | 35 | 3.5 | 0 | 0.0 |",
-		"| peak memory | 10 MiB | 1024 KiB |",
+		"| peak memory of metalrise | 10 MiB | 1024 KiB |",
 		"| met |  | **missed** |  |",
 	} {
 		if !strings.Contains(b.String(), want) {
