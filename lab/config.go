@@ -35,7 +35,7 @@ type Config struct {
 	ImageDir    string `json:"imageDir"`    // folder with stream.json, for the site file
 	Ignition    string `json:"ignition"`    // the Ignition program; container machines need it
 	BMCPort     int    `json:"bmcPort"`     // the same for all; 0 takes any free one
-	MemoryMiB   int    `json:"memoryMiB"`   // 0: by kind of machine
+	MemoryMiB   int    `json:"memoryMiB"`   // of each server; 0: 2048
 	// Network is the bridge's network; its first address is the host's. The zero
 	// value has Start take one of a few that the name decides.
 	Network netip.Prefix   `json:"network,omitzero"`
@@ -81,14 +81,16 @@ func (c Config) Check() error {
 	return nil
 }
 
+// defaultMemoryMiB is what the product asks of a host at least. It is a limit,
+// not a reservation: container machines use some 100 MiB of it, qemu ones what
+// their system touches.
+const defaultMemoryMiB = 2048
+
 func (c Config) memory() int {
-	switch {
-	case c.MemoryMiB > 0:
+	if c.MemoryMiB > 0 {
 		return c.MemoryMiB
-	case c.Machine == machine.QEMU:
-		return 1024
 	}
-	return 512
+	return defaultMemoryMiB
 }
 
 const configFile = "lab.json"

@@ -57,7 +57,7 @@ The lab runs in the background until metalrise lab down.
 	p.IntVar(&f.Disks, "disks", 2, "disks of each server; all but the first hold data")
 	p.StringVar(&f.Personality, "personality", "standard", "habits of the BMCs: standard, embedded or strict")
 	p.IntVar(&f.BMCPort, "bmc-port", 443, "port of the BMCs")
-	p.IntVar(&f.MemoryMiB, "memory", 0, "memory of a machine in MiB (default: container 512, qemu 1024)")
+	p.IntVar(&f.MemoryMiB, "memory", 0, "memory of a machine in MiB (default 2048)")
 	p.StringVar(&f.network, "network", "", "network of the servers, a /24 (default: a free one by the name)")
 	p.StringVar(&f.ImageDir, "image-dir", "", "folder with a release (stream.json) instead of the lab's own image")
 	return c
