@@ -97,7 +97,10 @@ func wholeWay(t *testing.T, r *rig, host *folderHost, dev string) {
 	if err := old.Close(); err != nil {
 		t.Fatal(err)
 	}
-	if err := agent.RunWith(t.Context(), r.ticket, host, r.log); err != nil || host.reboots != 1 {
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	r.desk.onFailed = cancel
+	if err := agent.RunWith(ctx, r.ticket, host, r.log); err != nil || host.reboots != 1 {
 		t.Fatalf("%v, %d reboots; console:\n%s", err, host.reboots, r.log)
 	}
 	if len(r.desk.failed) > 0 {
@@ -156,7 +159,8 @@ func TestPowerLossLeavesDiskUnbootable(t *testing.T) {
 			if err := os.WriteFile(dev, []byte(strings.Repeat("\x55\xaa", 32*mib)), 0o600); err != nil {
 				t.Fatal(err)
 			}
-			ctx, cancel := context.WithCancel(t.Context())
+			ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+			defer cancel()
 			looked := false
 			r.shelf.slow = func(off int64) {
 				if off*100 < int64(len(r.image))*percent || looked {

@@ -39,9 +39,7 @@ type desk struct {
 	// hold, when set, is asked at each progress.
 	hold func(callhome.Progress) bool
 	held bool
-	// afterFail answers hellos after a failure.
-	afterFail callhome.Verb
-	onFailed  func()
+	onFailed func()
 }
 
 func (d *desk) admit(who boot.Caller) error {
@@ -80,8 +78,8 @@ func (d *desk) Hello(_ context.Context, who boot.Caller, m callhome.Hello) (call
 		return d.orders(callhome.Wait), nil
 	case d.held:
 		return d.orders(callhome.Hold), nil
-	case len(d.failed) > 0 && d.afterFail != "":
-		return d.orders(d.afterFail), nil
+	case len(d.failed) > 0:
+		return d.orders(callhome.Hold), nil
 	}
 	return d.orders(callhome.Go), nil
 }
@@ -245,14 +243,18 @@ func newRig(t testing.TB, format string, pad int) *rig {
 	}}
 }
 
-func (r *rig) run(ctx context.Context) error { return agent.RunWith(ctx, r.ticket, r.host, r.log) }
+// run is bounded, because an agent that fails asks again for ever.
+func (r *rig) run(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, time.Minute)
+	defer cancel()
+	return agent.RunWith(ctx, r.ticket, r.host, r.log)
+}
 
 // runUntilFailed runs the agent until it reported a failure and was told to hold.
 func (r *rig) runUntilFailed(t *testing.T) fleet.Cause {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
-	r.desk.afterFail = callhome.Hold
 	r.desk.onFailed = cancel
 	_ = r.run(ctx)
 	r.desk.mu.Lock()
