@@ -135,7 +135,10 @@ serving: {address: 127.0.0.1}
 access:
   sshKeys: ["ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIGJlbmNoYmVuY2hiZW5jaGJlbmNoYmVuY2hiZW5jaGJl bench"]
 `, addresses, rackPort, rackUser, h.path("password"), h.path("image"))
-	f, findings := site.Read(strings.NewReader(text), "bench")
+	if err := os.WriteFile(h.path("site.yaml"), []byte(text), 0o600); err != nil {
+		return err
+	}
+	f, findings := site.Load(h.path("site.yaml"))
 	for _, x := range findings {
 		if x.Severity == fleet.Blocker {
 			return fmt.Errorf("site: %s %s: %s", x.Code, x.Path, x.Text)

@@ -68,6 +68,11 @@ func install(b *testing.B, n int) report.Install {
 	waits := h.ledger.waits.all
 	slices.Sort(waits)
 	out.WaitMedian, out.WaitMax = waits[len(waits)/2], waits[len(waits)-1]
+	if err := h.store.Close(); err != nil {
+		b.Error(err)
+	}
+	out.Status = h.spawn(b, "status", "--file", h.path("site.yaml"), "--state", h.path("state"))
+	out.EngineReady, out.EngineRSS = h.idle(b)
 	b.ReportMetric(out.Wall().Seconds(), "wall-s")
 	b.ReportMetric(out.CPU.Seconds(), "cpu-s")
 	b.ReportMetric(float64(out.PeakRSS)/(1<<20), "peak-MiB")

@@ -22,6 +22,12 @@ type Install struct {
 	RackCPU  time.Duration // of BMCs and machines, which are another process
 	RackRSS  int64
 
+	// Afterwards, over this journal: `metalrise status` without an engine, and an
+	// engine that starts and finds nothing to do.
+	Status      Spread
+	EngineReady time.Duration
+	EngineRSS   int64
+
 	WaitMedian, WaitMax time.Duration // until something written was durable
 
 	Events      int   // in the journal
@@ -62,7 +68,7 @@ func WriteInstalls(w io.Writer, all []Install) error {
 	span := func(get func(Install) time.Duration) func(Install) (string, string) {
 		return func(i Install) (string, string) {
 			d := get(i)
-			return seconds(d), fmt.Sprintf("%.1f ms", float64(d.Microseconds())/1000/float64(i.Servers))
+			return seconds(d), milliseconds(d / time.Duration(i.Servers))
 		}
 	}
 	count := func(get func(Install) int64) func(Install) (string, string) {
@@ -89,12 +95,15 @@ func WriteInstalls(w io.Writer, all []Install) error {
 	row("journal events", count(func(i Install) int64 { return int64(i.Events) }))
 	row("commits", count(func(i Install) int64 { return i.Commits }))
 	row("wait for a commit: median, longest", func(i Install) (string, string) {
-		return fmt.Sprintf("%.1f ms", float64(i.WaitMedian.Microseconds())/1000), seconds(i.WaitMax)
+		return milliseconds(i.WaitMedian), seconds(i.WaitMax)
 	})
 	row("BMC requests", count(func(i Install) int64 { return i.Requests }))
 	row("BMC connections", count(func(i Install) int64 { return i.Connections }))
 	row("agent calls", count(func(i Install) int64 { return i.Calls }))
 	row("bytes served", size(func(i Install) int64 { return i.Served }))
+	row("status afterwards, median", func(i Install) (string, string) { return milliseconds(i.Status.Median), "" })
+	row("engine started anew: answers after", func(i Install) (string, string) { return milliseconds(i.EngineReady), "" })
+	row("engine started anew: memory", size(func(i Install) int64 { return i.EngineRSS }))
 	row("goal: under "+seconds(Goal), func(i Install) (string, string) {
 		if i.Wall() < Goal {
 			return "met", ""
@@ -107,6 +116,27 @@ func WriteInstalls(w io.Writer, all []Install) error {
 
 func seconds(d time.Duration) string { return fmt.Sprintf("%.2f s", d.Seconds()) }
 
+func milliseconds(d time.Duration) string {
+	return fmt.Sprintf("%.1f ms", float64(d.Microseconds())/1000)
+}
+
+// Start is the program as a process, on a site where nothing was done yet.
+type Start struct {
+	Bytes       int64 // of the program file
+	Version     Spread
+	Status      Spread
+	EngineReady time.Duration // until it answers on its socket
+	EngineRSS   int64         // bytes, then
+}
+
+// WriteStart writes a table of two columns.
+func WriteStart(w io.Writer, s Start) error {
+	_, err := fmt.Fprintf(w, "| start-up | |\n|---|---:|\n| program file | %.1f MiB |\n| `metalrise --version` | %s |\n| `metalrise status` | %s |\n"+
+		"| engine until it answers | %s |\n| memory of an engine with nothing to do | %.0f MiB |\n",
+		float64(s.Bytes)/(1<<20), s.Version, s.Status, milliseconds(s.EngineReady), float64(s.EngineRSS)/(1<<20))
+	return err
+}
+
 // Spread is the least, middle and greatest of some times.
 type Spread struct{ Min, Median, Max time.Duration }
 
@@ -118,6 +148,5 @@ func SpreadOf(times []time.Duration) Spread {
 
 // String is "12.3 ms (11.9 to 14.0)".
 func (s Spread) String() string {
-	ms := func(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }
-	return fmt.Sprintf("%.1f ms (%.1f to %.1f)", ms(s.Median), ms(s.Min), ms(s.Max))
+	return fmt.Sprintf("%s (%s to %s)", milliseconds(s.Median), milliseconds(s.Min), milliseconds(s.Max))
 }

@@ -30,7 +30,19 @@ func TestWriteInstalls(t *testing.T) {
 
 func TestSpread(t *testing.T) {
 	got := SpreadOf([]time.Duration{5 * time.Millisecond, time.Millisecond, 3 * time.Millisecond}).String()
-	if want := "3.0 ms (1.0 to 5.0)"; got != want {
+	if want := "3.0 ms (1.0 ms to 5.0 ms)"; got != want {
 		t.Errorf("%q, want %q", got, want)
+	}
+}
+
+func TestWriteStart(t *testing.T) {
+	var b strings.Builder
+	if err := WriteStart(&b, Start{Bytes: 3 << 19, EngineReady: 1500 * time.Microsecond}); err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{"| program file | 1.5 MiB |", "| engine until it answers | 1.5 ms |"} {
+		if !strings.Contains(b.String(), want) {
+			t.Errorf("no %q in:\n%s", want, b.String())
+		}
 	}
 }
