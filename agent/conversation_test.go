@@ -104,6 +104,7 @@ func TestDiskStaysUnbootable(t *testing.T) {
 		"truncated stream": {func(r *rig) { b := r.shelf.items[imageKey]; r.shelf.items[imageKey] = b[:len(b)-100] }, fleet.CodeWriteFailed},
 		"disk fails early": {func(r *rig) { r.host.Disk("PLANNED").Break(mib + 1) }, fleet.CodeWriteFailed},
 		"disk fails late":  {func(r *rig) { r.host.Disk("PLANNED").Break(int64(len(r.image)) - 1000) }, fleet.CodeWriteFailed},
+		"disk forgets":     {func(r *rig) { r.host.Disk("PLANNED").Rot(2*mib + 77) }, fleet.CodeWriteFailed},
 		"image is gone":    {func(r *rig) { delete(r.shelf.items, imageKey) }, fleet.CodeWriteFailed},
 		"no boot partition": {func(r *rig) {
 			r.replace(t, bytes.ReplaceAll(r.image, []byte("b\x00o\x00o\x00t\x00"), []byte("b\x00o\x00o\x00x\x00")))

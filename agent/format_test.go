@@ -149,6 +149,9 @@ func TestMoveBackup(t *testing.T) {
 		if err != nil || len(moved.parts) != len(table.parts) || moved.parts[1] != table.parts[1] {
 			t.Errorf("primary after the move: %+v, %v", moved, err)
 		}
+		if got := int64(binary.LittleEndian.Uint32(disk[446+12:])); got != size/512-1 {
+			t.Errorf("the protective MBR covers %d blocks of %d", got, size/512-1)
+		}
 		// sgdisk judges with its own code, where it is installed.
 		if sgdisk, err := exec.LookPath("sgdisk"); err == nil {
 			path := filepath.Join(t.TempDir(), "disk")

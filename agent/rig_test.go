@@ -37,8 +37,8 @@ type desk struct {
 	now      time.Time
 	refuse   error
 	// hold, when set, is asked at each progress.
-	hold func(callhome.Progress) bool
-	held bool
+	hold     func(callhome.Progress) bool
+	held     bool
 	onFailed func()
 }
 

@@ -181,6 +181,7 @@ type Disk struct {
 	chunks   map[int64][]byte
 	writes   int64
 	broken   int64
+	rot      int64
 }
 
 var _ agent.Disk = (*Disk)(nil)
@@ -190,6 +191,13 @@ func (d *Disk) Break(n int64) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.broken = n
+}
+
+// Rot makes the byte at off read otherwise than it was written.
+func (d *Disk) Rot(off int64) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.rot = off
 }
 
 // Seen implements agent.Disk, as the next methods do.
@@ -212,6 +220,13 @@ func (d *Disk) Written() int64 {
 func (d *Disk) ReadAt(p []byte, off int64) (int, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	if start := off; d.rot > 0 {
+		defer func() {
+			if at := d.rot - start; at >= 0 && at < int64(len(p)) {
+				p[at] ^= 1
+			}
+		}()
+	}
 	n := 0
 	for n < len(p) && off < d.size {
 		in := off % chunk
