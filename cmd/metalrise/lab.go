@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"metalrise.dev/lab"
+	"metalrise.dev/lab/machine"
 )
 
 // labOptions are the flags that the lab's commands share.
@@ -32,7 +33,6 @@ kind container run at native speed; qemu ones are full virtual machines.
 It needs root, and touches nothing of this computer but a bridge and loop
 devices of its own. metalrise lab down removes all of it.`,
 		Example: `  metalrise lab up --servers 3
-  metalrise apply -f ~/.local/state/metalrise/labs/lab/site.yaml
   metalrise lab status
   metalrise lab down`,
 	}
@@ -108,11 +108,11 @@ func labListCommand(l *labOptions) *cobra.Command {
 
 // labEntry is one lab in a list.
 type labEntry struct {
-	Name    string `json:"name"`
-	Machine string `json:"machine"`
-	Servers int    `json:"servers"`
-	Running bool   `json:"running"`
-	Dir     string `json:"dir"`
+	Name    string       `json:"name"`
+	Machine machine.Kind `json:"machine"`
+	Servers int          `json:"servers"`
+	Running bool         `json:"running"`
+	Dir     string       `json:"dir"`
 }
 
 func (l *labOptions) list(ctx context.Context) error {
@@ -132,7 +132,7 @@ func (l *labOptions) list(ctx context.Context) error {
 			continue
 		}
 		_, err = lab.NewClient(c).View(ctx)
-		labs = append(labs, labEntry{c.Name, string(c.Machine), c.Servers, err == nil, c.Dir})
+		labs = append(labs, labEntry{c.Name, c.Machine, c.Servers, err == nil, c.Dir})
 	}
 	if l.output == "json" {
 		return l.json(labs)
@@ -145,7 +145,7 @@ func (l *labOptions) list(ctx context.Context) error {
 		if e.Running {
 			state = "up"
 		}
-		l.printf("%-20s %-4s %3d %s machines\n  %s\n", e.Name, state, e.Servers, e.Machine, e.Dir)
+		l.printf("%-20s %-4s %s\n  %s\n", e.Name, state, machines(e.Servers, e.Machine), e.Dir)
 	}
 	return nil
 }

@@ -18,9 +18,9 @@ func labDownCommand(l *labOptions) *cobra.Command {
 	c := &cobra.Command{
 		Use:   "down",
 		Short: "Cut the power of all machines and remove the lab",
-		Long: `down ends the lab and removes its bridge, interfaces, loop devices, disks and the
-state of its site, also after the lab was killed. With --keep the disks, the
-folder and the site's state stay, and metalrise lab up starts it again.
+		Long: `down ends the lab and removes its bridge, interfaces, loop devices, disks and
+the state of its site, also after the lab was killed. With --keep the disks,
+the folder and the site's state stay, and metalrise lab up starts it again.
 ` + exitHelp,
 		Example: "  metalrise lab down\n  metalrise lab down --name big --keep",
 		Args:    usage(cobra.NoArgs),

@@ -16,9 +16,9 @@ func labStatusCommand(l *labOptions) *cobra.Command {
 	return &cobra.Command{
 		Use:   "status",
 		Short: "Show what every machine of the lab does",
-		Long: `status looks at the machines themselves, not at their BMCs' services: power, what
-runs, what is inserted, faults, and whether a disk was written to that nobody
-may write to.
+		Long: `status looks at the machines themselves, not at their BMCs' services: power,
+what runs, what is inserted, faults, and whether a disk was written to that
+nobody may write to.
 ` + exitHelp,
 		Example: "  metalrise lab status\n  metalrise lab status --output json | jq '.servers[].doing'",
 		Args:    usage(cobra.NoArgs),
@@ -38,7 +38,7 @@ func (l *labOptions) status(ctx context.Context) error {
 	if l.output == "json" {
 		return l.json(v)
 	}
-	l.printf("lab %s: %d %s machines on %s\nsite file %s\n\n", v.Name, len(v.Servers), v.Machine, v.Network, v.Site)
+	l.printf("lab %s: %s on %s\nsite file %s\n\n", v.Name, machines(len(v.Servers), v.Machine), v.Network, v.Site)
 	l.printf("%-5s %-8s %-20s %-11s %-15s %-9s %s\n", "NAME", "SERIAL", "BMC", "POWER", "DOES", "BOOT", "OTHER DISKS")
 	for _, s := range v.Servers {
 		disks := "untouched"
@@ -169,7 +169,15 @@ func labFaultCommand(l *labOptions) *cobra.Command {
 func faultsText() string {
 	var b strings.Builder
 	for _, k := range redfish.FaultKinds() {
-		b.WriteString("  " + k.Usage + "\n      " + k.Text + "\n")
+		b.WriteString("  " + k.Usage + "\n")
+		for text := k.Text; text != ""; {
+			line := text
+			if i := strings.LastIndexByte(text[:min(len(text), 74)], ' '); len(text) > 74 && i > 0 {
+				line = text[:i]
+			}
+			text = strings.TrimSpace(text[len(line):])
+			b.WriteString("      " + line + "\n")
+		}
 	}
 	b.WriteString("\nEvery fault takes nth=N (first time it acts), times=N and for=DURATION.\n")
 	return b.String()

@@ -35,9 +35,9 @@ func labUpCommand(l *labOptions) *cobra.Command {
 	c := &cobra.Command{
 		Use:   "up",
 		Short: "Make a lab and start it; all machines are powered off",
-		Long: `up makes a lab, or starts one that is there with its disks as they are. The first
-time it builds the node image from Debian packages, which takes some minutes;
-later labs use it again. It prints the site file to use with -f.
+		Long: `up makes a lab, or starts one that is there with its disks as they are. The
+first time it builds the node image from Debian packages, which takes some
+minutes; later labs use it again. It prints the site file to use with -f.
 
 The lab runs in the background until metalrise lab down.
 ` + exitHelp,
@@ -65,17 +65,21 @@ The lab runs in the background until metalrise lab down.
 
 func (l *labOptions) up(c *cobra.Command, f *labFlags) error {
 	ctx := c.Context()
-	if os.Getuid() != 0 {
-		return errors.New("lab up needs root: it makes a bridge, namespaces and loop devices")
-	}
 	cfg, err := l.shape(c, f)
 	if err != nil {
 		return err
 	}
+	if os.Getuid() != 0 {
+		return errors.New("lab up needs root: it makes a bridge, namespaces and loop devices")
+	}
 	client := lab.NewClient(cfg)
-	if _, err := client.View(ctx); err == nil {
+	if v, err := client.View(ctx); err == nil {
+		if l.output == "json" {
+			return l.json(v)
+		}
 		l.printf("lab %s is up already\n", cfg.Name)
-		return l.usageOfLab(cfg)
+		l.usageOfLab(cfg)
+		return nil
 	} else if !errors.Is(err, lab.ErrDown) {
 		return err
 	}
@@ -88,8 +92,12 @@ func (l *labOptions) up(c *cobra.Command, f *labFlags) error {
 	if err := startLab(ctx, client, cfg); err != nil {
 		return err
 	}
-	l.printf("lab %s is up: %d %s machines, all powered off\n", cfg.Name, cfg.Servers, cfg.Machine)
-	return l.usageOfLab(cfg)
+	if l.output == "json" {
+		return l.status(ctx)
+	}
+	l.printf("lab %s is up: %s, powered off\n", cfg.Name, machines(cfg.Servers, cfg.Machine))
+	l.usageOfLab(cfg)
+	return nil
 }
 
 // shape is the lab that is there, or the one that the flags describe.
@@ -226,18 +234,25 @@ func startLab(ctx context.Context, client *lab.Client, cfg lab.Config) error {
 	}
 }
 
-// usageOfLab tells what to type next.
-func (l *labOptions) usageOfLab(cfg lab.Config) error {
-	if l.output == "json" {
-		return nil
+// machines counts them: "1 qemu machine", "5 container machines".
+func machines(n int, kind machine.Kind) string {
+	if n == 1 {
+		return fmt.Sprintf("1 %s machine", kind)
 	}
+	return fmt.Sprintf("%d %s machines", n, kind)
+}
+
+// usageOfLab tells what to type next.
+func (l *labOptions) usageOfLab(cfg lab.Config) {
 	name := ""
 	if cfg.Name != "lab" {
 		name = " --name " + cfg.Name
 	}
 	site := cfg.SitePath()
-	l.printf("\n  metalrise discover -f %s\n  metalrise apply -f %s\n  metalrise lab status%s\n  metalrise lab down%s\n", site, site, name, name)
-	return nil
+	l.printf("\nWhat to do with it:\n  export SITE=%s\n", site)
+	for _, command := range []string{"discover -f $SITE", "inspect -f $SITE", "plan -f $SITE", "apply -f $SITE", "lab status" + name, "lab down" + name} {
+		l.printf("  metalrise %s\n", command)
+	}
 }
 
 func labServeCommand(l *labOptions) *cobra.Command {
