@@ -16,14 +16,16 @@ import (
 	"github.com/cavaliergopher/cpio"
 	"github.com/coreos/stream-metadata-go/stream"
 	"metalrise.dev/lab/machine"
+	"metalrise.dev/lab/machine/machinetest"
 	"metalrise.dev/lab/nodeimage"
 )
 
 // image returns the node image's ISO and compressed disk image.
 func image(t *testing.T) (iso, disk string) {
 	t.Helper()
-	if os.Getenv("METALRISE_REAL") == "" {
-		t.Skip("skipped: METALRISE_REAL is not set, booting a system takes minutes")
+	machinetest.Require(t)
+	if os.Getenv("METALRISE_QEMU") != "1" {
+		t.Skip("skipped: heavy, software emulation takes minutes; set METALRISE_QEMU=1")
 	}
 	needQEMU(t)
 	cache := os.Getenv("METALRISE_CACHE")
@@ -185,6 +187,19 @@ func wants(t *testing.T, text string, lines ...string) {
 	if t.Failed() {
 		t.Log(text)
 	}
+}
+
+func TestConformance(t *testing.T) {
+	iso, compressed := image(t)
+	raw := filepath.Join(t.TempDir(), "disk.raw")
+	run(t, "zstd", "-q", "-d", "--sparse", compressed, "-o", raw)
+	machinetest.Run(t, func(t *testing.T, spec machine.Spec) machine.Hardware {
+		m, err := New(spec)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return m
+	}, machinetest.Image{ISO: iso, Disk: raw})
 }
 
 func TestLiveSystem(t *testing.T) {
