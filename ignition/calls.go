@@ -10,12 +10,14 @@ import (
 
 const fetchPath = "/usr/local/bin/metalrise-fetch"
 
-// The units hold no value from outside: what differs lies in files.
+// The units hold no value from outside: what differs lies in files. They do not
+// wait for network-online.target: NetworkManager lets that wait six seconds for
+// each port without a cable, while the planned port is up at once. Fetching
+// tries until it succeeds.
 
 const fetchUnit = `[Unit]
 Description=Fetch the metalrise agent
-Wants=network-online.target
-After=network-online.target
+After=network.target
 ConditionPathExists=` + callhome.TicketPath + `
 
 [Service]
@@ -32,7 +34,7 @@ StandardError=journal+console
 const agentUnit = `[Unit]
 Description=metalrise agent
 Requires=metalrise-fetch.service
-After=metalrise-fetch.service network-online.target
+After=metalrise-fetch.service
 StartLimitIntervalSec=0
 
 [Service]
@@ -53,7 +55,7 @@ WantedBy=multi-user.target
 const reportUnit = `[Unit]
 Description=Report this installed system to metalrise
 Requires=metalrise-fetch.service
-After=metalrise-fetch.service network-online.target multi-user.target
+After=metalrise-fetch.service multi-user.target
 ConditionPathExists=` + callhome.TicketPath + `
 StartLimitIntervalSec=0
 
