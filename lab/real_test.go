@@ -15,6 +15,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -173,12 +174,15 @@ func TestRealRackBootsAMediumAndLeavesNothing(t *testing.T) {
 			t.Logf("console, %v:\n%s", err, b[max(0, len(b)-3000):])
 		}
 	}()
+	up := regexp.MustCompile(`Reached target .*multi-user\.target`)
 	until(t, "the live system is up", func() bool {
 		b, _, err := s.console.read(0)
-		return err == nil && bytes.Contains(b, []byte("multi-user.target"))
+		return err == nil && up.Match(b)
 	})
 	if v := s.view(); v.Doing != RunsMedium || v.Override != "none" || len(v.Media) != 1 {
 		t.Errorf("%+v; want it to run the medium with its override used", v)
+	} else if mib := v.MemoryBytes >> 20; mib < 10 || mib > defaultMemoryMiB {
+		t.Errorf("a running system uses %d MiB", mib)
 	}
 	if v := l.Servers()[1].view(); v.Doing != DoingNothing {
 		t.Errorf("%+v; want the other one off", v)

@@ -34,6 +34,8 @@ type ServerView struct {
 	Boots    int                `json:"boots"`    // since the lab is up
 	LastStop machine.Stop       `json:"lastStop,omitempty"`
 	Faults   []string           `json:"faults"`
+	// MemoryBytes is what the machine's processes use now.
+	MemoryBytes int64 `json:"memoryBytes"`
 	// Touched says which of the disks that nobody may write to were written to;
 	// empty when all is well.
 	Touched string `json:"touched,omitempty"`
@@ -81,6 +83,9 @@ func (s Server) view() ServerView {
 	}
 	for _, f := range st.Faults {
 		v.Faults = append(v.Faults, f.String())
+	}
+	if st.Power != redfish.PowerOff {
+		v.MemoryBytes = memoryUsed(s.Name)
 	}
 	if err := untouched(s.Spec); err != nil {
 		v.Touched = err.Error()

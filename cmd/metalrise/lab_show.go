@@ -17,8 +17,8 @@ func labStatusCommand(l *labOptions) *cobra.Command {
 		Use:   "status",
 		Short: "Show what every machine of the lab does",
 		Long: `status looks at the machines themselves, not at their BMCs' services: power,
-what runs, what is inserted, faults, and whether a disk was written to that
-nobody may write to.
+what runs, what is inserted, faults, memory, and under DATA whether the disks
+that nobody may write to are kept as they were.
 ` + exitHelp,
 		Example: "  metalrise lab status\n  metalrise lab status --output json | jq '.servers[].doing'",
 		Args:    usage(cobra.NoArgs),
@@ -39,13 +39,13 @@ func (l *labOptions) status(ctx context.Context) error {
 		return l.json(v)
 	}
 	l.printf("lab %s: %s on %s\nsite file %s\n\n", v.Name, machines(len(v.Servers), v.Machine), v.Network, v.Site)
-	l.printf("%-5s %-8s %-20s %-11s %-15s %-9s %s\n", "NAME", "SERIAL", "BMC", "POWER", "DOES", "BOOT", "OTHER DISKS")
+	l.printf("%-4s %-7s %-18s %-11s %-15s %-7s %6s %s\n", "NAME", "SERIAL", "BMC", "POWER", "DOES", "BOOT", "MEMORY", "DATA")
 	for _, s := range v.Servers {
-		disks := "untouched"
+		disks := "kept"
 		if s.Touched != "" {
-			disks = "WRITTEN TO"
+			disks = "WRITTEN"
 		}
-		l.printf("%-5s %-8s %-20s %-11s %-15s %-9s %s\n", s.Name, s.Serial, s.BMC, s.Power, s.Doing, s.Override, disks)
+		l.printf("%-4s %-7s %-18s %-11s %-15s %-7s %3d MB %s\n", s.Name, s.Serial, s.BMC, s.Power, s.Doing, s.Override, s.MemoryBytes/1e6, disks)
 		for _, m := range s.Media {
 			l.printf("      medium from %s\n", m)
 		}
