@@ -89,11 +89,15 @@ func (b *builder) diskParts(work, root, dir string) ([]string, error) {
 			return nil, err
 		}
 	}
-	for name, text := range map[string]string{
-		"grub/grub.cfg": mustRead("files/boot/disk-grub.cfg"), "grub/kargs.cfg": mustRead("files/boot/disk-kargs.cfg"),
-		"ignition.firstboot": "",
-	} {
-		if err := os.WriteFile(filepath.Join(boot, name), []byte(text), 0o644); err != nil {
+	if err := os.WriteFile(filepath.Join(boot, "ignition.firstboot"), nil, 0o644); err != nil {
+		return nil, err
+	}
+	for from, to := range map[string]string{"disk-grub.cfg": "grub/grub.cfg", "disk-kargs.cfg": "grub/kargs.cfg"} {
+		config, err := text("files/boot/" + from)
+		if err != nil {
+			return nil, err
+		}
+		if err := os.WriteFile(filepath.Join(boot, to), []byte(config), 0o644); err != nil {
 			return nil, err
 		}
 	}

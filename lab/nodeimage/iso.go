@@ -47,7 +47,7 @@ type kargsInfoPos struct {
 
 // fillKargs puts the default arguments and the rest of the embed area, a comment
 // line of number signs, into a configuration's template.
-func fillKargs(template string) (text string, offset int) {
+func fillKargs(template string) (config string, offset int) {
 	offset = strings.Index(template, "@KARGS@")
 	// the area: arguments, one line break, number signs
 	signs := strings.Repeat("#", kargsAreaSize-len(liveKargs)-1)
@@ -78,7 +78,11 @@ func (b *builder) liveISO(work, dir, out string) error {
 	if err := writeISOFiles(root); err != nil {
 		return err
 	}
-	early := strings.ReplaceAll(mustRead("files/boot/iso-early.cfg"), "@LABEL@", Label)
+	early, err := text("files/boot/iso-early.cfg")
+	if err != nil {
+		return err
+	}
+	early = strings.ReplaceAll(early, "@LABEL@", Label)
 	efi := filepath.Join(root, "EFI/BOOT/BOOTX64.EFI")
 	if err := b.grubImage(work, "x86_64-efi", "/EFI/debian", early, efi, "iso9660"); err != nil {
 		return err
@@ -100,8 +104,12 @@ func writeISOFiles(root string) error {
 	info := kargsInfo{Default: liveKargs, Size: kargsAreaSize}
 	files := map[string][]byte{"images/ignition.img": make([]byte, EmbedAreaSize)}
 	for _, f := range kargsFiles {
-		text, offset := fillKargs(mustRead(f.template))
-		files[f.path] = []byte(text)
+		template, err := text(f.template)
+		if err != nil {
+			return err
+		}
+		config, offset := fillKargs(template)
+		files[f.path] = []byte(config)
 		info.Files = append(info.Files, kargsInfoPos{f.path, offset})
 	}
 	for path, value := range map[string]any{
@@ -160,11 +168,8 @@ func (b *builder) efiPartition(loader, out string, size int64) error {
 	return nil
 }
 
-// mustRead returns an embedded file that go:embed has proven to be there.
-func mustRead(path string) string {
+// text returns an embedded file.
+func text(path string) (string, error) {
 	data, err := content.ReadFile(path)
-	if err != nil {
-		panic("nodeimage: " + err.Error())
-	}
-	return string(data)
+	return string(data), err
 }
