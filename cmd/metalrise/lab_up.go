@@ -86,10 +86,15 @@ func (l *labOptions) up(c *cobra.Command, f *labFlags) error {
 	if err := l.prepareLab(ctx, &cfg); err != nil {
 		return err
 	}
+	_, known := os.Stat(filepath.Join(cfg.Dir, "lab.json"))
 	if err := cfg.Save(); err != nil {
 		return err
 	}
 	if err := startLab(ctx, client, cfg); err != nil {
+		if errors.Is(known, os.ErrNotExist) && ctx.Err() == nil {
+			// A lab that never was stands in nobody's way.
+			return errors.Join(err, cfg.Remove(ctx))
+		}
 		return err
 	}
 	if l.output == "json" {
