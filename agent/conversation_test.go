@@ -128,7 +128,7 @@ func TestDiskStaysUnbootable(t *testing.T) {
 }
 
 func TestRefusesBeforeFirstByte(t *testing.T) {
-	data := agent.Contents{Signs: []agent.Sign{{Kind: agent.Data, Text: "LVM physical volume"}}}
+	data := agent.Contents{Signs: []agent.Sign{{Kind: agent.Member, Text: "LVM physical volume"}}}
 	tests := map[string]struct {
 		change func(r *rig)
 		code   fleet.Code
@@ -167,7 +167,7 @@ func TestRefusesBeforeFirstByte(t *testing.T) {
 }
 
 func TestErasesWhatIsAllowed(t *testing.T) {
-	data := []agent.Sign{{Kind: agent.Data, Text: "LVM physical volume"}}
+	data := []agent.Sign{{Kind: agent.Member, Text: "LVM physical volume"}}
 	for name, change := range map[string]func(r *rig){
 		"our own": func(r *rig) { r.host.SetContents("PLANNED", agent.Contents{Owner: "rack-a", Signs: data}) },
 		"named": func(r *rig) {

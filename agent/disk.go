@@ -102,7 +102,7 @@ func (m *Machine) OpenDisk(_ context.Context, ref fleet.DiskRef) (Disk, error) {
 		_ = f.Close()
 		return nil, fleet.NewFault(fleet.CodeWriteFailed, fleet.Transient, err, "look at %s", d.disk.Source)
 	}
-	out.seen.disk.Contents, out.seen.disk.Owner = out.contents.Texts(), out.contents.Owner
+	out.seen.disk.Contents, out.seen.disk.Members, out.seen.disk.Owner = out.contents.Texts(), out.contents.Members(), out.contents.Owner
 	return out, nil
 }
 

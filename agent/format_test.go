@@ -78,8 +78,12 @@ func TestProbe(t *testing.T) {
 			b := make([]byte, size)
 			copy(b[test.at:], test.data)
 			c, err := readContents(bytes.NewReader(b), size, 512)
-			if err != nil || !slices.Contains(c.Foreign("us"), test.want) {
-				t.Errorf("%+v, %v, want %q as foreign data", c, err, test.want)
+			if err != nil || !slices.Contains(c.Texts(), test.want) {
+				t.Errorf("%+v, %v, want %q", c, err, test.want)
+			}
+			pooled := strings.Contains(name, "lvm") || strings.Contains(name, "raid") || slices.Contains([]string{"ceph", "zfs", "vmfs"}, name)
+			if got := slices.Contains(c.Members(), test.want); got != pooled {
+				t.Errorf("member of something larger: %v, want %v", got, pooled)
 			}
 		})
 	}
@@ -90,7 +94,7 @@ func TestProbe(t *testing.T) {
 	if c, err := readContents(bytes.NewReader(vfat), size, 512); err != nil || !slices.Equal(c.Texts(), []string{"vfat label ESP"}) {
 		t.Errorf("vfat: %q, %v", c.Texts(), err)
 	}
-	if c, err := readContents(bytes.NewReader(make([]byte, size)), size, 512); err != nil || len(c.Foreign("us")) > 0 || !slices.Equal(c.Texts(), []string{"blank"}) {
+	if c, err := readContents(bytes.NewReader(make([]byte, size)), size, 512); err != nil || len(c.Members()) > 0 || !slices.Equal(c.Texts(), []string{"blank"}) {
 		t.Errorf("blank disk: %+v, %v", c, err)
 	}
 }
@@ -102,27 +106,24 @@ func TestContentsOfPartitions(t *testing.T) {
 	if err != nil || c.Owner != "rack-a" {
 		t.Fatalf("%+v, %v", c, err)
 	}
-	if f := c.Foreign("rack-a"); len(f) > 0 {
-		t.Errorf("foreign to its owner: %q", f)
-	}
-	want := []string{`partition 1 "root"`, `partition 2 "boot": ext4 label boot`, "marker of site rack-a"}
-	if f := c.Foreign("rack-b"); !slices.Equal(f, want) {
-		t.Errorf("foreign to another: %q, want %q", f, want)
+	want := []string{"partition table gpt", `partition 1 "root"`, `partition 2 "boot": ext4 label boot`}
+	if !slices.Equal(c.Texts(), want) || len(c.Members()) > 0 {
+		t.Errorf("%q with members %q, want %q and none", c.Texts(), c.Members(), want)
 	}
 	mbr := make([]byte, 4*mib)
 	mbr[510], mbr[511] = 0x55, 0xaa
-	if c, _ := readContents(bytes.NewReader(mbr), 4*mib, 512); len(c.Foreign("us")) > 0 {
-		t.Errorf("an empty master boot record is foreign: %+v", c)
+	if c, _ := readContents(bytes.NewReader(mbr), 4*mib, 512); !slices.Equal(c.Texts(), []string{"partition table mbr without partitions"}) {
+		t.Errorf("an empty master boot record: %+v", c)
 	}
 	mbr[446+4] = 0x83
 	binary.LittleEndian.PutUint32(mbr[446+8:], 2048)
 	binary.LittleEndian.PutUint32(mbr[446+12:], 2048)
-	if c, _ := readContents(bytes.NewReader(mbr), 4*mib, 512); !slices.Equal(c.Foreign("us"), []string{"partition 1 type 0x83"}) {
+	if c, _ := readContents(bytes.NewReader(mbr), 4*mib, 512); !slices.Contains(c.Texts(), "partition 1 type 0x83") {
 		t.Errorf("mbr: %+v", c)
 	}
 	img[520] ^= 1 // damages the header
-	if c, _ := readContents(bytes.NewReader(img), int64(len(img)), 512); len(c.Foreign("rack-a")) == 0 {
-		t.Errorf("a damaged table counts as free: %+v", c)
+	if c, _ := readContents(bytes.NewReader(img), int64(len(img)), 512); !strings.Contains(strings.Join(c.Texts(), " "), "damaged partition table") {
+		t.Errorf("a damaged table is not told: %+v", c)
 	}
 }
 

@@ -87,24 +87,18 @@ type SignKind string
 const (
 	Empty     SignKind = "empty"     // a partition table without partitions, or nothing at all
 	Partition SignKind = "partition" // a partition, whatever it holds
-	Data      SignKind = "data"      // a file system or a member of something larger
+	Data      SignKind = "data"      // a file system or another thing that lives on this disk alone
+	Member    SignKind = "member"    // a member of something larger: a pool, an array, a cluster's store
 	Medium    SignKind = "medium"    // the running system's own medium
 )
 
-// Foreign lists what on the disk belongs to somebody else than owner: nothing
-// when the disk holds no data or is marked as owner's.
-func (c Contents) Foreign(owner string) []string {
-	if c.Owner != "" && c.Owner == owner {
-		return nil
-	}
+// Members lists the signs of something larger than this disk.
+func (c Contents) Members() []string {
 	var out []string
 	for _, s := range c.Signs {
-		if s.Kind != Empty {
+		if s.Kind == Member {
 			out = append(out, s.Text)
 		}
-	}
-	if c.Owner != "" {
-		out = append(out, "marker of site "+c.Owner)
 	}
 	return out
 }

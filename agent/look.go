@@ -55,7 +55,7 @@ func (m *Machine) Look(ctx context.Context) fleet.Facts {
 		if err != nil {
 			problem("/dev/"+d.name, "contents: %v", err)
 		} else {
-			d.disk.Contents, d.disk.Owner = contents.Texts(), contents.Owner
+			d.disk.Contents, d.disk.Members, d.disk.Owner = contents.Texts(), contents.Members(), contents.Owner
 		}
 		if d.disk.Serial == "" && d.disk.WWN == "" {
 			problem("/dev/"+d.name, "neither serial nor WWN, so it can never be written")

@@ -44,8 +44,8 @@ func readContents(r io.ReaderAt, size, sector int64) (Contents, error) {
 	default:
 		c.mbr(r, size, head)
 	}
-	for _, text := range probe(r, Span{0, size}) {
-		c.add(Data, "%s", text)
+	for _, found := range probe(r, Span{0, size}) {
+		c.add(found.Kind, "%s", found.Text)
 	}
 	if len(c.Signs) > 0 {
 		return c, nil
@@ -77,16 +77,16 @@ func (c *Contents) part(r io.ReaderAt, size int64, title string, p gptPart, look
 		return
 	}
 	span.Size = min(span.Size, size-span.Offset)
-	var found []string
+	var found []Sign
 	if look {
 		found = probe(r, span)
 	}
 	if len(found) == 0 {
 		c.add(Partition, "%s", title)
 	}
-	for _, text := range found {
-		c.add(Data, "%s: %s", title, text)
-		if p.Name == bootPartition && strings.HasPrefix(text, "ext4") && c.Owner == "" {
+	for _, f := range found {
+		c.add(f.Kind, "%s: %s", title, f.Text)
+		if p.Name == bootPartition && strings.HasPrefix(f.Text, "ext4") && c.Owner == "" {
 			c.Owner = readOwner(r, span)
 		}
 	}
@@ -117,7 +117,7 @@ func (c *Contents) mbr(r io.ReaderAt, size int64, head []byte) {
 
 // probe names the file systems and memberships found in one span. Pieces that
 // cannot be read hold nothing known.
-func probe(r io.ReaderAt, span Span) []string {
+func probe(r io.ReaderAt, span Span) []Sign {
 	piece := func(off, n int64) []byte {
 		if off < 0 || off >= span.Size {
 			return nil
@@ -131,10 +131,10 @@ func probe(r io.ReaderAt, span Span) []string {
 	start := piece(0, startBytes)
 	out := probeStart(start)
 	if zfs(piece(zfsStart, zfsBytes)) {
-		out = append(out, "ZFS member")
+		out = append(out, Sign{Member, "ZFS member"})
 	}
 	if v := piece(vmfsAt, 512); len(v) >= 4 && binary.LittleEndian.Uint32(v) == 0xc001d00d {
-		out = append(out, "VMFS volume")
+		out = append(out, Sign{Member, "VMFS volume"})
 	}
 	endAt := max(0, span.Size-endBytes)
 	out = append(out, probeEnd(piece(endAt, endBytes), span.Size, endAt)...)
@@ -145,6 +145,7 @@ func probe(r io.ReaderAt, span Span) []string {
 type magic struct {
 	at    int
 	bytes string
+	kind  SignKind
 	text  string
 	label int // offset of a label, 0: none
 	size  int
@@ -154,27 +155,27 @@ type magic struct {
 // the offsets are the same as in util-linux's libblkid.
 func magics() []magic {
 	return []magic{
-		{0, "XFSB", "xfs", 108, 12},
-		{0, "LUKS\xba\xbe", "LUKS encrypted volume", 0, 0},
-		{0, "bluestore block device", "Ceph bluestore", 0, 0},
-		{0, "hsqs", "squashfs", 0, 0},
-		{3, "NTFS    ", "ntfs", 0, 0},
-		{3, "EXFAT   ", "exfat", 0, 0},
-		{3, "ReFS\x00\x00\x00\x00", "refs", 0, 0},
-		{3, "-FVE-FS-", "BitLocker volume", 0, 0},
-		{4086, "SWAPSPACE2", "swap", 1052, 16},
-		{4086, "SWAP-SPACE", "swap", 0, 0},
-		{4120, "\xc6\x85\x73\xf6\x4e\x1a\x45\xca\x82\x65\xf5\x7f\x48\xba\x6d\x81", "bcache member", 0, 0},
-		{32769, "CD001", "iso9660", 32808, 32},
-		{65600, "_BHRfS_M", "btrfs", 65835, maxLabel},
+		{0, "XFSB", Data, "xfs", 108, 12},
+		{0, "LUKS\xba\xbe", Data, "LUKS encrypted volume", 0, 0},
+		{0, "bluestore block device", Member, "Ceph bluestore", 0, 0},
+		{0, "hsqs", Data, "squashfs", 0, 0},
+		{3, "NTFS    ", Data, "ntfs", 0, 0},
+		{3, "EXFAT   ", Data, "exfat", 0, 0},
+		{3, "ReFS\x00\x00\x00\x00", Data, "refs", 0, 0},
+		{3, "-FVE-FS-", Data, "BitLocker volume", 0, 0},
+		{4086, "SWAPSPACE2", Data, "swap", 1052, 16},
+		{4086, "SWAP-SPACE", Data, "swap", 0, 0},
+		{4120, "\xc6\x85\x73\xf6\x4e\x1a\x45\xca\x82\x65\xf5\x7f\x48\xba\x6d\x81", Member, "bcache member", 0, 0},
+		{32769, "CD001", Data, "iso9660", 32808, 32},
+		{65600, "_BHRfS_M", Data, "btrfs", 65835, maxLabel},
 	}
 }
 
-func probeStart(b []byte) []string {
-	var out []string
+func probeStart(b []byte) []Sign {
+	var out []Sign
 	for _, m := range magics() {
 		if len(b) >= m.at+len(m.bytes) && string(b[m.at:m.at+len(m.bytes)]) == m.bytes {
-			out = append(out, withLabel(m.text, b, m.label, m.size))
+			out = append(out, Sign{m.kind, withLabel(m.text, b, m.label, m.size)})
 		}
 	}
 	if fat := bootSector(b); fat == "vfat" {
@@ -182,20 +183,20 @@ func probeStart(b []byte) []string {
 		if len(b) > 90 && string(b[82:87]) == "FAT32" {
 			at = 71
 		}
-		out = append(out, withLabel(fat, b, at, 11))
+		out = append(out, Sign{Data, withLabel(fat, b, at, 11)})
 	}
 	if len(b) >= 2048 && binary.LittleEndian.Uint16(b[1080:]) == 0xef53 {
-		out = append(out, withLabel(extKind(b[1024:]), b, 1144, 16))
+		out = append(out, Sign{Data, withLabel(extKind(b[1024:]), b, 1144, 16)})
 	}
 	for s := 0; s < 4 && len(b) >= s*512+32; s++ {
 		if l := b[s*512:]; string(l[:8]) == "LABELONE" && string(l[24:32]) == "LVM2 001" {
-			out = append(out, "LVM physical volume")
+			out = append(out, Sign{Member, "LVM physical volume"})
 			break
 		}
 	}
 	for _, at := range []int{0, 4096} {
 		if len(b) >= at+4 && binary.LittleEndian.Uint32(b[at:]) == mdMagic {
-			out = append(out, "Linux RAID member")
+			out = append(out, Sign{Member, "Linux RAID member"})
 		}
 	}
 	return out
@@ -239,20 +240,20 @@ func zfs(b []byte) bool {
 }
 
 // probeEnd looks at the last piece of a span, which begins at byte at of size.
-func probeEnd(b []byte, size, at int64) []string {
+func probeEnd(b []byte, size, at int64) []Sign {
 	word := func(off int64) uint32 {
 		if off < at || off-at+4 > int64(len(b)) {
 			return 0
 		}
 		return binary.LittleEndian.Uint32(b[off-at:])
 	}
-	var out []string
+	var out []Sign
 	// mdraid 1.0: 8 KiB before the end, aligned to 4 KiB. 0.90: in the last full 64 KiB.
 	if word((size-8192)&^4095) == mdMagic || word(size&^65535-65536) == mdMagic {
-		out = append(out, "Linux RAID member")
+		out = append(out, Sign{Member, "Linux RAID member"})
 	}
 	if bytes.Contains(b, []byte("Intel Raid ISM Cfg Sig.")) || word(size-512) == 0x11de11de {
-		out = append(out, "firmware RAID member")
+		out = append(out, Sign{Member, "firmware RAID member"})
 	}
 	return out
 }

@@ -104,12 +104,9 @@ func mayErase(d Disk, w callhome.Write) error {
 			return fleet.NewFault(fleet.CodeDiskForeign, fleet.Conflict, nil, "disk %s holds the running system (%s)", w.Disk, sign.Text)
 		}
 	}
-	if foreign := d.Contents().Foreign(w.Owner); len(foreign) > 0 {
-		name := seen.Serial
-		if name == "" {
-			name = seen.WWN
-		}
-		if w.Foreign == "" || w.Foreign != name {
+	seen.Members, seen.Owner = d.Contents().Members(), d.Contents().Owner
+	if foreign := fleet.Foreign(w.Owner, seen); len(foreign) > 0 {
+		if !fleet.GivenUp(w.Foreign, seen) {
 			return fleet.NewFault(fleet.CodeDiskForeign, fleet.Conflict, nil, "disk %s carries data of somebody else: %s", w.Disk, strings.Join(foreign, ", "))
 		}
 	}

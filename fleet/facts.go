@@ -99,8 +99,35 @@ type Disk struct {
 	// Contents names what the agent found on the disk ("partition table gpt",
 	// "ext4 label boot", "LVM physical volume"). Nil means nobody looked.
 	Contents []string `json:"contents,omitempty"`
+	// Members are those of the contents that belong to something larger: a pool,
+	// an array, a cluster's store.
+	Members []string `json:"members,omitempty"`
 	// Owner is the site that installed this disk before, as its marker says.
 	Owner string `json:"owner,omitempty"`
+}
+
+// Foreign lists what on a disk belongs to somebody who would miss it: a member
+// of something larger than the disk, or a system that another site installed.
+// Plain partitions and file systems are not foreign: the consent to erase was
+// given for them.
+func Foreign(site string, d Disk) []string {
+	out := append([]string(nil), d.Members...)
+	if d.Owner != "" {
+		if d.Owner == site {
+			return nil
+		}
+		out = append(out, "a system installed for site "+d.Owner)
+	}
+	return out
+}
+
+// GivenUp tells whether a person named this disk as one whose foreign data may
+// go: by serial, or by WWN where it has no serial.
+func GivenUp(named string, d Disk) bool {
+	if d.Serial != "" {
+		return named == d.Serial
+	}
+	return named != "" && named == d.WWN
 }
 
 // MediaKind is what a disk is made of.

@@ -54,26 +54,9 @@ func fitDisk(site string, a fleet.Assignment, f fleet.Facts, wrong func(fleet.Co
 	if d.Removable {
 		wrong(fleet.CodeDiskChanged, "planned disk %s is removable", a.InstallDisk)
 	}
-	if foreign := Foreign(site, d); foreign != "" && (a.Foreign == "" || a.Foreign != d.Serial) {
-		wrong(fleet.CodeDiskForeign, "disk %s carries %s", a.InstallDisk, foreign)
+	if foreign := fleet.Foreign(site, d); len(foreign) > 0 && !fleet.GivenUp(a.Foreign, d) {
+		wrong(fleet.CodeDiskForeign, "disk %s carries %s", a.InstallDisk, strings.Join(foreign, ", "))
 	}
-}
-
-// Foreign names what on a disk belongs to somebody who would miss it: a member
-// of a pool, array or cluster, or a system of another site. Plain partitions
-// and file systems are what the consent to erase was given for.
-func Foreign(site string, d fleet.Disk) string {
-	if d.Owner != "" && d.Owner != site {
-		return "a system installed for site " + d.Owner
-	}
-	for _, c := range d.Contents {
-		for _, pool := range []string{"LVM", "ZFS", "Ceph", "VMFS", "mdraid", "RAID"} {
-			if strings.Contains(strings.ToLower(c), strings.ToLower(pool)) {
-				return c
-			}
-		}
-	}
-	return ""
 }
 
 // clockOff says by how much a machine's clock is wrong, or "".

@@ -16,6 +16,7 @@ func (w *walker) ordersLocked() (callhome.Orders, error) {
 	switch {
 	case t.Hold != nil:
 		o.Verb, o.After, o.Why = callhome.Hold, 10*time.Second, describe(Hold{*t.Hold})
+	case !t.Staged: // between a retry and its attempt nothing may be begun
 	case t.Marks[fleet.ActRestart].OK:
 		o.Verb, o.After = callhome.Restart, 0
 	case t.Written:
