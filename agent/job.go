@@ -231,7 +231,7 @@ func (j *job) report(ctx context.Context, cancel context.CancelCauseFunc) (stop 
 			step, _ := j.step.Load().(string)
 			done := j.done.Load()
 			orders, err := j.line.post(ctx, callhome.PathProgress, callhome.Progress{
-				Instance: j.seat.instance, Step: step, Done: done, Total: max(j.total, done),
+				Instance: j.seat.instance, Step: step, Done: done, Total: j.total,
 			})
 			var f *fleet.Fault
 			switch {

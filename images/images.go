@@ -53,6 +53,7 @@ type Artifact struct {
 	SHA256             string // of the file, 64 lower-case hexadecimal digits
 	UncompressedSHA256 string // of the unpacked content; always there for a disk image
 	Size               int64  // bytes of the file as found
+	UnpackedBytes      int64  // of a disk image when unpacked; 0 when its file does not say
 	Format             Format
 }
 
@@ -104,9 +105,7 @@ func (r Release) Digest() string {
 // known only of an image that is not packed: stream metadata does not give it.
 func (r Release) Ref() fleet.ImageRef {
 	ref := fleet.ImageRef{Stream: r.Stream, Version: r.Version, ISOSHA256: r.ISO.SHA256, DiskSHA256: r.Disk.UncompressedSHA256}
-	if r.Disk.Format == FormatRaw {
-		ref.DiskBytes = r.Disk.Size
-	}
+	ref.DiskBytes = r.Disk.UnpackedBytes
 	return ref
 }
 
@@ -276,7 +275,9 @@ func (l *loader) artifact(at string, a *stream.Artifact, format Format) Artifact
 		l.fault(at, a.Location, "leads out of the folder of the metadata", "put the file beside the metadata and give a relative path")
 	default:
 		out.Path = filepath.Join(l.dir, local)
-		out.Size = l.find(at, a.Location, local)
+		if out.Size = l.find(at, a.Location, local); out.Size > 0 {
+			out.UnpackedBytes = l.unpackedSize(local, format, out.Size)
+		}
 	}
 	return out
 }

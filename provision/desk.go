@@ -288,9 +288,9 @@ func (w *walker) arrive(ctx context.Context, h callhome.Hello) (callhome.Orders,
 	if err != nil {
 		return callhome.Orders{}, err
 	}
-	note := "the installed system reported itself; KVM is usable"
+	note := "the installed system reported itself; KVM works"
 	if !kvm.Usable {
-		note = string(fleet.CodeKVMUnavailable) + " the installed system reported itself; KVM is not usable: " + kvm.Why
+		note = "the installed system reported itself; " + string(fleet.CodeKVMUnavailable) + " no KVM: " + kvm.Why
 	}
 	return done, w.recordLocked(ctx, fleet.Event{Action: fleet.ActArrive, Edge: fleet.Ended, Outcome: fleet.OK, Data: data, Note: note})
 }

@@ -210,30 +210,33 @@ func (o *options) report(ctx context.Context, dir string) error {
 
 func (o *options) printOverview(view fleet.Overview) {
 	if view.Plan == "" {
-		o.printf("site %s: no plan was applied yet\n", view.Site)
+		o.printf("no plan was applied yet\n")
 		return
 	}
 	engine := "engine running"
 	if !view.Engine {
 		engine = "no engine running; metalrise apply continues"
 	}
-	o.printf("\nsite %s, plan %.12s, %s\n\n", view.Site, view.Plan, engine)
+	o.printf("\nplan %.12s, %s\n\n", view.Plan, engine)
 	w := tabwriter.NewWriter(o.out, 0, 4, 2, ' ', 0)
-	fmt.Fprintln(w, "HOST\tSERVER\tROLE\tPHASE (IRONIC)\tCONDITION\tSTEP\tTRY\tFOR")
+	fmt.Fprintln(w, "HOST\tSERVER\tROLE\tPHASE (IRONIC)\tIS\tSTEP\tFOR")
 	for _, s := range view.Servers {
 		step := s.Step
-		if s.Total > 0 {
-			step += fmt.Sprintf(" %d %%", 100*s.Done/s.Total)
+		if s.Done > 0 {
+			step = "write " + portion(s.Done, s.Total)
 		}
 		if s.Phase == fleet.Installed {
-			step += ", " + kvmText(s.KVM)
+			step = kvmText(s.KVM)
 		}
-		fmt.Fprintf(w, "%s\t%s\t%s\t%s (%s)\t%s\t%s\t%d\t%s\n", s.Hostname, s.Server, s.Role, s.Phase, s.Phase.Ironic(), s.Condition, step, s.Attempt, age(view.At, s.Since))
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s (%s)\t%s\t%s\t%s\n", s.Hostname, s.Server, s.Role, s.Phase, s.Phase.Ironic(), s.Condition, step, age(view.At, s.Since))
 	}
 	_ = w.Flush()
 	for _, s := range view.Servers {
 		if s.Cause != nil {
 			o.printCause(s)
+		}
+		if kvm, ok := s.KVM.Get(); ok && !kvm.Usable {
+			o.printf("\n%s: %s KVM is not usable: %s\n", s.Hostname, fleet.CodeKVMUnavailable, kvm.Why)
 		}
 	}
 }
@@ -246,7 +249,7 @@ func kvmText(k fleet.Maybe[fleet.KVM]) string {
 	case v.Usable:
 		return "KVM works"
 	}
-	return "no KVM: " + v.Why
+	return "no KVM"
 }
 
 func (o *options) printCause(s fleet.Status) {

@@ -176,7 +176,7 @@ func (d *daemon) prepare(s fleet.Site) (*boot.Server, error) {
 	d.Engine, err = provision.NewEngine(provision.Config{
 		Site: s.Name, Journal: d.store, Archive: d.store, BMCs: bmcs{}, Configs: configs{agent: lib.agentFile, site: s.Name},
 		Routes: routes{fixed: s.Serving.Address, port: port}, Secret: secret, CA: string(authority.PEM()),
-		Image: callhome.Image{Format: string(release.Disk.Format), SHA256: release.Disk.UncompressedSHA256}, Log: d.log,
+		Image: callhome.Image{Format: string(release.Disk.Format), SHA256: release.Disk.UncompressedSHA256, Bytes: release.Disk.UnpackedBytes}, Log: d.log,
 	})
 	if err != nil {
 		return nil, errors.Join(err, server.Close())

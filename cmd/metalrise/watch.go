@@ -249,6 +249,14 @@ func (o *options) follow(ctx context.Context, dir string, after int64, on bool, 
 	}
 }
 
+// portion says how far something is; total is 0 when unknown.
+func portion(done, total int64) string {
+	if total <= 0 {
+		return bytesText(done)
+	}
+	return fmt.Sprintf("%d %% of %s", 100*min(done, total)/total, bytesText(total))
+}
+
 func hostnames(ctx context.Context, dir string) map[fleet.ServerID]string {
 	names := map[fleet.ServerID]string{}
 	view, err := overview(ctx, dir)
@@ -277,8 +285,8 @@ func printEvent(w io.Writer, e fleet.Event, names map[fleet.ServerID]string) {
 	}
 	line := fmt.Sprintf("%5d %s %-12s %-10s %-10s", e.Seq, e.At.Local().Format("15:04:05"), name, e.Action, what)
 	var p struct{ Done, Total int64 }
-	if e.Edge == fleet.Progressed && json.Unmarshal(e.Data, &p) == nil && p.Total > 0 {
-		line += fmt.Sprintf(" %3d %% of %s", 100*p.Done/p.Total, bytesText(p.Total))
+	if e.Edge == fleet.Progressed && json.Unmarshal(e.Data, &p) == nil && p.Done > 0 {
+		line += " " + e.Note + " " + portion(p.Done, p.Total)
 	} else if e.Note != "" {
 		line += " " + e.Note
 	}
