@@ -55,7 +55,7 @@ func serveRack(n string, in io.Reader, out io.Writer) error {
 	if err != nil {
 		return err
 	}
-	r, err := startRack(context.Background(), count)
+	r, err := startRack(context.Background(), count, 0)
 	defer r.close()
 	if err != nil {
 		return err

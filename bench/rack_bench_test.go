@@ -3,6 +3,7 @@ package bench
 import (
 	"fmt"
 	"os"
+	"runtime"
 	"slices"
 	"testing"
 	"time"
@@ -49,12 +50,9 @@ func install(b *testing.B, n int) report.Install {
 		b.Fatal(err)
 	}
 	own := now.since(before)
-	out.Servers, out.CPU, out.PeakRSS, out.Commits = n, own.CPU, own.Peak, commits()
+	out.Servers, out.Processors, out.CPU, out.PeakRSS, out.Commits = n, runtime.NumCPU(), own.CPU, own.Peak, commits()
 	if err := h.close(); err != nil {
 		b.Error(err)
-	}
-	if os.Getenv("TIMELINE") != "" {
-		h.timeline(b, b.Context())
 	}
 	if out.Events, err = h.checkJournal(b.Context()); err != nil {
 		b.Error(err)

@@ -55,7 +55,13 @@ type server struct {
 // newRack starts servers for a test and stops them after it.
 func newRack(t testing.TB, n int) *rack {
 	t.Helper()
-	r, err := startRack(t.Context(), n)
+	return newSlowRack(t, n, 0)
+}
+
+// newSlowRack has BMCs that take their time before each answer.
+func newSlowRack(t testing.TB, n int, answer time.Duration) *rack {
+	t.Helper()
+	r, err := startRack(t.Context(), n, answer)
 	t.Cleanup(r.close)
 	if err != nil {
 		t.Fatal(err)
@@ -64,7 +70,7 @@ func newRack(t testing.TB, n int) *rack {
 }
 
 // startRack starts n servers that are off. Close it also after an error.
-func startRack(ctx context.Context, n int) (*rack, error) {
+func startRack(ctx context.Context, n int, answer time.Duration) (*rack, error) {
 	// A loopback network per process, so that two test runs do not meet.
 	r := &rack{first: netip.AddrFrom4([4]byte{127, byte(64 + os.Getpid()%128), 0, 1})}
 	cert, err := certificate()
@@ -78,6 +84,7 @@ func startRack(ctx context.Context, n int) (*rack, error) {
 		s.bmc, err = redfish.Start(ctx, redfish.Config{
 			Listen: netip.AddrPortFrom(addr, rackPort).String(), Username: rackUser, Password: rackPassword,
 			Spec: s.spec, Hardware: fake.New(s.spec, s.boot), Media: redfish.Lazy, Certificate: cert,
+			Delays: redfish.Delays{Response: answer},
 		})
 		if err != nil {
 			return r, err

@@ -21,6 +21,8 @@ type Install struct {
 	PeakRSS  int64         // bytes of metalrise
 	RackCPU  time.Duration // of BMCs and machines, which are another process
 	RackRSS  int64
+	// Processors is how many the machine has.
+	Processors int
 
 	// Afterwards, over this journal: `metalrise status` without an engine, and an
 	// engine that starts and finds nothing to do.
@@ -90,6 +92,10 @@ func WriteInstalls(w io.Writer, all []Install) error {
 	row("apply", span(func(i Install) time.Duration { return i.Apply }))
 	row("CPU time of metalrise", span(func(i Install) time.Duration { return i.CPU }))
 	row("CPU time of the emulation", span(func(i Install) time.Duration { return i.RackCPU }))
+	// A machine that has other work makes the wall time longer, not this.
+	row("both, of all processors", func(i Install) (string, string) {
+		return fmt.Sprintf("%.0f %%", 100*float64(i.CPU+i.RackCPU)/float64(i.Wall())/float64(max(i.Processors, 1))), ""
+	})
 	row("peak memory of metalrise", size(func(i Install) int64 { return i.PeakRSS }))
 	row("peak memory of the emulation", size(func(i Install) int64 { return i.RackRSS }))
 	row("journal events", count(func(i Install) int64 { return int64(i.Events) }))

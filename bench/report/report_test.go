@@ -10,7 +10,7 @@ func TestWriteInstalls(t *testing.T) {
 	var b strings.Builder
 	err := WriteInstalls(&b, []Install{
 		{Servers: 100, Apply: 70 * time.Second},
-		{Servers: 10, Discover: time.Second, Apply: 2 * time.Second, Events: 35, PeakRSS: 10 << 20},
+		{Servers: 10, Discover: time.Second, Apply: 2 * time.Second, Processors: 2, CPU: 2 * time.Second, RackCPU: time.Second, Events: 35, PeakRSS: 10 << 20},
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -20,6 +20,7 @@ func TestWriteInstalls(t *testing.T) {
 		"| **wall time** | 3.00 s | 300.0 ms | 70.00 s | 700.0 ms |",
 		"| journal events | 35 | 3.5 | 0 | 0.0 |",
 		"| peak memory of metalrise | 10 MiB | 1024 KiB |",
+		"| both, of all processors | 50 % |",
 		"| met |  | **missed** |  |",
 	} {
 		if !strings.Contains(b.String(), want) {
