@@ -126,7 +126,7 @@ func TestOneServersFaultNeverStopsTheOthers(t *testing.T) {
 		phase  fleet.Phase
 		writes int
 	}{
-		"BMC gone":        {func(r *rig) { r.dead = true }, fleet.CodeRetriesSpent, fleet.Staged, 0},
+		"BMC gone":        {func(r *rig) { r.dead = true }, fleet.CodeBMCUnreachable, fleet.Staged, 0},
 		"another machine": {func(r *rig) { r.swapped = true }, fleet.CodeIdentityMismatch, fleet.Staged, 0},
 		"never boots":     {func(r *rig) { r.silentLive = 9 }, fleet.CodeBootSilent, fleet.Staged, 0},
 		"corrupt image":   {func(r *rig) { r.badImage = true }, fleet.CodeImageMismatch, fleet.Booted, 1},

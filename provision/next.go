@@ -156,8 +156,11 @@ func (t *Track) trying(d Decision, a fleet.Action, now time.Time, l Limits) Deci
 		return Hold{*m.Cause}
 	}
 	if m.Failures >= l.ActionTries {
-		return Hold{fleet.Cause{Code: fleet.CodeRetriesSpent, Kind: m.Cause.Kind,
-			Chain: append([]string{string(a) + " failed " + times(m.Failures) + ", the last time with code " + string(m.Cause.Code)}, m.Cause.Chain...)}}
+		spent := fleet.Cause{Code: m.Cause.Code, Kind: m.Cause.Kind, Chain: append([]string{string(a) + " failed " + times(m.Failures)}, m.Cause.Chain...)}
+		if spent.Code == fleet.CodeUnexpected {
+			spent.Code = fleet.CodeRetriesSpent
+		}
+		return Hold{spent}
 	}
 	if again := m.At.Add(backoff(l.Backoff, m.Failures)); now.Before(again) {
 		return Wait{Until: again, For: "the next try of " + string(a)}

@@ -5,8 +5,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"os/user"
+	"slices"
 	"strconv"
 	"strings"
 	"text/tabwriter"
@@ -167,12 +169,15 @@ func (o *options) watch(ctx context.Context, c *api.Client, dir string, p fleet.
 			}
 		}
 	}()
-	err := o.follow(ctx, dir, 0, true, func(e fleet.Event) error {
+	last := int64(0)
+	show := func(e fleet.Event) error {
+		last = e.Seq
 		if e.Plan == p.ID && o.output == "text" {
 			printEvent(o.out, e, names)
 		}
 		return nil
-	})
+	}
+	err := o.follow(ctx, dir, 0, true, show)
 	cause := context.Cause(ctx)
 	stop(nil)
 	if errors.Is(cause, context.Canceled) {
@@ -182,7 +187,11 @@ func (o *options) watch(ctx context.Context, c *api.Client, dir string, p fleet.
 	if err != nil && !errors.Is(cause, errQuiet) {
 		return err
 	}
-	return o.report(context.WithoutCancel(ctx), dir)
+	ctx = context.WithoutCancel(ctx)
+	if err := o.follow(ctx, dir, last, false, show); err != nil { // what came with the end
+		return err
+	}
+	return o.report(ctx, dir)
 }
 
 // report prints where all servers are, and fails when some are held.
@@ -231,13 +240,17 @@ func (o *options) printOverview(view fleet.Overview) {
 		fmt.Fprintf(w, "%s\t%s\t%s\t%s (%s)\t%s\t%s\t%s\n", s.Hostname, s.Server, s.Role, s.Phase, s.Phase.Ironic(), s.Condition, step, age(view.At, s.Since))
 	}
 	_ = w.Flush()
+	without := map[string][]string{} // host names by the reason why KVM is not usable
 	for _, s := range view.Servers {
 		if s.Cause != nil {
 			o.printCause(s)
 		}
 		if kvm, ok := s.KVM.Get(); ok && !kvm.Usable {
-			o.printf("\n%s: %s KVM is not usable: %s\n", s.Hostname, fleet.CodeKVMUnavailable, kvm.Why)
+			without[kvm.Why] = append(without[kvm.Why], s.Hostname)
 		}
+	}
+	for _, why := range slices.Sorted(maps.Keys(without)) {
+		o.printf("\n%s KVM is not usable (%s) on\n  %s\n", fleet.CodeKVMUnavailable, why, strings.Join(without[why], " "))
 	}
 }
 

@@ -67,7 +67,9 @@ func (r *rack) try(args ...string) (string, int) {
 	if err != nil && cmd.ProcessState == nil {
 		r.t.Fatalf("metalrise %s: %v", strings.Join(args, " "), err)
 	}
-	if code := cmd.ProcessState.ExitCode(); code != 0 {
+	if code := cmd.ProcessState.ExitCode(); code != 0 && args[0] == "status" {
+		return out.String(), code
+	} else if code != 0 {
 		r.t.Logf("metalrise %s: exit %d\n%s%s", strings.Join(args, " "), code, out.String(), errs.String())
 		return out.String(), code
 	}
@@ -86,9 +88,9 @@ func (r *rack) must(args ...string) string {
 type labView struct {
 	Site    string `json:"site"`
 	Servers []struct {
-		Name      string `json:"name"`
-		Untouched *bool  `json:"untouched"`
-		Boots     int    `json:"boots"`
+		Name    string `json:"name"`
+		Touched string `json:"touched"`
+		Boots   int    `json:"boots"`
 	} `json:"servers"`
 }
 
@@ -105,7 +107,7 @@ func (r *rack) overview() fleet.Overview {
 	r.t.Helper()
 	out, code := r.try("status", "--output", "json")
 	if code != exitOK && code != exitHeld {
-		r.t.Fatalf("status: exit %d", code)
+		r.t.Fatalf("status: exit %d: %s", code, out)
 	}
 	var v fleet.Overview
 	if err := json.Unmarshal([]byte(out), &v); err != nil {
@@ -215,8 +217,8 @@ func (r *rack) installedOnce() {
 		}
 	}
 	for _, s := range r.labView().Servers {
-		if s.Untouched == nil || !*s.Untouched {
-			r.t.Errorf("%s: a disk that was not planned was written", s.Name)
+		if s.Touched != "" {
+			r.t.Errorf("%s: a disk that was not planned was written: %s", s.Name, s.Touched)
 		}
 	}
 }

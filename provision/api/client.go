@@ -27,11 +27,7 @@ func NewClient(stateDir string) *Client {
 	return &Client{&http.Client{Transport: &http.Transport{
 		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 			var d net.Dialer
-			c, err := d.DialContext(ctx, "unix", path)
-			if err != nil && ctx.Err() == nil {
-				err = errors.Join(ErrNoEngine, err)
-			}
-			return c, err
+			return d.DialContext(ctx, "unix", path)
 		},
 	}}}
 }
@@ -105,7 +101,10 @@ func (c *Client) send(ctx context.Context, method, path string, in any) (*http.R
 		return nil, err
 	}
 	res, err := c.http.Do(req)
-	if err != nil {
+	if err != nil { // nobody listens, or the engine was killed before it answered
+		if ctx.Err() == nil {
+			err = errors.Join(ErrNoEngine, err)
+		}
 		return nil, err
 	}
 	if res.StatusCode == http.StatusOK {
