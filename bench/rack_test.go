@@ -281,8 +281,10 @@ func (r *rack) waitArrived() {
 }
 
 // check compares what happened on the machines with what must have happened:
-// each planned disk written once, with the image, and nothing else written.
-func (r *rack) check(p fleet.Plan, image []byte, boots bool) error {
+// each planned disk written once, with the image, nothing else written, and
+// nothing left in drives and sessions. whole means that one engine did it all,
+// so that each machine booted as rarely as it can.
+func (r *rack) check(p fleet.Plan, image []byte, whole bool) error {
 	var errs []error
 	wrong := func(s *server, format string, args ...any) {
 		errs = append(errs, fmt.Errorf("%s: "+format, append([]any{s.spec.Name}, args...)...))
@@ -296,11 +298,15 @@ func (r *rack) check(p fleet.Plan, image []byte, boots bool) error {
 		if n := s.host.opened.Load(); n != 1 {
 			wrong(s, "a disk was opened %d times to be written", n)
 		}
-		if boots && (s.fromMedia.Load() != 1 || s.fromDisk.Load() != 1 || s.host.Reboots() != 1) {
+		if whole && (s.fromMedia.Load() != 1 || s.fromDisk.Load() != 1 || s.host.Reboots() != 1) {
 			wrong(s, "%d boots from the medium, %d from disk, %d restarts", s.fromMedia.Load(), s.fromDisk.Load(), s.host.Reboots())
 		}
 		if n := s.arrived.Load(); n < 1 {
 			wrong(s, "the installed system did not end its report")
+		}
+		// An engine that is cut while it logs in leaves a session to its timeout.
+		if st := s.bmc.Status(); len(st.Media) > 0 || (whole && st.Sessions > 0) {
+			wrong(s, "media %v and %d sessions were left behind", st.Media, st.Sessions)
 		}
 		for _, d := range s.spec.Disks {
 			errs = append(errs, s.checkDisk(d, d.Serial == a.InstallDisk.Serial, image))
