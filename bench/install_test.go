@@ -127,3 +127,41 @@ func (h *house) reopen(again bool) error {
 	h.ledger.Store = h.store
 	return err
 }
+
+// TestSlowBMCs has more servers than BMC seats, and BMCs that are slow: to wait
+// for a seat is nobody's fault and takes as long as it takes.
+func TestSlowBMCs(t *testing.T) {
+	// Two at a time, some 20 answers of 20 ms each: the last of 24 servers
+	// waits for its seat far longer than one action may take.
+	r := newSlowRack(t, 24, 20*time.Millisecond)
+	h := newHouse(t, r.addresses())
+	h.limits = provision.Limits{BMCSessions: 2, ActionTimeout: 2 * time.Second}
+	ctx := t.Context()
+	if _, err := h.survey(ctx); err != nil {
+		t.Fatal(err)
+	}
+	if err := h.decide(ctx); err != nil {
+		t.Fatal(err)
+	}
+	if err := h.open(ctx, nil); err != nil {
+		t.Fatal(err)
+	}
+	if err := h.engine.Apply(h.life, h.consent()); err != nil {
+		t.Fatal(err)
+	}
+	if err := h.settle(ctx); err != nil {
+		t.Error(err)
+	}
+	if err := h.close(); err != nil {
+		t.Error(err)
+	}
+	events, err := h.store.Events(ctx, 0, 10_000)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, e := range events {
+		if e.Cause != nil {
+			t.Errorf("%s %s: %v", e.Server, e.Action, e.Cause.Chain)
+		}
+	}
+}

@@ -216,11 +216,15 @@ func (l *library) Open(_ context.Context, key string) (boot.Content, error) {
 	}
 }
 
-func (l *library) medium(key string, config []byte) (boot.Content, error) {
+func (l *library) medium(key string, render func() ([]byte, error)) (boot.Content, error) {
 	l.mu.Lock()
 	im := l.media[key]
 	if im == nil {
-		var err error
+		config, err := render()
+		if err != nil {
+			l.mu.Unlock()
+			return boot.Content{}, err
+		}
 		if im, err = l.base.Personalise(iso.Personal{Ignition: config}); err != nil {
 			l.mu.Unlock()
 			return boot.Content{}, err

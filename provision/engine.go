@@ -34,7 +34,7 @@ type Config struct {
 type Engine struct {
 	Config
 	started time.Time
-	seats   chan struct{} // one for each BMC session in use
+	seats   seats
 
 	mu      sync.Mutex
 	run     *run
@@ -58,7 +58,7 @@ func NewEngine(c Config) (*Engine, error) {
 		c.Log = slog.New(slog.DiscardHandler)
 	}
 	c.Limits = c.Limits.withDefaults()
-	return &Engine{Config: c, started: time.Now(), seats: make(chan struct{}, c.Limits.BMCSessions)}, nil
+	return &Engine{Config: c, started: time.Now(), seats: seats{free: c.Limits.BMCSessions}}, nil
 }
 
 // Resume continues the plan that was consented to last, if there is one. Call

@@ -56,8 +56,16 @@ func (w *walker) walk(ctx context.Context) {
 			}
 			w.sleep(ctx, d.Until)
 		case Settle:
+			if !w.seat {
+				w.sit(ctx)
+				continue
+			}
 			w.settle(ctx, d.Action)
 		case Act:
+			if usesBMC(d.Action) && !w.seat {
+				w.sit(ctx)
+				continue // what was decided may be outdated
+			}
 			w.act(ctx, d)
 		}
 	}
@@ -200,7 +208,7 @@ func redactMedia(m string) string {
 // settle looks at what became of an action whose end nobody saw. The look goes
 // through a new session, because the old one may be what broke.
 func (w *walker) settle(ctx context.Context, a fleet.Action) {
-	w.hangUp()
+	w.closeSession()
 	look, cancel := context.WithTimeout(ctx, w.engine.Limits.ActionTimeout)
 	defer cancel()
 	bmc, err := w.dial(look)
@@ -322,19 +330,28 @@ func (w *walker) mediaURL() string {
 
 func mediaPath(key, name string) string { return "/m/" + key + "/" + name }
 
-// dial gives the walker's session, opening one when there is none. The number
-// of sessions of all walkers is bounded by the engine's seats.
+// sit waits for one of the engine's seats, which bound the BMC sessions of all
+// walkers. The wait lies before an action, not in it: with a thousand servers it
+// can be longer than any action may take, and no BMC is at fault then.
+func (w *walker) sit(ctx context.Context) {
+	w.mu.Lock()
+	r := waiting
+	if w.track.Live.Key != "" || w.track.Pending != nil {
+		r = underWay
+	}
+	w.decision, w.acting = Wait{For: "a free BMC session"}, false
+	w.mu.Unlock()
+	w.seat = w.engine.seats.take(ctx, r)
+}
+
+// usesBMC tells for which actions the walker opens a session.
+func usesBMC(a fleet.Action) bool { return settles(a) || a == fleet.ActIdentify }
+
+// dial gives the walker's session, opening one when there is none. The walker
+// has a seat.
 func (w *walker) dial(ctx context.Context) (BMC, error) {
 	if w.bmc != nil {
 		return w.bmc, nil
-	}
-	if !w.seat {
-		select {
-		case w.engine.seats <- struct{}{}:
-			w.seat = true
-		case <-ctx.Done():
-			return nil, fleet.NewFault(fleet.CodeBMCBusy, fleet.Transient, ctx.Err(), "wait for a free BMC session")
-		}
 	}
 	bmc, err := w.engine.BMCs.Open(ctx, w.plan.BMC)
 	if err != nil {
@@ -348,15 +365,21 @@ func (w *walker) dial(ctx context.Context) (BMC, error) {
 	return bmc, nil
 }
 
+// hangUp closes the session, if there is one, and gives the seat back.
 func (w *walker) hangUp() {
-	if w.bmc != nil {
-		if err := w.bmc.Close(); err != nil {
-			w.engine.Log.Warn("close BMC session", "server", w.plan.Server, "error", err)
-		}
-		w.bmc = nil
-	}
+	w.closeSession()
 	if w.seat {
-		<-w.engine.seats
+		w.engine.seats.give()
 		w.seat = false
 	}
+}
+
+func (w *walker) closeSession() {
+	if w.bmc == nil {
+		return
+	}
+	if err := w.bmc.Close(); err != nil {
+		w.engine.Log.Warn("close BMC session", "server", w.plan.Server, "error", err)
+	}
+	w.bmc = nil
 }

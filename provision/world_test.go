@@ -265,7 +265,8 @@ func (r *rig) live(ctx context.Context, media, key string, boot int) {
 		return // the medium had gone before it was booted
 	}
 	var t callhome.Ticket
-	if json.Unmarshal(res.Ignition, &t) != nil {
+	config, err := res.Ignition()
+	if err != nil || json.Unmarshal(config, &t) != nil {
 		return
 	}
 	c := Caller{Token: t.Token, KeyHash: key}

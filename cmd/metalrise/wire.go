@@ -248,7 +248,11 @@ func (l *library) personal(key string, r provision.Resource) (*iso.Image, error)
 	if im := l.media[key]; im != nil {
 		return im, nil
 	}
-	im, err := l.base.Personalise(iso.Personal{Ignition: r.Ignition})
+	config, err := r.Ignition()
+	if err != nil {
+		return nil, err
+	}
+	im, err := l.base.Personalise(iso.Personal{Ignition: config})
 	if err == nil {
 		l.media[key] = im
 	}
