@@ -9,6 +9,9 @@ BIN        := bin/metalrise
 GO         ?= go
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 
+# Where the lab's node image and the real Ignition program are kept between runs.
+export METALRISE_CACHE ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/metalrise
+
 MACHINE ?= container
 SERVERS ?= 5
 LAB     ?= demo
