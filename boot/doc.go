@@ -14,6 +14,8 @@
 // digest of the public key goes to the Desk, which binds the token to it.
 //
 // Media are read by BMCs, which can neither log in nor pin. Their addresses
-// hold an unguessable key instead, which the Library may let expire. Nothing
-// that is served this way may contain a secret.
+// hold an unguessable key instead, which the Library lets expire. Whoever sees
+// the BMC network may read what is served this way, so it holds no secret that
+// lasts: a live medium carries one token that is worth one call, and that only
+// until the machine itself has called.
 package boot

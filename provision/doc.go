@@ -23,8 +23,9 @@
 //
 // # What is never done twice
 //
-// The write of a disk. It is granted once for each plan and server, in an event
-// that is durable before the machine hears of it. If the machine that got the
-// grant falls silent, the server is held until a person asks for another
-// attempt.
+// The write of a disk. It is granted once in an attempt, to one boot of one
+// machine, in an event that is durable before the machine hears of it. If that
+// boot falls silent or fails, the server is held: only a person's retry begins
+// another attempt. Once a write of the plan has succeeded, no attempt writes
+// again; it only boots the disk.
 package provision
