@@ -21,6 +21,14 @@ const (
 	CodeIdentityMismatch  Code = "BMC-010"
 	CodePowerStuck        Code = "BMC-011"
 	CodeMediaLost         Code = "BMC-012"
+	CodeBMCPasswordChange Code = "BMC-013"
+	CodeBMCSessionLimit   Code = "BMC-014"
+	CodeBMCSessionRefused Code = "BMC-015"
+	CodeBMCTLSCipher      Code = "BMC-016"
+	CodeBMCTLSVersion     Code = "BMC-017"
+	CodeBMCTLSSerial      Code = "BMC-018"
+	CodeBMCLoginsSpent    Code = "BMC-019"
+	CodeBMCLicence        Code = "BMC-030"
 	CodeNoServers         Code = "PLAN-001"
 	CodeTooFewServers     Code = "PLAN-002"
 	CodeNoInstallDisk     Code = "PLAN-003"
@@ -124,6 +132,30 @@ func CodePages() []CodePage {
 		{CodeMediaLost, "the medium is not in the virtual drive",
 			"After inserting, the BMC does not show the medium that was asked for.",
 			"The BMC may not reach the serving address (routing, firewall, TLS) or lacks a licence; see the media line of `metalrise events`."},
+		{CodeBMCPasswordChange, "the BMC wants a new password first",
+			"The account still has a password that the BMC no longer accepts for work, usually the one it was delivered with.",
+			"Change the password of the account named in the cause chain with the BMC's own web page, write the new one where the site file says, and retry. metalrise never changes a password by itself."},
+		{CodeBMCSessionLimit, "the BMC has no session free",
+			"The BMC allows only a few sessions at a time, and all are taken: by people, by other tools, or by programs that were killed.",
+			"metalrise waits and tries again, and deletes sessions that it left behind itself. Close the others on the BMC's web page, or reset the BMC."},
+		{CodeBMCSessionRefused, "the BMC does not accept its own sessions",
+			"The login worked, but the BMC answers requests of the new session as if nobody had logged in.",
+			"The account may lack the right to read: give it the role Administrator. If it has it, reset the BMC."},
+		{CodeBMCTLSCipher, "the BMC knows only an outdated key exchange",
+			"The BMC's TLS offers RSA key exchange or 3DES only: who records the traffic and later learns the BMC's key can read the password.",
+			"Update the BMC's firmware. Until then name its address under bmcs.legacyTLS in the site file, or give --legacy-tls, to allow it for that address alone."},
+		{CodeBMCTLSVersion, "the BMC knows only an outdated TLS",
+			"The BMC speaks TLS 1.0 or 1.1 only, which are not safe any more (RFC 8996).",
+			"Update the BMC's firmware. Until then name its address under bmcs.legacyTLS in the site file, or give --legacy-tls, to allow it for that address alone."},
+		{CodeBMCTLSSerial, "the BMC's certificate has a negative serial number",
+			"The certificate breaks the rule that serial numbers are positive (RFC 5280, section 4.1.2.2), so that it is not read.",
+			"Let the BMC make a new certificate. Until then name its address under bmcs.legacyTLS in the site file, or give --legacy-tls, to allow it for that address alone."},
+		{CodeBMCLoginsSpent, "no further login is tried on this BMC",
+			"Logins of this account were refused before in this run. Another one could lock the account.",
+			"Correct the credentials, then start the command again. If the account is locked, wait as long as the BMC's lockout lasts."},
+		{CodeBMCLicence, "the BMC lacks a licence",
+			"The BMC can do this, but the licence that its maker sells for it is missing, expired or not activated. Virtual media need one on iLO (Advanced), iDRAC (Enterprise), XCC, iRMC and many Supermicro boards (OOB or DCMS).",
+			"Install the licence that the cause chain names; or boot the server another way, such as UEFI HTTP or PXE, which need none."},
 		{CodeNoServers, "no server to plan with",
 			"No enrolled server has facts, or all are excluded.",
 			"Run discover and inspect; read their findings."},
