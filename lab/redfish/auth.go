@@ -26,6 +26,7 @@ type accounts struct {
 	failures int
 	lastFail time.Time
 	lockedTo time.Time
+	changed  bool // the password was changed since the start
 }
 
 type session struct {
@@ -45,9 +46,9 @@ func (a *accounts) init(user, pass string, l Limits) {
 // the right password is refused.
 func (a *accounts) login(user, pass string) bool {
 	u, p := sha256.Sum256([]byte(user)), sha256.Sum256([]byte(pass))
-	right := subtle.ConstantTimeCompare(u[:], a.user[:])&subtle.ConstantTimeCompare(p[:], a.pass[:]) == 1
 	a.mu.Lock()
 	defer a.mu.Unlock()
+	right := subtle.ConstantTimeCompare(u[:], a.user[:])&subtle.ConstantTimeCompare(p[:], a.pass[:]) == 1
 	now := time.Now()
 	if now.Before(a.lockedTo) {
 		return false
@@ -65,6 +66,19 @@ func (a *accounts) login(user, pass string) bool {
 		a.lockedTo, a.failures = now.Add(a.limits.LockoutDuration), 0
 	}
 	return false
+}
+
+// change sets a new password, for this process only.
+func (a *accounts) change(pass string) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.pass, a.changed = sha256.Sum256([]byte(pass)), true
+}
+
+func (a *accounts) isChanged() bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.changed
 }
 
 func (a *accounts) locked() bool {
@@ -155,7 +169,7 @@ func (b *BMC) authorize(r *http.Request) *problem {
 	}
 	user, pass, ok := r.BasicAuth()
 	switch {
-	case !ok:
+	case !ok || b.is(BasicOff):
 		return noSession()
 	case !b.accounts.login(user, pass):
 		return loginRefused(r.URL.Path)
@@ -167,7 +181,10 @@ func (b *BMC) authorize(r *http.Request) *problem {
 func (b *BMC) createSession(r *http.Request, in object) reply {
 	user, okUser := in["UserName"].(string)
 	pass, okPass := in["Password"].(string)
+	domain := b.wantsDomain(in)
 	switch {
+	case domain != nil:
+		return fail(domain)
 	case !okUser:
 		return fail(propertyMissing("UserName"))
 	case !okPass:
@@ -181,12 +198,19 @@ func (b *BMC) createSession(r *http.Request, in object) reply {
 	}
 	token, s, ok := b.accounts.open(limit)
 	if !ok {
-		return fail(tooManySessions())
+		return fail(b.tooMany())
 	}
 	body := b.sessionBody(s)
 	h := http.Header{}
 	h.Set("Location", pathSessions+"/"+s.id)
 	h.Set("X-Auth-Token", token)
+	if noToken := b.is(NoSessionToken); noToken || b.is(NoSessionLocation) {
+		h.Del("Location")
+		body = object{}
+		if noToken {
+			h.Del("X-Auth-Token")
+		}
+	}
 	return reply{status: http.StatusCreated, header: h, body: body}
 }
 

@@ -11,6 +11,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -31,6 +32,8 @@ type BMC struct {
 	writes   sync.Mutex // one PATCH at a time, so that If-Match and the change are one
 	asked    atomic.Int64
 	opened   atomic.Int64
+	running  atomic.Int64 // requests being answered
+	decoy    *decoy       // the old port of a BMC that moved
 
 	ctx    context.Context // ends with Close: power is cut
 	cancel context.CancelFunc
@@ -39,18 +42,25 @@ type BMC struct {
 	server *http.Server
 	addr   string
 
-	mu       sync.Mutex
-	closed   bool
-	power    PowerState
-	run      *run // nil while Off
-	wishedOn bool // power at the end of the previous lab process
-	boot     override
-	slots    []*slot
-	bios     map[string]any
-	pending  map[string]any // BIOS attributes that act at the next boot
-	assetTag string
-	progress bootProgress
-	last     lastBoot
+	mu         sync.Mutex
+	closed     bool
+	power      PowerState
+	run        *run // nil while Off
+	wishedOn   bool // power at the end of the previous lab process
+	boot       override
+	slots      []*slot
+	bios       map[string]any
+	pending    map[string]any // BIOS attributes that act at the next boot
+	httpBoot   string         // what this boot fetches by HTTP; "" is nothing
+	secureBoot bool           // SecureBootEnable
+	flakes     int            // changes of it that were asked for
+	before     PowerState     // what was shown before the last change of power
+	changed    time.Time      // when power changed last
+	thaw       time.Time      // frozen until then
+	freezes    int64
+	assetTag   string
+	progress   bootProgress
+	last       lastBoot
 }
 
 // lastBoot is what the machine did most recently.
@@ -68,10 +78,15 @@ func Start(ctx context.Context, cfg Config) (*BMC, error) {
 	if err != nil {
 		return nil, err
 	}
-	ln, err := new(net.ListenConfig).Listen(ctx, "tcp", cfg.Listen)
+	listen := cfg.Listen
+	if b.has(MovedPort) { // the address given is the one it moved away from
+		host, _, _ := net.SplitHostPort(cfg.Listen)
+		listen = net.JoinHostPort(host, "0")
+	}
+	ln, err := new(net.ListenConfig).Listen(ctx, "tcp", listen)
 	if err != nil {
 		b.cancel()
-		return nil, fmt.Errorf("bmc of %s: listen on %q: %w", cfg.Spec.Name, cfg.Listen, err)
+		return nil, fmt.Errorf("bmc of %s: listen on %q: %w", cfg.Spec.Name, listen, err)
 	}
 	b.addr = ln.Addr().String()
 	if err := b.secure(); err != nil {
@@ -82,10 +97,21 @@ func Start(ctx context.Context, cfg Config) (*BMC, error) {
 		Handler:           b,
 		ReadHeaderTimeout: 30 * time.Second,
 		IdleTimeout:       2 * time.Minute,
-		ErrorLog:          log.New(io.Discard, "", 0), // handshake noise of scanners
+		ErrorLog:          quiet(),
 	}
-	conf := &tls.Config{Certificates: []tls.Certificate{*b.cert}, MinVersion: tls.VersionTLS12, NextProtos: []string{"http/1.1"}}
-	go b.serve(tls.NewListener(&gate{Listener: ln, faults: &b.faults, opened: &b.opened}, conf))
+	if b.has(DropsKept) {
+		b.server.ConnState = dropIdle
+	}
+	var door net.Listener = &gate{Listener: ln, faults: &b.faults, opened: &b.opened}
+	if !b.has(PlainHTTP) {
+		door = tls.NewListener(door, b.tlsConfig())
+	}
+	go b.serve(b.server, door)
+	if b.has(MovedPort) {
+		if err := b.moveAway(ctx, cfg.Listen, b.addr); err != nil {
+			return nil, errors.Join(fmt.Errorf("bmc of %s: listen on %q: %w", cfg.Spec.Name, cfg.Listen, err), b.Close())
+		}
+	}
 	b.mu.Lock()
 	b.forget = context.AfterFunc(ctx, func() { _ = b.Close() })
 	b.mu.Unlock()
@@ -115,6 +141,7 @@ func newBMC(ctx context.Context, cfg Config) (*BMC, error) {
 	for _, s := range cfg.Personality.Slots {
 		b.slots = append(b.slots, &slot{Slot: s})
 	}
+	b.forgetMedium()
 	b.bios = b.defaultBIOS()
 	b.progress.set(progressNone)
 	b.accounts.init(cfg.Username, cfg.Password, cfg.Limits)
@@ -129,8 +156,11 @@ func newBMC(ctx context.Context, cfg Config) (*BMC, error) {
 	return b, nil
 }
 
-func (b *BMC) serve(ln net.Listener) {
-	if err := b.server.Serve(ln); err != nil && !errors.Is(err, http.ErrServerClosed) {
+// quiet is the log of servers whose visitors make handshake noise.
+func quiet() *log.Logger { return log.New(io.Discard, "", 0) }
+
+func (b *BMC) serve(server *http.Server, ln net.Listener) {
+	if err := server.Serve(ln); err != nil && !errors.Is(err, http.ErrServerClosed) {
 		b.log.Error("bmc stopped serving", "error", err)
 	}
 }
@@ -156,11 +186,33 @@ func (g *gate) Accept() (net.Conn, error) {
 	}
 }
 
-// Addr is the address served, "127.0.0.1:40123".
-func (b *BMC) Addr() string { return b.addr }
+// Addr is the address served, "127.0.0.1:40123". A BMC that moved to another
+// port is known by its old one.
+func (b *BMC) Addr() string {
+	if b.decoy != nil {
+		return b.decoy.addr
+	}
+	return b.addr
+}
+
+// Strayed lists what came to the port that the BMC moved away from, each as
+// method and path with the names of headers that carry a secret.
+func (b *BMC) Strayed() []string {
+	if b.decoy == nil {
+		return nil
+	}
+	b.decoy.mu.Lock()
+	defer b.decoy.mu.Unlock()
+	return slices.Clone(b.decoy.seen)
+}
 
 // URL is the address of the service root.
-func (b *BMC) URL() string { return "https://" + b.addr + "/redfish/v1/" }
+func (b *BMC) URL() string {
+	if b.has(PlainHTTP) {
+		return "http://" + b.addr + "/redfish/v1/"
+	}
+	return "https://" + b.Addr() + "/redfish/v1/"
+}
 
 // SystemID is the id of the one system.
 func (b *BMC) SystemID() string { return b.systemID }
@@ -188,6 +240,9 @@ func (b *BMC) Close() error {
 	var err error
 	if b.server != nil {
 		err = b.server.Close()
+	}
+	if b.decoy != nil {
+		err = errors.Join(err, b.decoy.server.Close())
 	}
 	b.work.Wait()
 	return err
@@ -217,6 +272,7 @@ type Status struct {
 	Sessions int
 	// Since Start: requests that came, and TCP connections that carried them.
 	Requests, Connections int64
+	Freezes               int64 // moments in which the quirk freezes-parallel answered nobody
 	Faults                []Fault
 }
 
@@ -234,9 +290,9 @@ func (b *BMC) Status() Status {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	s := Status{
-		Name: b.cfg.Spec.Name, Addr: b.addr, Power: b.power, WishedOn: b.wishedOn,
+		Name: b.cfg.Spec.Name, Addr: b.Addr(), Power: b.power, WishedOn: b.wishedOn,
 		Override: b.boot.String(), Boots: b.last.boots, LastBoot: b.last.from, LastStop: b.last.stop,
-		Err: b.last.err, Sessions: sessions, Requests: b.asked.Load(), Connections: b.opened.Load(), Faults: faults,
+		Err: b.last.err, Sessions: sessions, Requests: b.asked.Load(), Connections: b.opened.Load(), Freezes: b.freezes, Faults: faults,
 	}
 	for _, sl := range b.slots {
 		if sl.medium != nil {

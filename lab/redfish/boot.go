@@ -25,18 +25,23 @@ const (
 	TargetCd   Target = "Cd"
 	TargetHdd  Target = "Hdd"
 	TargetPxe  Target = "Pxe"
+	// The virtual drive of some makers, and the firmware's own HTTP client.
+	TargetUsbCd    Target = "UsbCd"
+	TargetUefiHTTP Target = "UefiHttp"
 )
 
 var (
-	enableds = []Enabled{Disabled, Once, Continuous}
-	targets  = []Target{TargetNone, TargetPxe, TargetCd, TargetHdd}
+	enableds    = []Enabled{Disabled, Once, Continuous}
+	targets     = []Target{TargetNone, TargetPxe, TargetCd, TargetHdd} // of a BMC that says nothing else
+	everyTarget = []Target{TargetNone, TargetPxe, TargetCd, TargetHdd, TargetUsbCd, TargetUefiHTTP}
 )
 
 // override is the boot override of the system.
 type override struct {
 	Enabled Enabled `json:"enabled"`
 	Target  Target  `json:"target"`
-	Mode    string  `json:"mode"` // what the machine's firmware is: UEFI or Legacy
+	Mode    string  `json:"mode"`          // what the machine's firmware is: UEFI or Legacy
+	URI     string  `json:"uri,omitempty"` // HttpBootUri
 }
 
 func noOverride(firmware string) override {
@@ -48,7 +53,7 @@ func noOverride(firmware string) override {
 }
 
 func (o override) valid(firmware string) bool {
-	return slices.Contains(enableds, o.Enabled) && slices.Contains(targets, o.Target) && o.Mode == noOverride(firmware).Mode
+	return slices.Contains(enableds, o.Enabled) && slices.Contains(everyTarget, o.Target) && o.Mode == noOverride(firmware).Mode
 }
 
 // String reads "Once Cd", or "none".
@@ -57,48 +62,6 @@ func (o override) String() string {
 		return "none"
 	}
 	return string(o.Enabled) + " " + string(o.Target)
-}
-
-func (o override) body() object {
-	return object{
-		"BootSourceOverrideEnabled":                         o.Enabled,
-		"BootSourceOverrideEnabled@Redfish.AllowableValues": enableds,
-		"BootSourceOverrideTarget":                          o.Target,
-		"BootSourceOverrideTarget@Redfish.AllowableValues":  targets,
-		"BootSourceOverrideMode":                            o.Mode,
-		"BootSourceOverrideMode@Redfish.AllowableValues":    []string{o.Mode},
-	}
-}
-
-// merge applies the Boot object of a PATCH. Nothing changes unless all of it is good.
-func (o override) merge(in object) (override, *problem) {
-	for _, key := range sortedKeys(in) {
-		text, isText := in[key].(string)
-		at := "Boot/" + key
-		switch key {
-		case "BootSourceOverrideEnabled":
-			o.Enabled = Enabled(text)
-			if !slices.Contains(enableds, o.Enabled) {
-				return o, propertyValueNotInList(at, in[key])
-			}
-		case "BootSourceOverrideTarget":
-			o.Target = Target(text)
-			if !slices.Contains(targets, o.Target) {
-				return o, propertyValueNotInList(at, in[key])
-			}
-		case "BootSourceOverrideMode":
-			// The firmware of a lab machine is built in, so only its own mode is offered.
-			if !isText || text != o.Mode {
-				return o, propertyValueNotInList(at, in[key])
-			}
-		default:
-			return o, propertyUnknown(at)
-		}
-	}
-	if o.Target == TargetNone {
-		o.Enabled = Disabled
-	}
-	return o, nil
 }
 
 // progressState is BootProgress.LastState, as far as a BMC without an agent in
@@ -127,11 +90,17 @@ func (b *BMC) takeOrder() []machine.BootKind {
 	wanted := b.boot.Enabled != Disabled
 	ignored := wanted && b.faults.hits(BootOverrideIgnored)
 	order := []machine.BootKind{machine.FromDisk, machine.FromMedia}
-	if wanted && !ignored && b.boot.Target == TargetCd {
+	b.httpBoot = ""
+	switch {
+	case ignored || !wanted:
+	case b.boot.Target == TargetCd, b.boot.Target == TargetUsbCd:
 		slices.Reverse(order)
+	case b.boot.Target == TargetUefiHTTP && b.boot.URI != "":
+		slices.Reverse(order)
+		b.httpBoot = b.boot.URI
 	}
 	if b.boot.Enabled == Once && b.cfg.Personality.Once == OnceCleared {
-		b.boot.Enabled, b.boot.Target = Disabled, TargetNone
+		b.boot.Enabled, b.boot.Target, b.boot.URI = Disabled, TargetNone, ""
 		b.saveLocked()
 	}
 	return order
@@ -150,6 +119,9 @@ func (b *BMC) source(kind machine.BootKind) (machine.BootSource, bool) {
 			}
 			break
 		}
+	}
+	if b.httpBoot != "" && kind == machine.FromMedia {
+		from.ISO = b.httpBoot
 	}
 	switch {
 	case kind == machine.FromMedia && from.ISO == "", kind == machine.FromDisk && len(b.cfg.Spec.Disks) == 0:

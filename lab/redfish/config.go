@@ -33,6 +33,10 @@ type Config struct {
 	MediaRoots *x509.CertPool
 	Console    io.Writer    // serial console of the machine; nil discards
 	Log        *slog.Logger // nil discards
+	// Reshape is shown every resource before it is answered (path without
+	// trailing slash, nil for a path that does not exist) and gives what to answer
+	// in its place; nil is 404. It must not keep or block. May be nil.
+	Reshape func(path string, body map[string]any) map[string]any
 }
 
 // Delays are real waits, so that clients meet states in between. Zero is no wait.
@@ -41,6 +45,9 @@ type Delays struct {
 	PowerOff time.Duration // PoweringOff, after the power is already cut
 	POST     time.Duration // from reset to the first boot attempt
 	Response time.Duration // before every answer
+	Show     time.Duration // row 49: how long the old PowerState is still shown after a change
+	Rest     time.Duration // row 50: how long On is refused with 409 after the power went off
+	Insert   time.Duration // row 76: from an insert that was answered as done to the medium that shows
 }
 
 // Limits bound one BMC. Zero fields get the default named beside them.
@@ -110,6 +117,17 @@ type InsertRule int
 const (
 	InsertWaits InsertRule = iota // after the download, with its outcome
 	InsertTask                    // at once with 202 and a task to follow
+	InsertLate                    // at once with 204; the medium shows after Delays.Insert
+)
+
+// MediaWay says by what request a medium is inserted and ejected.
+type MediaWay int
+
+const (
+	MediaByAction MediaWay = iota // InsertMedia and EjectMedia
+	MediaByPatch                  // row 65: PATCH Image and Inserted; there is no action
+	MediaByVmm                    // row 77: Huawei's action VmmControl with Connect and Disconnect
+	MediaByCfgCD                  // row 77: Supermicro's CfgCD, PATCH Host and Path, then IsoConfig.Mount
 )
 
 // MatchRule says whether a change must name the version it is based on.
@@ -152,42 +170,15 @@ type Personality struct {
 	Once           OnceRule
 	Repeat         RepeatRule
 	Insert         InsertRule
-	PageSize       int // members in one answer; 0 gives all
+	PageSize       int    // row 27: members in one answer; 0 gives all
+	Vendor         string // "" takes that of the machine
+	OEM            string // key under Oem of the service root; "" has none
+	Media          MediaWay
+	ResetTypes     []ResetType // row 47: the ones there are; nil has all
+	Targets        []Target    // row 59: boot targets there are; nil has the standard ones
+	BootSettings   string      // row 54: "/Settings", "/Pending" or "/SD": where the override must be set; "" is the system itself
+	Quirks         []Quirk
 }
-
-// Standard follows the specification to the letter.
-func Standard() Personality {
-	return Personality{
-		Name: "standard", ManagerID: "BMC", ChassisID: "Chassis",
-		Product: "Lab BMC", Firmware: "1.4.2", Virtualization: "ProcVirtualization",
-		Slots: []Slot{
-			{ID: "USB1", Types: []string{"USBStick", "Floppy"}},
-			{ID: "CD1", Types: []string{"CD", "DVD"}},
-		},
-	}
-}
-
-// Embedded has ids with dots, media under the manager only and accepts a
-// repeated reset, as older controllers do.
-func Embedded() Personality {
-	p := Standard()
-	p.Name, p.SystemID, p.ManagerID, p.ChassisID = "embedded", "System.Embedded.1", "Manager.Embedded.1", "Chassis.Embedded.1"
-	p.MediaPlace, p.Repeat = UnderManager, AcceptRepeat
-	p.Slots = []Slot{{ID: "RemovableDisk", Types: []string{"USBStick"}}, {ID: "CD", Types: []string{"CD", "DVD"}}}
-	return p
-}
-
-// Strict wants If-Match on every change, pages its collections, inserts media by
-// a task and shows media under the system only.
-func Strict() Personality {
-	p := Standard()
-	p.Name, p.SystemID = "strict", "Self"
-	p.MediaPlace, p.Match, p.Insert, p.PageSize = UnderSystem, MatchRequired, InsertTask, 2
-	return p
-}
-
-// Personalities lists all of them, the default first.
-func Personalities() []Personality { return []Personality{Standard(), Embedded(), Strict()} }
 
 // ParsePersonality finds one by its name.
 func ParsePersonality(name string) (Personality, error) {

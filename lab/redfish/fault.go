@@ -23,6 +23,7 @@ const (
 	MediaDownloadFails  FaultKind = "media-download-fails"
 	MediaCorrupt        FaultKind = "media-corrupt"
 	EjectFails          FaultKind = "eject-fails"
+	Behave              FaultKind = "quirk"
 )
 
 // Fault is one thing that goes wrong. Each kind has occasions (a request, a
@@ -42,6 +43,7 @@ type Fault struct {
 	RetryAfter time.Duration // Answer, Busy: whole seconds
 	Delay      time.Duration // Slow
 	Limit      int           // SessionLimit
+	Quirk      Quirk         // Behave
 }
 
 // FaultHelp describes one kind for people.
@@ -66,6 +68,7 @@ func FaultKinds() []FaultHelp {
 		{MediaDownloadFails, "media-download-fails", "inserting an image fails after it was asked for"},
 		{MediaCorrupt, "media-corrupt", "one byte in the middle of the inserted image is wrong"},
 		{EjectFails, "eject-fails", "ejecting answers 500 and the image stays"},
+		{Behave, "quirk name=eject-wants-object", "the BMC behaves as some in the field do; docs/compatibility.md lists the names"},
 	}
 }
 
@@ -118,13 +121,23 @@ type faults struct {
 // strike reports the fault of this kind that acts on this occasion. Every armed
 // fault of the kind counts the occasion; the oldest that is due acts.
 func (f *faults) strike(kind FaultKind, method, path string) (Fault, bool) {
+	return f.due(func(a *armed) bool { return a.Kind == kind && a.matches(method, path) })
+}
+
+// quirk tells whether a fault gives this quirk on this occasion.
+func (f *faults) quirk(q Quirk) bool {
+	_, ok := f.due(func(a *armed) bool { return a.Kind == Behave && a.Quirk == q })
+	return ok
+}
+
+func (f *faults) due(concerns func(*armed) bool) (Fault, bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	now := time.Now()
 	f.all = slices.DeleteFunc(f.all, func(a *armed) bool { return a.over(now) })
 	var hit *armed
 	for _, a := range f.all {
-		if a.Kind != kind || !a.matches(method, path) {
+		if !concerns(a) {
 			continue
 		}
 		a.seen++

@@ -49,7 +49,7 @@ func ParseFault(line string) (Fault, error) {
 // String is the text form, which ParseFault reads back.
 func (f Fault) String() string {
 	out := []string{string(f.Kind)}
-	for _, key := range []string{"method", "path", "status", "body", "delay", "limit", "retry-after", "nth", "times", "for"} {
+	for _, key := range []string{"method", "path", "status", "body", "delay", "limit", "name", "retry-after", "nth", "times", "for"} {
 		if v := f.get(key); v != "" && v != "0" && v != "0s" {
 			if strings.ContainsAny(v, " \t\"\\") {
 				v = `"` + strings.NewReplacer(`\`, `\\`, `"`, `\"`).Replace(v) + `"`
@@ -74,6 +74,8 @@ func (f Fault) get(key string) string {
 		return f.Delay.String()
 	case "limit":
 		return strconv.Itoa(f.Limit)
+	case "name":
+		return string(f.Quirk)
 	case "retry-after":
 		return f.RetryAfter.String()
 	case "nth":
@@ -93,6 +95,8 @@ func (f *Fault) set(key, value string) (err error) {
 		f.Path = value
 	case "body":
 		f.Body = value
+	case "name":
+		f.Quirk = Quirk(value)
 	case "status":
 		f.Status, err = strconv.Atoi(value)
 	case "limit":
@@ -108,7 +112,7 @@ func (f *Fault) set(key, value string) (err error) {
 	case "for":
 		f.For, err = time.ParseDuration(value)
 	default:
-		return fmt.Errorf("no key %q; there are method, path, status, body, delay, limit, retry-after, nth, times and for", key)
+		return fmt.Errorf("no key %q; there are method, path, status, body, delay, limit, name, retry-after, nth, times and for", key)
 	}
 	if err != nil {
 		return fmt.Errorf("%s=%s: %w", key, value, err)
@@ -129,6 +133,8 @@ func (k FaultKind) takes() []string {
 		return []string{"retry-after"}
 	case SessionLimit:
 		return []string{"limit"}
+	case Behave:
+		return []string{"name"}
 	default:
 		return nil
 	}
@@ -140,7 +146,7 @@ func (f Fault) check() error {
 	if !slices.ContainsFunc(FaultKinds(), func(h FaultHelp) bool { return h.Kind == f.Kind }) {
 		return fmt.Errorf("fault %q: unknown; want one of %s", f.Kind, kindNames())
 	}
-	for _, key := range []string{"method", "path", "status", "body", "delay", "limit", "retry-after"} {
+	for _, key := range []string{"method", "path", "status", "body", "delay", "limit", "name", "retry-after"} {
 		if v := f.get(key); v != "" && v != "0" && v != "0s" && !slices.Contains(f.Kind.takes(), key) {
 			return fmt.Errorf("fault %s: it does not take %s", f.Kind, key)
 		}
@@ -153,6 +159,8 @@ func (f Fault) check() error {
 		return fmt.Errorf("fault answer: status=%d; want an HTTP status of 200 to 599", f.Status)
 	case f.Kind == Slow && f.Delay == 0:
 		return fmt.Errorf("fault slow: delay is missing (delay=20s)")
+	case f.Kind == Behave && !f.Quirk.known():
+		return fmt.Errorf("fault quirk: name=%s: unknown, or only to be had from the start with a personality", f.Quirk)
 	case badGlob != nil:
 		return fmt.Errorf("fault %s: path=%s: %w", f.Kind, f.Path, badGlob)
 	}

@@ -49,7 +49,7 @@ func TestEveryLinkLeadsSomewhere(t *testing.T) {
 				switch v := v.(type) {
 				case map[string]any:
 					for k, one := range v {
-						if id, isText := one.(string); isText && (k == "@odata.id" || k == "Members@odata.nextLink") {
+						if id, isText := one.(string); isText && (k == "@odata.id" || k == "Members@odata.nextLink" || k == "@Redfish.ActionInfo") {
 							if id, _, fragment := strings.Cut(id, "#"); !fragment {
 								walk(id)
 							}

@@ -20,19 +20,19 @@ func (b *BMC) systemBody() object {
 	out := object{
 		"@odata.id": at, "@odata.type": "#ComputerSystem.v1_22_1.ComputerSystem",
 		"Id": b.systemID, "Name": "System", "SystemType": "Physical",
-		"Manufacturer": s.Vendor, "Model": s.Model, "SerialNumber": s.Serial, "SKU": s.Serial,
+		"Manufacturer": b.vendor(), "Model": s.Model, "SerialNumber": s.Serial, "SKU": s.Serial,
 		"PartNumber": partNumber(s), "UUID": s.UUID, "AssetTag": b.assetTag, "HostName": "",
-		"BiosVersion": "2.3.1", "PowerState": b.power, "Status": health,
+		"BiosVersion": "2.3.1", "PowerState": b.shownPower(), "Status": health,
 		"ProcessorSummary": object{"Count": 1, "CoreCount": s.CPUs, "LogicalProcessorCount": s.CPUs, "Model": processorModel, "Status": ok()},
 		"MemorySummary":    object{"TotalSystemMemoryGiB": float64(s.MemoryMiB) / 1024, "MemoryMirroring": "None", "Status": ok()},
-		"Boot":             b.boot.body(),
+		"Boot":             b.bootBody(),
 		"BootProgress":     object{"LastState": b.progress.state, "LastStateTime": b.progress.since.Format(time.RFC3339)},
 		"TrustedModules":   []object{},
-		"Actions": object{"#ComputerSystem.Reset": object{
-			"target":                            at + "/Actions/ComputerSystem.Reset",
-			"ResetType@Redfish.AllowableValues": resetTypes,
-		}},
-		"Links": object{"Chassis": links(b.chassisPath()), "ManagedBy": links(b.managerPath())},
+		"Actions":          object{"#ComputerSystem.Reset": b.resetBody(at)},
+		"Links":            object{"Chassis": links(b.chassisPath()), "ManagedBy": links(b.managerPath())},
+	}
+	if way := b.cfg.Personality.BootSettings; way != "" {
+		out["@Redfish.Settings"] = object{"@odata.type": "#Settings.v1_3_5.Settings", "SettingsObject": link(at + way), "SupportedApplyTimes": []string{"OnReset"}}
 	}
 	for _, sub := range []string{"Processors", "Memory", "EthernetInterfaces", "NetworkInterfaces", "Storage", "SimpleStorage", "Bios"} {
 		out[sub] = link(at + "/" + sub)
@@ -108,7 +108,7 @@ func (b *BMC) chassisTree(t map[string]node) {
 		if power == PoweringOff {
 			power = PowerOn // still there until it is off
 		}
-		return object{"ChassisType": "RackMount", "Manufacturer": s.Vendor, "Model": s.Model, "SerialNumber": s.Serial, "SKU": s.Serial,
+		return object{"ChassisType": "RackMount", "Manufacturer": b.vendor(), "Model": s.Model, "SerialNumber": s.Serial, "SKU": s.Serial,
 			"PowerState": power, "Status": ok(), "NetworkAdapters": link(at + "/NetworkAdapters"),
 			"Links": object{"ComputerSystems": links(b.systemPath()), "ManagedBy": links(b.managerPath())}}
 	})
@@ -191,7 +191,7 @@ func (b *BMC) managerTree(t map[string]node) {
 	base, at, p := pathRoot+"/Managers", b.managerPath(), b.cfg.Personality
 	t[base] = fixed("ManagerCollection.ManagerCollection", base, "Managers", []string{at})
 	t[at] = static("Manager.v1_19_1.Manager", at, p.ManagerID, "Manager", func() object {
-		out := object{"ManagerType": "BMC", "Manufacturer": b.cfg.Spec.Vendor, "Model": p.Product, "FirmwareVersion": p.Firmware,
+		out := object{"ManagerType": "BMC", "Manufacturer": b.vendor(), "Model": p.Product, "FirmwareVersion": p.Firmware,
 			"UUID": b.managerUUID(), "PowerState": PowerOn, "Status": ok(), "EthernetInterfaces": link(at + "/EthernetInterfaces"),
 			"DateTime": time.Now().UTC().Truncate(time.Minute).Format(time.RFC3339), "DateTimeLocalOffset": "+00:00",
 			"Links": object{"ManagerForServers": links(b.systemPath()), "ManagerForChassis": links(b.chassisPath())}}

@@ -1,6 +1,7 @@
 package redfish
 
 import (
+	"cmp"
 	"net/http"
 	"net/url"
 	"os"
@@ -19,9 +20,11 @@ const (
 // slot is one virtual media slot with what is in it. Guarded by BMC.mu.
 type slot struct {
 	Slot
-	medium *medium
-	busy   bool // an insert is under way
-	verify bool // VerifyCertificate
+	medium     *medium
+	name       string // ImageName that stays after an eject, with the quirk
+	host, path string // what CfgCD was told
+	busy       bool   // an insert is under way
+	verify     bool   // VerifyCertificate
 }
 
 // medium is an inserted image.
@@ -92,13 +95,26 @@ func parseInsert(in object) (order, *problem) {
 }
 
 // insert is the InsertMedia action.
-func (b *BMC) insert(s *slot, in object) reply {
+func (b *BMC) insert(s *slot, in object) reply { return b.insertAs(s, in, b.cfg.Personality.Insert) }
+
+func (b *BMC) insertAs(s *slot, in object, rule InsertRule) reply {
+	if p := cmp.Or(b.refuseInsert(), b.insertForm(in)); p != nil {
+		return fail(p)
+	}
 	o, p := parseInsert(in)
+	if p == nil {
+		p = b.refuseImage(o)
+	}
 	if p != nil {
 		return fail(p)
 	}
+	if b.is(InsertLies) {
+		return reply{}
+	}
 	b.mu.Lock()
 	switch {
+	case b.otherMediumLocked(s) && b.is(OneMedium):
+		p = inUse("There is another medium, and there can be only one.")
 	case s.busy:
 		p = inUse("Another image is being inserted into slot " + s.ID + ".")
 	case s.medium != nil:
@@ -113,9 +129,13 @@ func (b *BMC) insert(s *slot, in object) reply {
 	if p != nil {
 		return fail(p)
 	}
-	if b.cfg.Personality.Insert == InsertWaits {
+	switch rule {
+	case InsertWaits:
 		defer b.work.Done()
 		return done(b.fill(s, o))
+	case InsertLate:
+		b.showLate(s, o)
+		return reply{}
 	}
 	t := b.tasks.start("Insert " + s.ID)
 	go func() {
@@ -123,7 +143,14 @@ func (b *BMC) insert(s *slot, in object) reply {
 		b.tasks.finish(t, b.fill(s, o))
 	}()
 	now, _ := b.tasks.look(t.id)
+	if b.is(TaskVanishes) {
+		b.tasks.drop(t.id)
+	}
 	return accepted(now)
+}
+
+func (b *BMC) otherMediumLocked(s *slot) bool {
+	return slices.ContainsFunc(b.slots, func(o *slot) bool { return o != s && (o.medium != nil || o.busy) })
 }
 
 // fill fetches the image and puts it into the slot. The download belongs to the
@@ -152,10 +179,7 @@ func (b *BMC) fill(s *slot, o order) *problem {
 
 // eject is the EjectMedia action. The file is unlinked: a machine that has it
 // open reads on.
-func (b *BMC) eject(s *slot, in object) *problem {
-	if keys := sortedKeys(in); len(keys) > 0 {
-		return actionParameterUnknown(ejectAction, keys[0])
-	}
+func (b *BMC) eject(s *slot) *problem {
 	if b.faults.hits(EjectFails) {
 		return internal("The virtual media service did not answer.")
 	}
@@ -164,8 +188,15 @@ func (b *BMC) eject(s *slot, in object) *problem {
 	switch {
 	case s.busy:
 		return inUse("An image is being inserted into slot " + s.ID + ".")
+	case s.medium == nil && b.is(EjectEmptyRefused):
+		return &problem{status: http.StatusBadRequest, id: "NoVirtualMediaConnectionAvailable",
+			text: "There is no virtual media connection.", remedy: "Insert a medium first."}
 	case s.medium == nil:
 		return nil // ejecting nothing is done already
+	}
+	b.disturb()
+	if b.is(ImageNameKept) {
+		s.name = path.Base(s.medium.Image)
 	}
 	if file := b.mediumPath(s.medium); file != "" {
 		if err := os.Remove(file); err != nil && !os.IsNotExist(err) {
@@ -188,15 +219,10 @@ func (b *BMC) slotBody(s *slot, at string) object {
 	if !s.optical() {
 		return out
 	}
-	out["VerifyCertificate"] = s.verify
-	out["Actions"] = object{
-		"#" + insertAction: object{
-			"target": at + "/Actions/" + insertAction,
-			"TransferProtocolType@Redfish.AllowableValues": []string{"HTTP", "HTTPS"},
-			"TransferMethod@Redfish.AllowableValues":       []string{"Stream", "Upload"},
-		},
-		"#" + ejectAction: object{"target": at + "/Actions/" + ejectAction},
+	if s.name != "" {
+		out["ImageName"] = s.name
 	}
+	b.slotActions(s, at, out)
 	if m := s.medium; m != nil {
 		out["Image"], out["Inserted"], out["ConnectedVia"] = m.Image, true, "URI"
 		if u, err := url.Parse(m.Image); err == nil {
@@ -207,10 +233,46 @@ func (b *BMC) slotBody(s *slot, at string) object {
 			out["TransferMethod"] = "Stream"
 		}
 	}
+	if b.is(ConnectedViaLies) {
+		out["ConnectedVia"] = "NotConnected"
+	}
 	return out
 }
 
+// slotActions adds how this BMC takes a medium.
+func (b *BMC) slotActions(s *slot, at string, out object) {
+	switch {
+	case b.is(NoInsert):
+		delete(out, "Image")
+	case b.cfg.Personality.Media == MediaByVmm:
+		out["Oem"] = object{"Huawei": object{"Actions": object{"#" + vmmAction: object{"target": at + "/Oem/Huawei/Actions/" + vmmAction}}}}
+	case b.cfg.Personality.Media == MediaByCfgCD:
+		out["Host"], out["Path"] = s.host, s.path
+		out["Actions"] = object{"#" + mountAction: object{"target": at + "/Actions/" + mountAction}, "#" + unmountAction: object{"target": at + "/Actions/" + unmountAction}}
+	case b.cfg.Personality.Media == MediaByAction:
+		out["VerifyCertificate"] = s.verify
+		protocols := []string{"HTTP", "HTTPS"}
+		if b.is(ImageFromFilesOnly) {
+			protocols = []string{"NFS", "CIFS"}
+		}
+		out["Actions"] = object{
+			"#" + insertAction: object{
+				"target": at + "/Actions/" + insertAction,
+				"TransferProtocolType@Redfish.AllowableValues": protocols,
+				"TransferMethod@Redfish.AllowableValues":       []string{"Stream", "Upload"},
+			},
+			"#" + ejectAction: object{"target": at + "/Actions/" + ejectAction},
+		}
+	}
+}
+
 func (b *BMC) patchSlot(s *slot, in object) *problem {
+	switch b.cfg.Personality.Media {
+	case MediaByPatch:
+		return b.patchMedia(s, in)
+	case MediaByCfgCD:
+		return b.patchISOConfig(s, in)
+	}
 	for _, key := range sortedKeys(in) {
 		if key != "VerifyCertificate" {
 			if slices.Contains([]string{"Image", "Inserted", "WriteProtected", "UserName", "Password", "TransferMethod", "TransferProtocolType"}, key) {
@@ -239,10 +301,39 @@ func (b *BMC) mediaTree(t map[string]node, parent string) {
 		n := node{get: func() object { return b.slotBody(s, at) }}
 		if s.optical() {
 			n.patch = func(in object) *problem { return b.patchSlot(s, in) }
-			t[at+"/Actions/"+insertAction] = node{post: func(_ *http.Request, in object) reply { return b.insert(s, in) }}
-			t[at+"/Actions/"+ejectAction] = node{post: func(_ *http.Request, in object) reply { return done(b.eject(s, in)) }}
+			b.mediaActions(t, s, at)
 		}
 		t[at] = n
 	}
 	t[base] = fixed("VirtualMediaCollection.VirtualMediaCollection", base, "Virtual Media", all)
+}
+
+func (b *BMC) mediaActions(t map[string]node, s *slot, at string) {
+	first := s == b.slots[slices.IndexFunc(b.slots, func(o *slot) bool { return o.optical() })]
+	act := func(path string, do func(in object) reply) {
+		t[path] = node{post: func(r *http.Request, in object) reply {
+			if first && b.is(FirstSlotDead) {
+				return fail(notAllowed(r.Method, ""))
+			}
+			return do(in)
+		}}
+	}
+	switch b.cfg.Personality.Media {
+	case MediaByAction:
+		act(at+"/Actions/"+insertAction, func(in object) reply { return b.insert(s, in) })
+		t[at+"/Actions/"+ejectAction] = node{post: func(r *http.Request, in object) reply {
+			if keys := sortedKeys(in); len(keys) > 0 {
+				return fail(actionParameterUnknown(ejectAction, keys[0]))
+			}
+			if r.ContentLength == 0 && b.is(EjectWantsObject) {
+				return fail(wrongMediaType(""))
+			}
+			return done(b.eject(s))
+		}}
+	case MediaByVmm:
+		act(at+"/Oem/Huawei/Actions/"+vmmAction, func(in object) reply { return b.vmmControl(s, in) })
+	case MediaByCfgCD:
+		act(at+"/Actions/"+mountAction, func(object) reply { return b.mountISO(s) })
+		act(at+"/Actions/"+unmountAction, func(object) reply { return done(b.eject(s)) })
+	}
 }

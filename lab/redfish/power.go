@@ -109,17 +109,12 @@ func (b *BMC) press(t ResetType) error {
 	return nil
 }
 
-// repeat answers a reset that asks for the state there is.
-func (b *BMC) repeat(t ResetType) *problem {
-	if b.cfg.Personality.Repeat == AcceptRepeat {
-		return nil
-	}
-	return actionNotNow("ComputerSystem.Reset", "ResetType", string(t), "the system is "+string(b.power))
-}
-
 func (b *BMC) onLocked(t ResetType) *problem {
 	switch b.power {
 	case PowerOff:
+		if p := b.resting(t); p != nil {
+			return p
+		}
 	case PoweringOff:
 		return actionNotNow("ComputerSystem.Reset", "ResetType", string(t), "the system is still PoweringOff")
 	default:
@@ -181,6 +176,12 @@ func (b *BMC) askLocked(t ResetType, then next) *problem {
 func (b *BMC) setPowerLocked(p PowerState) {
 	if b.power == p {
 		return
+	}
+	if p == PowerOn || p == PowerOff {
+		b.before, b.changed = PowerOff, time.Now()
+		if p == PowerOff {
+			b.before = PowerOn
+		}
 	}
 	b.power = p
 	b.log.Debug("power", "state", p)

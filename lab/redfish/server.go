@@ -56,6 +56,8 @@ type reply struct {
 	status int
 	header http.Header
 	body   object
+	// problem is why it is no success, nil when it is one.
+	problem *problem
 }
 
 func fail(p *problem) reply {
@@ -69,7 +71,7 @@ func fail(p *problem) reply {
 	if p.status == http.StatusUnauthorized {
 		h.Set("WWW-Authenticate", `Basic realm="redfish"`)
 	}
-	return reply{status: p.status, header: h, body: p.body()}
+	return reply{status: p.status, header: h, body: p.body(), problem: p}
 }
 
 func done(p *problem) reply {
@@ -92,12 +94,24 @@ func (b *BMC) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if sleep(r.Context(), delay) != nil {
 		return
 	}
+	leave, dead := b.frozen()
+	defer leave()
+	if dead {
+		panic(http.ErrAbortHandler)
+	}
+	if b.redirected(w, r) {
+		return
+	}
 	if f, hit := b.faults.strike(Busy, r.Method, r.URL.Path); hit {
-		write(w, r, fail(busyFor(f.RetryAfter)))
+		b.write(w, r, fail(busyFor(f.RetryAfter)))
+		return
+	}
+	if p := b.notReady(); p != nil {
+		b.write(w, r, fail(p))
 		return
 	}
 	if f, hit := b.faults.strike(Answer, r.Method, r.URL.Path); hit {
-		writeFault(w, r, f)
+		b.writeFault(w, r, f)
 		return
 	}
 	_, lost := b.faults.strike(LoseReply, r.Method, r.URL.Path)
@@ -105,16 +119,29 @@ func (b *BMC) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if lost {
 		panic(http.ErrAbortHandler)
 	}
-	write(w, r, answer)
+	b.write(w, r, answer)
 }
 
 // answer does what the request asks for.
 func (b *BMC) answer(w http.ResponseWriter, r *http.Request) reply {
 	at := path.Clean("/" + strings.TrimSuffix(r.URL.Path, "/"))
 	n, found := b.find(at)
+	if at == pathSessions && r.Method == http.MethodPost {
+		if p := b.gatekeeper(r); p != nil {
+			return fail(p)
+		}
+	}
 	if !found || !n.open && !(at == pathSessions && r.Method == http.MethodPost) {
 		if p := b.authorize(r); p != nil {
 			return fail(p)
+		}
+		if p := b.mustChange(r, at); p != nil {
+			return fail(p)
+		}
+	}
+	if !found && b.cfg.Reshape != nil && r.Method == http.MethodGet {
+		if body := b.cfg.Reshape(at, nil); body != nil {
+			return reply{status: http.StatusOK, body: body}
 		}
 	}
 	if !found {
@@ -196,11 +223,19 @@ func (b *BMC) read(r *http.Request, at string, n node) reply {
 		b.page(at, body, q)
 	}
 	h := http.Header{}
-	h.Set("ETag", tag)
+	h.Set("ETag", b.shownETag(tag))
 	if r.Header.Get("If-None-Match") == tag {
 		return reply{status: http.StatusNotModified, header: h}
 	}
-	body["@odata.etag"] = tag
+	body["@odata.etag"] = b.shownETag(tag)
+	if b.cfg.Reshape != nil {
+		if body = b.cfg.Reshape(at, body); body == nil {
+			return fail(notFound(at))
+		}
+	}
+	if b.is(AnnotatedErrorSuccess) {
+		body = internal("The resource could not be read.").body()
+	}
 	return reply{status: http.StatusOK, header: h, body: body}
 }
 
@@ -214,7 +249,13 @@ func (b *BMC) page(at string, body object, q query) {
 	}
 	if size := b.cfg.Personality.PageSize; size > 0 && to-from > size {
 		to = from + size
-		body["Members@odata.nextLink"] = at + "?$skip=" + strconv.Itoa(to)
+		key := "Members@odata.nextLink"
+		if b.is(MembersNotPaged) {
+			key = "@odata.nextLink"
+		}
+		body[key] = at + "?$skip=" + strconv.Itoa(to)
+	} else if size > 0 && from > 0 && b.is(NextLinkLoops) {
+		body["Members@odata.nextLink"] = at + "?$skip=0"
 	}
 	links = links[from:to]
 	if q.expand {
@@ -241,7 +282,7 @@ func (b *BMC) change(r *http.Request, n node, in object) reply {
 	if len(want) == 0 && b.cfg.Personality.Match == MatchRequired {
 		return fail(preconditionRequired())
 	}
-	if len(want) > 0 && !matches(want, version(b.body(n))) {
+	if len(want) > 0 && !b.isMatch(want, version(b.body(n))) {
 		return fail(preconditionFailed())
 	}
 	if p := n.patch(in); p != nil {
@@ -249,7 +290,7 @@ func (b *BMC) change(r *http.Request, n node, in object) reply {
 	}
 	body := b.body(n)
 	h := http.Header{}
-	h.Set("ETag", version(body))
+	h.Set("ETag", b.shownETag(version(body)))
 	body["@odata.etag"] = h.Get("ETag")
 	return reply{status: http.StatusOK, header: h, body: body}
 }
@@ -308,7 +349,7 @@ func readBody(w http.ResponseWriter, r *http.Request) (object, *problem) {
 }
 
 // write sends a reply with the headers every Redfish answer has (DSP0266).
-func write(w http.ResponseWriter, r *http.Request, a reply) {
+func (b *BMC) write(w http.ResponseWriter, r *http.Request, a reply) {
 	h := w.Header()
 	for k, v := range a.header {
 		h[k] = v
@@ -322,12 +363,13 @@ func write(w http.ResponseWriter, r *http.Request, a reply) {
 		w.WriteHeader(a.status)
 		return
 	}
-	text, err := json.Marshal(a.body)
+	text, err := json.Marshal(b.oddError(a.body))
 	if err != nil {
 		http.Error(w, "cannot encode", http.StatusInternalServerError)
 		return
 	}
 	h.Set("Content-Type", "application/json; charset=utf-8")
+	text = b.encode(h, a.status, text)
 	h.Set("Content-Length", strconv.Itoa(len(text)))
 	w.WriteHeader(a.status)
 	if r.Method != http.MethodHead {
@@ -336,11 +378,11 @@ func write(w http.ResponseWriter, r *http.Request, a reply) {
 }
 
 // writeFault sends the made-up answer of an Answer fault.
-func writeFault(w http.ResponseWriter, r *http.Request, f Fault) {
+func (b *BMC) writeFault(w http.ResponseWriter, r *http.Request, f Fault) {
 	p := &problem{status: f.Status, id: "GeneralError", retryAfter: f.RetryAfter, text: "A general error has occurred.", remedy: "None."}
 	a := fail(p)
 	if f.Body == "" {
-		write(w, r, a)
+		b.write(w, r, a)
 		return
 	}
 	for k, v := range a.header {

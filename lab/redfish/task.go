@@ -49,6 +49,13 @@ func (t *tasks) finish(one *task, outcome *problem) {
 	one.ended, one.outcome = time.Now(), outcome
 }
 
+// drop forgets a task that goes on.
+func (t *tasks) drop(id string) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.all = slices.DeleteFunc(t.all, func(one *task) bool { return one.id == id })
+}
+
 // look gives a copy.
 func (t *tasks) look(id string) (task, bool) {
 	t.mu.Lock()

@@ -26,6 +26,14 @@ func (b *BMC) secure() error {
 		b.cert = b.cfg.Certificate
 		return nil
 	}
+	odd, err := b.oddCertificate()
+	if err != nil {
+		return fmt.Errorf("bmc of %s: make its certificate: %w", b.cfg.Spec.Name, err)
+	}
+	if odd != nil {
+		b.cert = odd
+		return nil
+	}
 	path := ""
 	if b.cfg.Dir != "" {
 		path = filepath.Join(b.cfg.Dir, tlsFile)

@@ -2,7 +2,6 @@ package redfish
 
 import (
 	"net/http"
-	"slices"
 	"strings"
 	"time"
 )
@@ -64,10 +63,10 @@ func (b *BMC) chassisPath() string { return pathRoot + "/Chassis/" + b.cfg.Perso
 func (b *BMC) rootTree(t map[string]node) {
 	t["/redfish"] = node{open: true, get: func() object { return object{"v1": pathRoot + "/"} }}
 	root := static("ServiceRoot.v1_15_0.ServiceRoot", pathRoot+"/", "RootService", "Root Service", func() object {
-		return object{
+		out := object{
 			"RedfishVersion": "1.18.0",
 			"UUID":           b.managerUUID(),
-			"Vendor":         b.cfg.Spec.Vendor,
+			"Vendor":         b.vendor(),
 			"Product":        b.cfg.Personality.Product,
 			"ProtocolFeaturesSupported": object{
 				"ExpandQuery":     object{"ExpandAll": false, "Levels": true, "Links": false, "NoLinks": true, "MaxLevels": 1},
@@ -85,6 +84,16 @@ func (b *BMC) rootTree(t map[string]node) {
 			"Tasks":          link(pathRoot + "/TaskService"),
 			"Links":          object{"Sessions": link(pathSessions)},
 		}
+		if key := b.cfg.Personality.OEM; key != "" {
+			out["Oem"] = object{key: object{}}
+		}
+		if none := b.is(NoSessions); none || b.is(NoSessionServiceLink) {
+			delete(out, "SessionService")
+			if none {
+				delete(out, "Links")
+			}
+		}
+		return out
 	})
 	root.open = true
 	t[pathRoot] = root
@@ -133,13 +142,15 @@ func (b *BMC) accountTree(t map[string]node) {
 		}
 	})
 	t[at+"/Accounts"] = fixed("ManagerAccountCollection.ManagerAccountCollection", at+"/Accounts", "Accounts", []string{at + "/Accounts/1"})
-	t[at+"/Accounts/1"] = static("ManagerAccount.v1_12_1.ManagerAccount", at+"/Accounts/1", "1", "Account", func() object {
+	account := static("ManagerAccount.v1_12_1.ManagerAccount", at+"/Accounts/1", "1", "Account", func() object {
 		return object{
 			"UserName": b.accounts.userName, "Password": nil, "Enabled": true, "Locked": b.accounts.locked(),
-			"PasswordChangeRequired": false, "RoleId": "Administrator", "AccountTypes": []string{"Redfish"},
+			"PasswordChangeRequired": b.is(PasswordMustChange) && !b.accounts.isChanged(), "RoleId": "Administrator", "AccountTypes": []string{"Redfish"},
 			"Links": object{"Role": link(at + "/Roles/Administrator")},
 		}
 	})
+	account.patch = b.patchAccount
+	t[at+"/Accounts/1"] = account
 	t[at+"/Roles"] = fixed("RoleCollection.RoleCollection", at+"/Roles", "Roles", []string{at + "/Roles/Administrator"})
 	t[at+"/Roles/Administrator"] = static("Role.v1_3_3.Role", at+"/Roles/Administrator", "Administrator", "Administrator", func() object {
 		return object{"RoleId": "Administrator", "IsPredefined": true,
@@ -169,6 +180,14 @@ func (b *BMC) systemTree(t map[string]node) {
 	at := b.systemPath()
 	t[base] = fixed("ComputerSystemCollection.ComputerSystemCollection", base, "Systems", []string{at})
 	t[at] = node{get: b.systemBody, patch: b.patchSystem}
+	if way := b.cfg.Personality.BootSettings; way != "" {
+		t[at+way] = node{get: func() object { return b.bootSettingsBody(at + way) }, patch: b.patchBootSettings}
+	}
+	if info := b.resetInfoPath(); b.has(ResetInActionInfo) {
+		t[info] = static("ActionInfo.v1_4_2.ActionInfo", info, "ResetActionInfo", "Reset Action Info", func() object {
+			return object{"Parameters": []object{{"Name": "ResetType", "Required": true, "DataType": "String", "AllowableValues": b.allowedResets()}}}
+		})
+	}
 	t[at+"/Actions/ComputerSystem.Reset"] = node{post: func(_ *http.Request, in object) reply { return done(b.resetAction(in)) }}
 	b.processorTree(t, at)
 	b.interfaceTree(t, at)
@@ -185,9 +204,11 @@ func (b *BMC) systemTree(t map[string]node) {
 	settings.patch = b.patchBIOS
 	t[at+"/Bios/Settings"] = settings
 	if b.cfg.Spec.Firmware == "uefi" {
-		t[at+"/SecureBoot"] = static("SecureBoot.v1_1_2.SecureBoot", at+"/SecureBoot", "SecureBoot", "Secure Boot", func() object {
-			return object{"SecureBootEnable": false, "SecureBootCurrentBoot": "Disabled", "SecureBootMode": "SetupMode"}
+		secure := static("SecureBoot.v1_1_2.SecureBoot", at+"/SecureBoot", "SecureBoot", "Secure Boot", func() object {
+			return object{"SecureBootEnable": b.secureBoot, "SecureBootCurrentBoot": "Disabled", "SecureBootMode": "SetupMode"}
 		})
+		secure.patch = b.patchSecureBoot
+		t[at+"/SecureBoot"] = secure
 	}
 }
 
@@ -233,41 +254,8 @@ func (b *BMC) resetAction(in object) *problem {
 	if !isText {
 		return actionParameterTypeError(action, "ResetType", v)
 	}
-	return b.reset(ResetType(text))
-}
-
-// writable lists what a PATCH of the system may hold.
-var writable = []string{"Boot", "AssetTag"}
-
-func (b *BMC) patchSystem(in object) *problem {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	boot, tag := b.boot, b.assetTag
-	for _, key := range sortedKeys(in) {
-		switch key {
-		case "Boot":
-			want, isObject := in[key].(object)
-			if !isObject {
-				return propertyValueTypeError(key, in[key])
-			}
-			var p *problem
-			if boot, p = boot.merge(want); p != nil {
-				return p
-			}
-		case "AssetTag":
-			text, isText := in[key].(string)
-			if !isText || len(text) > 64 {
-				return propertyValueTypeError(key, in[key])
-			}
-			tag = text
-		default:
-			if _, known := b.systemBody()[key]; known && !slices.Contains(writable, key) {
-				return propertyNotWritable(key)
-			}
-			return propertyUnknown(key)
-		}
+	if p := b.refuseReset(ResetType(text)); p != nil {
+		return p
 	}
-	b.boot, b.assetTag = boot, tag
-	b.saveLocked()
-	return nil
+	return b.reset(ResetType(text))
 }
