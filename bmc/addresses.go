@@ -16,7 +16,8 @@ const maxAddresses = 65536 // a /16, or the same in IPv6
 // and without duplicates. Patterns are "10.0.9.11", "bmc7.example",
 // "10.0.9.11-15", "10.0.9.11-10.0.9.20", "10.0.9.0/28" (without network and
 // broadcast address), "fd00::1", "[fd00::1]:8443", "fd00::10-fd00::1f", each
-// but bare IPv6 with ":port" after it if need be. It reports every bad pattern
+// but bare IPv6 with ":port" after it if need be. "http://" before a pattern
+// stays before each of its addresses; their port is then 80. It reports every bad pattern
 // at once, with code SITE-001.
 func Expand(patterns []string, defaultPort int) ([]string, error) {
 	if defaultPort == 0 {
@@ -27,12 +28,20 @@ func Expand(patterns []string, defaultPort int) ([]string, error) {
 	known := map[string]bool{}
 	for _, p := range patterns {
 		room := maxAddresses - len(out)
-		list, err := expandOne(strings.TrimSpace(p), defaultPort, room)
+		rest, plain := strings.CutPrefix(strings.TrimSpace(p), plainPrefix)
+		port := defaultPort
+		if plain {
+			port = 80
+		}
+		list, err := expandOne(rest, port, room)
 		if err != nil {
 			wrong = append(wrong, fleet.NewFault(fleet.CodeSiteInvalid, fleet.Invalid, nil, "address %q: %v", p, err))
 			continue
 		}
 		for _, a := range list {
+			if plain {
+				a = plainPrefix + a
+			}
 			if !known[a] {
 				known[a] = true
 				out = append(out, a)

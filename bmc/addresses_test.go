@@ -47,7 +47,7 @@ func TestExpand(t *testing.T) {
 
 func TestExpandReportsAllAtOnce(t *testing.T) {
 	bad := []string{"", "10.0.9.300", "10.0.9.20-11", "10.0.9.1-300", "10.0.0.0/8", "10.0.9.1:0", "10.0.9.1:x", "fd00::/64",
-		"10.0.9.1-fd00::1", "[fd00::1", "[fd00::1]x", "host name", "-bmc", "http://10.0.9.1", "10.0.0.1-10.9.0.1", "1.2.3"}
+		"10.0.9.1-fd00::1", "[fd00::1", "[fd00::1]x", "host name", "-bmc", "ftp://10.0.9.1", "10.0.0.1-10.9.0.1", "1.2.3"}
 	_, err := Expand(append(bad, "10.0.9.1"), 443)
 	if err == nil || fleet.CodeOf(err) != fleet.CodeSiteInvalid {
 		t.Fatalf("got %v", err)

@@ -111,12 +111,11 @@ func readMessages(body []byte) []message {
 // of sessions: Redfish base registry; Dell SYS518, SWC0700, RAC0508, RAC0218.
 var notReady = [...]string{
 	"ServiceTemporarilyUnavailable", "ServiceInUnknownState", "ServiceShuttingDown",
-	"SessionLimitExceeded", "CreateLimitReachedForResource", "ResourceInStandby", "ResourceCreationConflict",
-	"SYS518", "SWC0700", "RAC0508", "RAC0218", "UnableToModifyDuringSystemPOST",
+	"ResourceInStandby", "ResourceCreationConflict", "SYS518", "SWC0700", "RAC0508", "UnableToModifyDuringSystemPOST",
 }
 
 func (r *refusal) isNotReady() bool {
-	return r.status == http.StatusServiceUnavailable || r.status == http.StatusTooManyRequests || r.says(notReady[:]...)
+	return r.status == http.StatusServiceUnavailable || r.status == http.StatusTooManyRequests || r.says(notReady[:]...) || r.says(sessionLimit[:]...)
 }
 
 // isLicence recognises a missing licence by message id: the DMTF License
@@ -142,8 +141,10 @@ func (r *refusal) fault() error {
 	switch {
 	case r.isLicence():
 		return f(fleet.CodeBMCUnsupported, fleet.Denied, "the BMC lacks a licence for this")
-	case r.says("PasswordChangeRequired"):
-		return f(fleet.CodeBMCLoginRefused, fleet.Denied, "the BMC wants the account's password changed first")
+	case r.says(passwordChange):
+		return f(fleet.CodeBMCPasswordChange, fleet.Denied, "the BMC wants the password of "+r.account()+" changed first")
+	case r.says(sessionLimit[:]...):
+		return f(fleet.CodeBMCSessionLimit, fleet.Transient, "the BMC has no session free")
 	case r.isNotReady():
 		return f(fleet.CodeBMCBusy, fleet.Transient, "the BMC is not ready")
 	case r.status == http.StatusUnauthorized:

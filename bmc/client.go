@@ -29,8 +29,10 @@ const (
 
 // client sends bounded requests to one BMC and nowhere else.
 type client struct {
+	plain bool   // without TLS, because the address begins with http://
 	host  string // host:port
 	http  *http.Client
+	hide  veil
 	slots chan struct{} // one token per request that may run at a time
 	pin   pin
 	wait  time.Duration // of one request, all in all
@@ -81,34 +83,28 @@ func (p *pin) check(der []byte) error {
 
 func newClient(address, fingerprint string, o Options) *client {
 	c := &client{
-		host:  address,
 		slots: make(chan struct{}, o.Parallel),
 		wait:  o.RequestTimeout,
 	}
+	c.host, c.plain = hostPort(address)
 	c.pin.want, c.pin.accept = strings.ToLower(strings.TrimSpace(fingerprint)), o.AcceptNewPin
 	dialer := &net.Dialer{Timeout: o.ConnectTimeout}
+	dial := func(ctx context.Context, network, addr string) (net.Conn, error) {
+		c.count.connections.Add(1)
+		if o.first != nil {
+			if known := o.first(); known != nil {
+				return known, nil
+			}
+		}
+		return dialer.DialContext(ctx, network, addr)
+	}
+	name, _, _ := net.SplitHostPort(c.host)
+	h := &handshake{host: name, legacy: o.LegacyTLS, wait: o.ConnectTimeout, pin: &c.pin, cache: tls.NewLRUClientSessionCache(1), dial: dial, met: o.met}
 	c.http = &http.Client{
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 		Transport: &http.Transport{
-			DialContext: func(ctx context.Context, network, addr string) (net.Conn, error) {
-				c.count.connections.Add(1)
-				return dialer.DialContext(ctx, network, addr)
-			},
-			TLSClientConfig: &tls.Config{
-				// BMC certificates are self-signed and often expired; the pin decides.
-				InsecureSkipVerify: true,
-				MinVersion:         tls.VersionTLS12,
-				// A full handshake takes a BMC's small processor a second or two;
-				// VerifyConnection sees resumed connections too.
-				ClientSessionCache: tls.NewLRUClientSessionCache(1),
-				VerifyConnection: func(s tls.ConnectionState) error {
-					if len(s.PeerCertificates) == 0 {
-						return errors.New("no certificate")
-					}
-					return c.pin.check(s.PeerCertificates[0].Raw)
-				},
-			},
-			TLSHandshakeTimeout:    o.ConnectTimeout,
+			DialContext:            dial,
+			DialTLSContext:         h.connect,
 			MaxConnsPerHost:        o.Parallel,
 			MaxIdleConnsPerHost:    o.Parallel,
 			IdleConnTimeout:        10 * time.Second, // BMCs drop idle connections soon and without a word
@@ -168,6 +164,7 @@ func (c *client) send(ctx context.Context, q ask) (*answer, error) {
 		if payload, err = json.Marshal(q.body); err != nil {
 			return nil, fmt.Errorf("encode body of %s %s: %w", q.method, q.path, err)
 		}
+		c.hide.learn(q.body)
 	}
 	path := q.path
 	for range maxRedirects + 1 {
@@ -191,7 +188,7 @@ func (c *client) once(ctx context.Context, q ask, path string, payload []byte) (
 	if payload != nil {
 		body = bytes.NewReader(payload)
 	}
-	req, err := http.NewRequestWithContext(httptrace.WithClientTrace(ctx, trace), q.method, "https://"+c.host+path, body)
+	req, err := http.NewRequestWithContext(httptrace.WithClientTrace(ctx, trace), q.method, c.scheme()+"://"+c.host+path, body)
 	if err != nil {
 		return nil, fleet.NewFault(fleet.CodeBMCAnswerInvalid, fleet.Invalid, err, "%q is not a path", path)
 	}
@@ -270,7 +267,7 @@ func (c *client) local(location string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	if u.Host != "" && (u.Scheme != "https" && u.Scheme != "" || !sameHost(u.Host, c.host)) {
+	if u.Host != "" && (u.Scheme != c.scheme() && u.Scheme != "" || !sameHost(u.Host, c.host)) {
 		return "", errForeignLink
 	}
 	return cleanPath(u.RequestURI())
@@ -278,6 +275,26 @@ func (c *client) local(location string) (string, error) {
 
 func sameHost(a, b string) bool {
 	return strings.EqualFold(withPort(a), withPort(b))
+}
+
+func (c *client) scheme() string {
+	if c.plain {
+		return "http"
+	}
+	return "https"
+}
+
+// plainPrefix stands before the address of a BMC without TLS. It is never
+// assumed: somebody typed it.
+const plainPrefix = "http://"
+
+// hostPort reads the address of a BMC: host, host:port, or http://host:port.
+func hostPort(address string) (host string, plain bool) {
+	rest, plain := strings.CutPrefix(address, plainPrefix)
+	if _, _, err := net.SplitHostPort(rest); err != nil && plain {
+		return net.JoinHostPort(strings.Trim(rest, "[]"), "80"), true
+	}
+	return withPort(rest), plain
 }
 
 func withPort(h string) string {

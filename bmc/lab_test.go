@@ -229,7 +229,7 @@ func TestLabForgetWhenNoSessionIsFree(t *testing.T) {
 	lab, login := startLab(t, redfish.Standard(), redfish.Limits{Sessions: 1})
 	s, err := bmc.Dial(t.Context(), login)
 	must(t, "dial", err)
-	if _, err := bmc.Dial(t.Context(), login); fleet.CodeOf(err) != fleet.CodeBMCBusy || fleet.KindOf(err) != fleet.Transient {
+	if _, err := bmc.Dial(t.Context(), login); fleet.CodeOf(err) != fleet.CodeBMCSessionLimit || fleet.KindOf(err) != fleet.Transient {
 		t.Errorf("second session: %v", err)
 	}
 	must(t, "forget", bmc.Forget(t.Context(), login, s.Location()))

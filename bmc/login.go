@@ -27,7 +27,7 @@ func readRoot(ctx context.Context, c *client) (node, error) {
 		}
 	}
 	if a.status != http.StatusOK {
-		r := &refusal{method: http.MethodGet, path: rootPath, status: a.status, messages: readMessages(a.body)}
+		r := &refusal{method: http.MethodGet, path: rootPath, status: a.status, messages: c.hide.messages(a.body)}
 		if r.isNotReady() {
 			return node{}, r.fault()
 		}
@@ -46,9 +46,10 @@ func readRoot(ctx context.Context, c *client) (node, error) {
 
 // login opens a session, or settles for basic authentication.
 func (s *Session) login(ctx context.Context) error {
-	if s.bad >= maxBadLogins {
-		return fleet.NewFault(fleet.CodeBMCLoginRefused, fleet.Denied, nil, "login was refused %d times before and is not tried again", s.bad)
+	if err := s.logins.enter(ctx, s.limit); err != nil {
+		return err
 	}
+	defer s.logins.leave()
 	path := s.sessionsPath()
 	a, err := s.client.send(ctx, ask{
 		method: http.MethodPost, path: path,
@@ -65,14 +66,14 @@ func (s *Session) login(ctx context.Context) error {
 		if s.opts.SessionOpened != nil && s.location != "" {
 			s.opts.SessionOpened(s.location)
 		}
-		return nil
+		return s.mustChange(ctx, a)
 	}
-	r := &refusal{method: http.MethodPost, path: path, status: a.status, messages: s.scrub(readMessages(a.body))}
+	r := &refusal{method: http.MethodPost, path: path, status: a.status, messages: s.client.hide.messages(a.body)}
 	switch {
-	case r.isNotReady() || r.says("PasswordChangeRequired"):
+	case r.isNotReady() || r.says(passwordChange):
 		return r.fault()
 	case a.status == http.StatusUnauthorized, a.status == http.StatusForbidden:
-		s.bad++
+		s.logins.refused++
 		// An answer that is not Redfish comes from a gate in front of the session
 		// service, which wants basic authentication.
 		if len(r.messages) > 0 || !strings.HasPrefix(strings.ToLower(a.header.Get("WWW-Authenticate")), "basic") {
@@ -82,12 +83,20 @@ func (s *Session) login(ctx context.Context) error {
 	return s.tryBasic(ctx, r)
 }
 
-// scrub takes the password out of what a BMC says about a login.
-func (s *Session) scrub(list []message) []message {
-	for i := range list {
-		list[i].text = strings.ReplaceAll(list[i].text, s.password, "***")
+// mustChange recognises a login that is good for changing the password only.
+// The session is given back at once.
+func (s *Session) mustChange(ctx context.Context, a *answer) error {
+	r := &refusal{method: http.MethodPost, path: a.path, status: a.status, messages: s.client.hide.messages(a.body)}
+	if !r.says(passwordChange) {
+		return nil
 	}
-	return list
+	if s.location != "" {
+		h := http.Header{}
+		h.Set("X-Auth-Token", s.token)
+		_, _ = s.client.send(ctx, ask{method: http.MethodDelete, path: s.location, header: h})
+	}
+	s.token, s.location = "", ""
+	return r.fault()
 }
 
 // tryBasic uses basic authentication where sessions do not work.
@@ -106,7 +115,7 @@ func (s *Session) tryBasic(ctx context.Context, why error) error {
 		return err
 	}
 	if a.status == http.StatusUnauthorized || a.status == http.StatusForbidden {
-		s.bad++
+		s.logins.refused++
 		return fleet.NewFault(fleet.CodeBMCLoginRefused, fleet.Denied, why, "the BMC refused the login of user %q, also by basic authentication", s.username)
 	}
 	s.token, s.basic, s.location = "", true, ""
@@ -163,8 +172,11 @@ func (s *Session) relogin(ctx context.Context, used string) error {
 	if s.token != used {
 		return nil
 	}
-	if s.basic || s.useless >= maxBadLogins {
+	if s.basic {
 		return fleet.NewFault(fleet.CodeBMCLoginRefused, fleet.Denied, nil, "the BMC no longer accepts the login of user %q", s.username)
+	}
+	if s.useless >= maxBadLogins {
+		return fleet.NewFault(fleet.CodeBMCSessionRefused, fleet.Denied, nil, "%d new sessions of user %q were not accepted either", s.useless, s.username)
 	}
 	old := s.location
 	if err := s.login(ctx); err != nil {
@@ -176,4 +188,46 @@ func (s *Session) relogin(ctx context.Context, used string) error {
 		_, _ = s.client.send(ctx, ask{method: http.MethodDelete, path: old, header: h})
 	}
 	return nil
+}
+
+// passwordChange is the message key of a BMC that wants a new password (Redfish
+// base registry); its argument is the account's URI.
+const passwordChange = "PasswordChangeRequired"
+
+// Lockout reads after how many refused logins the BMC locks an account; 0 when
+// it never does, unknown when it does not say. From then on the session risks
+// fewer than that.
+func (s *Session) Lockout(ctx context.Context) (fleet.Maybe[int], error) {
+	path := s.root.link("AccountService")
+	if path == "" {
+		return fleet.Maybe[int]{}, nil
+	}
+	n, _, err := s.get(ctx, path, nil)
+	if err != nil {
+		return fleet.Maybe[int]{}, s.wrap("read lockout of", err)
+	}
+	v, ok := n.whole("AccountLockoutThreshold", 0, 1000).Get()
+	if !ok {
+		return fleet.Maybe[int]{}, nil
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if v > 0 {
+		s.limit = max(1, min(maxBadLogins, int(v)-1))
+	}
+	return fleet.Known(int(v)), nil
+}
+
+// sessionLimit are those of a BMC that is out of sessions: Redfish base
+// registry; Dell RAC0218.
+var sessionLimit = [...]string{"SessionLimitExceeded", "CreateLimitReachedForResource", "RAC0218"}
+
+// account names what PasswordChangeRequired is about.
+func (r *refusal) account() string {
+	for _, m := range r.messages {
+		if strings.EqualFold(m.key(), passwordChange) && len(m.args) > 0 {
+			return "account " + m.args[0]
+		}
+	}
+	return "the account"
 }

@@ -2,18 +2,25 @@ package bmc
 
 import (
 	"context"
+	"crypto/tls"
+	"errors"
 	"fmt"
+	"net"
 	"net/http"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"metalrise.dev/fleet"
 )
 
-// Shorter than a session's: in a sweep most addresses are dead. 65,536 of them,
-// 256 at a time, take 22 minutes at worst.
+// Shorter than a session's: in a sweep most addresses are dead.
 const (
+	// A lost SYN is sent again after one second and after three (RFC 6298).
+	knockTimeout = 3500 * time.Millisecond
 	probeConnect = 5 * time.Second
 	probeRequest = 20 * time.Second
 )
@@ -25,41 +32,145 @@ const (
 	RedfishService      What = "redfish"              // a service root with systems: a server's BMC
 	EnclosureController What = "enclosure controller" // a service root without systems
 	LegacyRedfish       What = "legacy redfish"       // only the /rest/v1 of before the standard (iLO 4 below 2.30)
+	IPMIOnly            What = "ipmi only"            // answers the RMCP presence ping, but no Redfish
 	NotBMC              What = "not a bmc"            // something else speaks there
-	NoAnswer            What = "no answer"            // no TCP or no TLS connection
+	NoAnswer            What = "no answer"            // no TCP or no TLS connection, no RMCP
 )
 
-// Found is what the service root of one address tells without a login.
+// Found is what one address tells without a login.
 type Found struct {
-	Address        string `json:"address"`
-	What           What   `json:"what"`
-	Why            string `json:"why"`                   // how What was known
-	Fingerprint    string `json:"fingerprint,omitempty"` // SHA-256 of the certificate in DER form, lower-case hexadecimal
-	Vendor         string `json:"vendor,omitempty"`
-	Product        string `json:"product,omitempty"`
-	RedfishVersion string `json:"redfishVersion,omitempty"`
-	UUID           string `json:"uuid,omitempty"` // of the service, not of a server
-	OEM            string `json:"oem,omitempty"`  // key under Oem: "Dell", "Hpe", …
-	Err            error  `json:"-"`              // cause of NoAnswer and NotBMC
+	Address        string     `json:"address"`
+	What           What       `json:"what"`
+	Why            string     `json:"why"`                   // how What was known
+	Fingerprint    string     `json:"fingerprint,omitempty"` // SHA-256 of the certificate in DER form, lower-case hexadecimal
+	Vendor         string     `json:"vendor,omitempty"`
+	Product        string     `json:"product,omitempty"`
+	RedfishVersion string     `json:"redfishVersion,omitempty"`
+	UUID           string     `json:"uuid,omitempty"`     // of the service, not of a server
+	OEM            string     `json:"oem,omitempty"`      // key under Oem: "Dell", "Hpe", …
+	IPMI           bool       `json:"ipmi,omitempty"`     // answers the RMCP presence ping; asked only where Redfish is not found
+	Outdated       fleet.Code `json:"outdated,omitempty"` // BMC-016 to BMC-018: a login needs LegacyTLS
+	Err            error      `json:"-"`                  // cause of NoAnswer and NotBMC
 }
 
-// Probe reads the unauthenticated service root at address (host:port). It
-// never sends credentials. An address where no BMC answers is a Found too; the
-// error then says why (BMC-001, BMC-002).
+// Probe asks one address. See Prober.Probe.
 func Probe(ctx context.Context, address string) (Found, error) {
-	o := Options{AcceptNewPin: true, Parallel: 1, ConnectTimeout: probeConnect, RequestTimeout: probeRequest}.withDefaults()
-	c := newClient(withPort(address), "", o)
+	return NewProber(1).Probe(ctx, address)
+}
+
+// Prober asks many addresses. It bounds how many connections are open at a
+// time, whoever calls. Zero is not usable; see NewProber.
+type Prober struct {
+	knocks   chan struct{} // one token per address being asked: a TCP and a UDP socket at most
+	talks    chan struct{} // one token per address whose service root is read
+	ipmiPort int
+}
+
+// talkers bounds how many service roots are read at a time: each costs a TLS
+// handshake, about 2 ms of processor time here.
+const talkers = 64
+
+// NewProber makes a prober that asks up to width addresses at a time, fewer
+// where the process may not open that many files.
+func NewProber(width int) *Prober {
+	width = max(1, min(width, 512, freeFiles()))
+	return &Prober{knocks: make(chan struct{}, width), talks: make(chan struct{}, talkers), ipmiPort: 623}
+}
+
+// freeFiles is how many addresses may be asked at a time. Each needs two files,
+// and a look at outdated TLS or /rest/v1 one more; the rest of the program keeps
+// 128 and a talker's extra connection each.
+func freeFiles() int {
+	var r unix.Rlimit
+	if unix.Getrlimit(unix.RLIMIT_NOFILE, &r) != nil {
+		return 64
+	}
+	return max(8, (int(min(r.Cur, 1<<20))-128-talkers)/2)
+}
+
+// Probe connects to address (host:port, or http://host:port) and reads the
+// unauthenticated service root where something listens; where there is none it
+// sends the RMCP presence ping. It never sends credentials. An address where no
+// BMC answers is a Found too; the error then says why (BMC-001, BMC-002).
+func (p *Prober) Probe(ctx context.Context, address string) (Found, error) {
+	select {
+	case p.knocks <- struct{}{}:
+		defer func() { <-p.knocks }()
+	case <-ctx.Done():
+		return Found{Address: address, What: NoAnswer, Why: "not asked", Err: ctx.Err()}, ctx.Err()
+	}
+	host, _ := hostPort(address)
+	pinged, stop := p.ping(ctx, host)
+	defer stop()
+	dialer := net.Dialer{Timeout: knockTimeout}
+	conn, err := dialer.DialContext(ctx, "tcp", host)
+	if err != nil {
+		f := Found{Address: address, What: NoAnswer, Why: "no TCP connection and no RMCP answer"}
+		f.Err = fmt.Errorf("probe %s: %w", address, fleet.NewFault(fleet.CodeBMCUnreachable, fleet.Transient, err, "no TCP connection"))
+		return f.orIPMI(<-pinged)
+	}
+	stop()
+	select {
+	case p.talks <- struct{}{}:
+		defer func() { <-p.talks }()
+	case <-ctx.Done():
+		_ = conn.Close()
+		return Found{Address: address, What: NoAnswer, Why: "not asked", Err: ctx.Err()}, ctx.Err()
+	}
+	f, err := readFound(ctx, address, conn)
+	if f.What == NotBMC || f.What == NoAnswer {
+		again, stop := p.ping(ctx, host)
+		defer stop()
+		return f.orIPMI(<-again)
+	}
+	return f, err
+}
+
+// orIPMI is f, or an IPMI BMC where the presence ping was answered.
+func (f Found) orIPMI(answered bool) (Found, error) {
+	if answered {
+		f.Why = "answers the RMCP presence ping; " + f.Why
+		if f.What == NoAnswer {
+			f.Why = "answers the RMCP presence ping on UDP, but nothing listens on TCP"
+		}
+		f.What, f.IPMI, f.Err = IPMIOnly, true, nil
+	}
+	return f, f.Err
+}
+
+// readFound reads the service root over conn, and over new connections when
+// that one ends.
+func readFound(ctx context.Context, address string, conn net.Conn) (Found, error) {
+	var met outdated
+	var given atomic.Pointer[net.Conn]
+	given.Store(&conn)
+	take := func() net.Conn {
+		if c := given.Swap(nil); c != nil {
+			return *c
+		}
+		return nil
+	}
+	defer func() {
+		if c := take(); c != nil {
+			_ = c.Close()
+		}
+	}()
+	// Outdated TLS is good enough for a look that carries no secret.
+	o := Options{AcceptNewPin: true, Parallel: 1, ConnectTimeout: probeConnect, RequestTimeout: probeRequest, LegacyTLS: true, first: take, met: &met}.withDefaults()
+	c := newClient(address, "", o)
 	defer c.closeIdle()
 	f := Found{Address: address}
 	root, err := readRoot(ctx, c)
-	f.Fingerprint = c.pin.get()
+	f.Fingerprint, f.Outdated = c.pin.get(), met.code
 	if err != nil {
-		f.What, f.Why, f.Err = NotBMC, "the service root was not understood", fmt.Errorf("probe %s: %w", address, err)
+		f.What, f.Why, f.Err = NotBMC, "something listens, but gives no service root", fmt.Errorf("probe %s: %w", address, err)
 		switch {
-		case fleet.CodeOf(err) == fleet.CodeBMCUnreachable && f.Fingerprint == "":
-			f.What, f.Why = NoAnswer, "no connection"
+		case isPlainHTTP(err):
+			f.Why = "speaks HTTP without TLS at this port; write " + plainPrefix + c.host + " if this is meant"
+		case fleet.CodeOf(err) == fleet.CodeBMCUnreachable && f.Fingerprint == "" && !c.plain:
+			f.Why = "something listens, but speaks no TLS"
 		case isLegacy(ctx, c):
-			f.What, f.Why = LegacyRedfish, "answers at /rest/v1 only"
+			f.What, f.Why, f.Err = LegacyRedfish, "answers at /rest/v1 only", nil
 		}
 		return f, f.Err
 	}
@@ -67,10 +178,19 @@ func Probe(ctx context.Context, address string) (Found, error) {
 	if !root.has("Systems") {
 		f.What, f.Why = EnclosureController, "service root without Systems"
 	}
+	if met.code != "" {
+		f.Why += "; " + met.text
+	}
 	f.Vendor, f.Product = root.str("Vendor"), root.str("Product")
 	f.RedfishVersion, f.UUID = root.str("RedfishVersion"), root.str("UUID")
 	f.OEM = oemKey(root)
 	return f, nil
+}
+
+// isPlainHTTP recognises an answer in HTTP to a TLS greeting.
+func isPlainHTTP(err error) bool {
+	var h tls.RecordHeaderError
+	return errors.As(err, &h) && string(h.RecordHeader[:]) == "HTTP/"
 }
 
 // oemKey is the vendor's key under Oem; the first by name when there are more.
@@ -94,18 +214,18 @@ func isLegacy(ctx context.Context, c *client) bool {
 	return err == nil
 }
 
-// Sweep probes many addresses, concurrency at a time (256 at most), and hands
-// over each result as it comes, one call at a time. It ends with the context's
-// error when that ends first; addresses not probed are then not reported.
-func Sweep(ctx context.Context, addresses []string, concurrency int, found func(Found)) error {
-	concurrency = max(1, min(concurrency, 256, len(addresses)))
+// Sweep probes many addresses, width at a time (512 at most), and hands over
+// each result as it comes, one call at a time. It ends with the context's error
+// when that ends first; addresses not probed are then not reported.
+func Sweep(ctx context.Context, addresses []string, width int, found func(Found)) error {
+	p := NewProber(width)
 	next := make(chan string)
 	var mu sync.Mutex
 	var group sync.WaitGroup
-	for range concurrency {
+	for range min(cap(p.knocks), len(addresses)) {
 		group.Go(func() {
 			for a := range next {
-				f, err := Probe(ctx, a)
+				f, err := p.Probe(ctx, a)
 				if err != nil && ctx.Err() != nil {
 					continue // cut short: it says nothing about the address
 				}

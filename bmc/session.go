@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"strings"
 	"sync"
@@ -45,9 +46,21 @@ type Options struct {
 	// it can be written down and deleted after a crash. It must not use the
 	// session. May be nil.
 	SessionOpened func(location string)
+	// LegacyTLS takes TLS 1.0 and 1.1, RSA key exchange, 3DES and certificates
+	// with negative serial numbers from this BMC. Only a person may allow it.
+	LegacyTLS bool
+	// Ledger counts refused logins over all sessions of a run. nil counts those
+	// of this session only.
+	Ledger *Ledger
+
+	first func() net.Conn // connection that exists already, once; nil when there is none
+	met   *outdated       // told what is outdated about the TLS connection
 }
 
 func (o Options) withDefaults() Options {
+	if o.Ledger == nil {
+		o.Ledger = NewLedger()
+	}
 	if o.Parallel < 1 || o.Parallel > 4 {
 		o.Parallel = 4
 	}
@@ -79,7 +92,8 @@ type Session struct {
 	token    string // "" with basic authentication
 	basic    bool
 	location string
-	bad      int // failed logins
+	logins   *credential
+	limit    int // refused logins that are risked
 	useless  int // new logins that did not help the request that wanted them
 
 	slotsMu sync.Mutex
@@ -89,7 +103,9 @@ type Session struct {
 // Dial reads the service root, checks the certificate and logs in, with a
 // Redfish session where there is one, else with basic authentication.
 // Faults: BMC-001 not reached, BMC-002 no Redfish, BMC-003 login refused,
-// BMC-004 wrong or missing pin, BMC-006 not ready or no session free.
+// BMC-004 wrong or missing pin, BMC-006 not ready, BMC-013 password must be
+// changed, BMC-014 no session free, BMC-016 to BMC-018 outdated TLS, BMC-019
+// refused too often before.
 func Dial(ctx context.Context, l Login) (*Session, error) {
 	s, err := open(l)
 	if err != nil {
@@ -113,13 +129,17 @@ func open(l Login) (*Session, error) {
 	o := l.Options.withDefaults()
 	e := l.Endpoint
 	s := &Session{opts: o, address: e.Address, username: e.Username, password: l.Password, slotsOf: map[string][]string{}}
-	if e.Fingerprint == "" && !o.AcceptNewPin {
+	o.LegacyTLS = o.LegacyTLS || e.LegacyTLS
+	_, plain := hostPort(e.Address)
+	if e.Fingerprint == "" && !o.AcceptNewPin && !plain {
 		return s, fleet.NewFault(fleet.CodeBMCPinChanged, fleet.Invalid, nil, "no certificate fingerprint is pinned and new ones are not accepted")
 	}
 	if e.Username == "" || l.Password == "" {
 		return s, fleet.NewFault(fleet.CodeBMCLoginRefused, fleet.Invalid, nil, "user name or password is empty")
 	}
-	s.client = newClient(withPort(e.Address), e.Fingerprint, o)
+	s.limit, s.logins = maxBadLogins, o.Ledger.of(e.Address, e.Username, l.Password)
+	s.client = newClient(e.Address, e.Fingerprint, o)
+	s.client.hide.add(l.Password)
 	return s, nil
 }
 
@@ -159,7 +179,7 @@ func (s *Session) do(ctx context.Context, q ask) (*answer, error) {
 		if a.status < 300 {
 			return a, nil
 		}
-		r := &refusal{method: q.method, path: q.path, status: a.status, messages: readMessages(a.body)}
+		r := &refusal{method: q.method, path: q.path, status: a.status, messages: s.client.hide.messages(a.body)}
 		switch {
 		case a.status == http.StatusUnauthorized && !renewed:
 			renewed = true
@@ -258,19 +278,19 @@ func (s *Session) Close() error {
 	h := http.Header{}
 	h.Set("X-Auth-Token", token)
 	a, err := s.client.send(ctx, ask{method: http.MethodDelete, path: location, header: h})
-	return s.wrap("close session on", gone(a, err, location))
+	return s.wrap("close session on", s.gone(a, err, location))
 }
 
 // gone judges the answer to a DELETE: not being there, or no longer being
 // logged in, is as good as deleted.
-func gone(a *answer, err error, path string) error {
+func (s *Session) gone(a *answer, err error, path string) error {
 	if err != nil {
 		return err
 	}
 	if a.status < 300 || a.status == http.StatusNotFound || a.status == http.StatusGone || a.status == http.StatusUnauthorized {
 		return nil
 	}
-	return (&refusal{method: http.MethodDelete, path: path, status: a.status, messages: readMessages(a.body)}).fault()
+	return (&refusal{method: http.MethodDelete, path: path, status: a.status, messages: s.client.hide.messages(a.body)}).fault()
 }
 
 // Forget deletes a session that an earlier process opened and could not close.
@@ -281,7 +301,7 @@ func Forget(ctx context.Context, l Login, location string) error {
 		return fleet.NewFault(fleet.CodeBMCAnswerInvalid, fleet.Invalid, err, "%q is not the location of a session", location)
 	}
 	s, err := Dial(ctx, l)
-	if fleet.CodeOf(err) == fleet.CodeBMCBusy {
+	if c := fleet.CodeOf(err); c == fleet.CodeBMCBusy || c == fleet.CodeBMCSessionLimit {
 		// Perhaps no session is free because of this very one: without a session then.
 		if s, err = open(l); err == nil {
 			s.basic = true
@@ -292,13 +312,16 @@ func Forget(ctx context.Context, l Login, location string) error {
 	}
 	h, _ := s.auth()
 	a, err := s.client.send(ctx, ask{method: http.MethodDelete, path: path, header: h})
-	return errors.Join(s.wrap("forget session on", gone(a, err, path)), s.Close())
+	return errors.Join(s.wrap("forget session on", s.gone(a, err, path)), s.Close())
 }
 
 // wrap names operation and BMC.
 func (s *Session) wrap(doing string, err error) error {
 	if err == nil {
 		return nil
+	}
+	if s.client != nil {
+		err = s.client.hide.errors(err)
 	}
 	return fmt.Errorf("%s bmc %s: %w", doing, s.address, err)
 }

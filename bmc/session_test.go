@@ -88,9 +88,13 @@ func TestRefusedLoginsAreFew(t *testing.T) {
 		complain(w, http.StatusUnauthorized, "Base.1.0.ResourceAtUriUnauthorized")
 		return true
 	}
-	for range 6 {
+	for i := range 6 {
+		code := fleet.CodeBMCLoginRefused
+		if i >= maxBadLogins {
+			code = fleet.CodeBMCLoginsSpent
+		}
 		_, err := s.Look(t.Context(), sysPath)
-		wantFault(t, err, fleet.CodeBMCLoginRefused, fleet.Denied)
+		wantFault(t, err, code, fleet.Denied)
 	}
 	if f.logins > 1+maxBadLogins {
 		t.Errorf("%d logins were tried", f.logins)
@@ -109,9 +113,13 @@ func TestUselessLoginsAreFew(t *testing.T) {
 		}
 		return false
 	}
-	for range 8 {
+	for i := range 8 {
+		code := fleet.CodeBMCLoginRefused
+		if i >= maxBadLogins {
+			code = fleet.CodeBMCSessionRefused
+		}
 		_, err := s.Look(t.Context(), sysPath)
-		wantFault(t, err, fleet.CodeBMCLoginRefused, fleet.Denied)
+		wantFault(t, err, code, fleet.Denied)
 	}
 	if f.logins > 1+maxBadLogins {
 		t.Errorf("%d logins", f.logins)
@@ -154,9 +162,9 @@ func TestLoginFaults(t *testing.T) {
 		kind   fleet.Kind
 	}{
 		{"wrong password", 401, "Base.1.0.ResourceAtUriUnauthorized", fleet.CodeBMCLoginRefused, fleet.Denied},
-		{"session limit", 503, "Base.1.0.SessionLimitExceeded", fleet.CodeBMCBusy, fleet.Transient},
-		{"session limit as 400", 400, "IDRAC.2.8.RAC0218", fleet.CodeBMCBusy, fleet.Transient},
-		{"password change", 403, "Base.1.11.PasswordChangeRequired", fleet.CodeBMCLoginRefused, fleet.Denied},
+		{"session limit", 503, "Base.1.0.SessionLimitExceeded", fleet.CodeBMCSessionLimit, fleet.Transient},
+		{"session limit as 400", 400, "IDRAC.2.8.RAC0218", fleet.CodeBMCSessionLimit, fleet.Transient},
+		{"password change", 403, "Base.1.11.PasswordChangeRequired", fleet.CodeBMCPasswordChange, fleet.Denied},
 	}
 	for _, c := range cases {
 		t.Run(c.name, func(t *testing.T) {

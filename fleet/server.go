@@ -1,6 +1,7 @@
 package fleet
 
 import (
+	"strconv"
 	"strings"
 )
 
@@ -119,12 +120,26 @@ type Endpoint struct {
 	SystemURI string `json:"systemURI,omitempty"`
 	Vendor    string `json:"vendor,omitempty"`
 	Product   string `json:"product,omitempty"`
+	// LegacyTLS allows this BMC alone to speak outdated TLS, because a person
+	// named it under bmcs.legacyTLS.
+	LegacyTLS bool `json:"legacyTLS,omitempty"`
+}
+
+// Credential is one login to be tried on BMCs.
+type Credential struct {
+	Username string    `json:"username" yaml:"username"`
+	Password SecretRef `json:"password" yaml:"password"`
 }
 
 // SecretRef says where a secret is found: exactly one field is set.
 type SecretRef struct {
 	File string `json:"file,omitempty" yaml:"file,omitempty"` // path of a file that holds the secret and nothing else
 	Env  string `json:"env,omitempty" yaml:"env,omitempty"`   // name of an environment variable
+	// Vault is the name of an entry of an age-encrypted file: NAME in vault.age
+	// beside the site file, or FILE#NAME.
+	Vault string `json:"vault,omitempty" yaml:"vault,omitempty"`
+	// Prompt is what a person at the terminal is asked, once in each run.
+	Prompt string `json:"prompt,omitempty" yaml:"prompt,omitempty"`
 }
 
 // IsZero tells whether no place is named.
@@ -137,6 +152,10 @@ func (r SecretRef) String() string {
 		return "file " + r.File
 	case r.Env != "":
 		return "environment variable " + r.Env
+	case r.Vault != "":
+		return "vault entry " + r.Vault
+	case r.Prompt != "":
+		return "prompt " + strconv.Quote(r.Prompt)
 	}
 	return "no secret named"
 }
