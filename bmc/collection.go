@@ -321,3 +321,16 @@ func (r *reader) refs(paths ...string) []node {
 	}
 	return out
 }
+
+// memberLinks gives the addresses of a collection's members without reading
+// them, for collections of which one is wanted.
+func (r *reader) memberLinks(ctx context.Context, path string) []string {
+	if path == "" {
+		return nil
+	}
+	n, ok := r.try(ctx, path)
+	if !ok {
+		return nil
+	}
+	return n.links("Members")
+}

@@ -3,7 +3,9 @@ package bmc
 import (
 	"context"
 	"encoding/hex"
+	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 
@@ -15,54 +17,101 @@ const (
 	maxDiskBytes = 1 << 60
 )
 
-// disks reads the drives of the system. SimpleStorage and HPE's SmartStorage
-// serve only where Storage names none. Nil means that no place could be read.
-func (i *inspection) disks(ctx context.Context) []fleet.Disk {
+// disks reads the drives of the system and the volumes made of them.
+// SimpleStorage and HPE's SmartStorage serve only where Storage names none, then
+// what else the chassis holds and what the firmware could boot from. Nil disks
+// mean that no place could be read.
+func (i *inspection) disks(ctx context.Context) ([]fleet.Disk, []fleet.Volume) {
 	var found []fleet.Disk
-	drives, read := i.drives(ctx)
-	i.noteHidden(ctx, drives)
+	controllers := i.r.members(ctx, i.sys.link("Storage"))
+	read := controllers != nil
+	drives := i.drives(ctx, controllers)
+	volumes := i.volumes(ctx, controllers, drives)
+	why := hidden(drives, volumes)
 	for _, d := range drives {
 		if disk, ok := i.drive(d); ok {
+			disk.Hidden = why[same(d.path)]
 			found = append(found, disk)
 		}
 	}
-	if len(found) == 0 {
-		simple := i.r.members(ctx, i.sys.link("SimpleStorage"))
-		read = read || simple != nil
-		for _, c := range simple {
-			for _, d := range c.objects("Devices") {
-				if disk, ok := i.drive(d); ok {
-					found = append(found, disk)
-				}
-			}
+	for _, more := range []func(context.Context) ([]node, bool){i.simpleStorage, i.smartStorage, i.chassisDrives, i.bootDrives} {
+		if len(found) > 0 {
+			break
 		}
-	}
-	if len(found) == 0 {
-		smart := i.smartStorage(ctx)
-		read = read || smart != nil
-		for _, d := range smart {
+		nodes, ok := more(ctx)
+		read = read || ok
+		for _, d := range nodes {
 			if disk, ok := i.drive(d); ok {
+				disk.Hidden = withheld(d)
 				found = append(found, disk)
 			}
 		}
 	}
 	if !read {
-		return nil
+		return nil, i.volumeFacts(volumes)
 	}
-	return i.distinct(found)
+	return i.distinct(found), i.volumeFacts(volumes)
 }
 
-// drives reads the drives of all storage controllers at the same time, and
-// tells whether there was anything to read.
-func (i *inspection) drives(ctx context.Context) (drives []node, read bool) {
-	controllers := i.r.members(ctx, i.sys.link("Storage"))
+// drives reads the drives of all storage controllers at the same time.
+func (i *inspection) drives(ctx context.Context, controllers []node) []node {
 	lists := make([][]node, len(controllers))
 	var group sync.WaitGroup
 	for k, c := range controllers {
 		group.Go(func() { lists[k] = i.controllerDrives(ctx, c) })
 	}
 	group.Wait()
-	return i.r.resolve(ctx, i.sys.path, slices.Concat(lists...)), controllers != nil
+	return i.r.resolve(ctx, i.sys.path, slices.Concat(lists...))
+}
+
+// simpleStorage reads the devices of controllers without a tree of their own.
+func (i *inspection) simpleStorage(ctx context.Context) ([]node, bool) {
+	controllers := i.r.members(ctx, i.sys.link("SimpleStorage"))
+	var out []node
+	for _, c := range controllers {
+		out = append(out, c.objects("Devices")...)
+	}
+	return out, controllers != nil
+}
+
+// chassisDrives reads the drives of the chassis, where no storage names them
+// (Huawei iBMC without a RAID controller, Supermicro's NVMe backplanes).
+func (i *inspection) chassisDrives(ctx context.Context) ([]node, bool) {
+	var refs, out []node
+	read := false
+	for _, c := range i.chassis(ctx) {
+		if own := i.r.members(ctx, c.link("Drives")); own != nil {
+			out, read = append(out, own...), true
+		}
+		refs = append(refs, i.r.refs(c.object("Links").links("Drives")...)...)
+	}
+	out = append(out, i.r.resolve(ctx, i.sys.path, refs)...)
+	return out, read || len(refs) > 0
+}
+
+// nvmeBoot is how EDK2 describes an NVMe namespace that it can boot from:
+// model, serial number and namespace, with the blanks between squeezed.
+var nvmeBoot = regexp.MustCompile(`^UEFI (.+) (\S+) (\d+)$`)
+
+// nvmePath is the namespace in a UEFI device path (UEFI 2.10, 10.3.4.21).
+var nvmePath = regexp.MustCompile(`(?i)/NVMe\(0x[0-9a-f]+,((?:[0-9a-f]{2}-){7}[0-9a-f]{2})\)`)
+
+// bootDrives makes drives of the NVMe namespaces that the firmware offers to
+// boot from. Sizes are not known there. It never says that there is none.
+func (i *inspection) bootDrives(ctx context.Context) ([]node, bool) {
+	var out []node
+	for _, o := range i.r.members(ctx, i.sys.object("Boot").link("BootOptions")) {
+		path := nvmePath.FindStringSubmatch(o.str("UefiDevicePath"))
+		name := nvmeBoot.FindStringSubmatch(o.str("DisplayName"))
+		if path == nil || name == nil {
+			continue
+		}
+		out = append(out, node{path: o.path, seen: i.seen, m: map[string]any{
+			"Model": name[1], "SerialNumber": name[2], "Protocol": "NVMe",
+			"Identifiers": []any{map[string]any{"DurableNameFormat": "EUI", "DurableName": path[1]}},
+		}})
+	}
+	return out, len(out) > 0
 }
 
 // controllerDrives gives the drives of a controller, or links to them. With
@@ -90,8 +139,9 @@ func (i *inspection) controllerDrives(ctx context.Context, c node) []node {
 
 // smartStorage walks HPE's own tree, the only one on iLO 5 with older drivers:
 // Oem.Hpe.Links.SmartStorage, its array controllers, their disk drives.
-func (i *inspection) smartStorage(ctx context.Context) []node {
+func (i *inspection) smartStorage(ctx context.Context) ([]node, bool) {
 	var out []node
+	read := false
 	for _, vendor := range []string{"Hpe", "Hp"} {
 		l := i.sys.object("Oem").object(vendor)
 		path := firstOf(l.object("Links").link("SmartStorage"), l.object("SmartStorage").self())
@@ -99,11 +149,13 @@ func (i *inspection) smartStorage(ctx context.Context) []node {
 		if !ok {
 			continue
 		}
-		for _, c := range i.r.members(ctx, top.object("Links").link("ArrayControllers")) {
+		controllers := i.r.members(ctx, top.object("Links").link("ArrayControllers"))
+		read = read || controllers != nil
+		for _, c := range controllers {
 			out = append(out, i.r.members(ctx, firstOf(c.object("Links").link("PhysicalDrives"), c.object("Links").link("DiskDrives")))...)
 		}
 	}
-	return out
+	return out, read
 }
 
 // drive reads one drive, false when it is an empty bay, a part of the backplane
@@ -111,11 +163,12 @@ func (i *inspection) smartStorage(ctx context.Context) []node {
 func (i *inspection) drive(d node) (fleet.Disk, bool) {
 	disk := fleet.Disk{
 		Serial: cleanDiskSerial(d.str("SerialNumber")), Model: d.str("Model"), Media: media(d),
-		Protocol: firstOf(d.str("Protocol"), d.str("InterfaceType")), SizeBytes: size(d), Source: d.path,
+		Protocol: firstOf(d.str("Protocol"), d.str("InterfaceType")), Source: d.path,
 	}
 	if d.state() == "absent" || isVirtualDrive(d) {
 		return disk, false
 	}
+	disk.SizeBytes = size(d)
 	disk.WWN = i.wwn(d)
 	if !disk.SizeBytes.IsKnown() && disk.Serial == "" && disk.WWN == "" &&
 		(disk.Model == "" || strings.Contains(strings.ToLower(disk.Model+d.str("Name")), "backplane")) {
@@ -129,7 +182,8 @@ func (i *inspection) drive(d node) (fleet.Disk, bool) {
 // names the makers of BMC firmware give them.
 func isVirtualDrive(d node) bool {
 	words := strings.ToLower(d.str("Manufacturer") + " " + d.str("Model") + " " + d.str("Name"))
-	for _, w := range []string{"virtual cd", "virtual dvd", "virtual floppy", "virtual hdisk", "virtual media", "virtual usb", "virtual disc", "cdrom", "cd-rom", "dvd-rom"} {
+	for _, w := range []string{"virtual cd", "virtual dvd", "virtual floppy", "virtual hdisk", "virtual media", "virtual usb", "virtual disc", "cdrom", "cd-rom", "dvd-rom",
+		"-mapped v", "vhdd", "vdvd", "lcdrive", "oemdrv", "remote file share"} {
 		if strings.Contains(words, w) {
 			return true
 		}
@@ -137,20 +191,78 @@ func isVirtualDrive(d node) bool {
 	return strings.EqualFold(d.str("MediaType"), "CDROM") || strings.Contains(words, "empty bay") && d.str("SerialNumber") == ""
 }
 
-// size reads the capacity in bytes, or in MiB where only that is given. A size
-// no disk has is a wrong unit and stays unknown.
+// size reads the capacity in bytes, or from the fields that some vendors have
+// in its place. A size that no such disk has, or that its name contradicts, is in
+// a wrong unit and stays unknown.
 func size(d node) fleet.Maybe[int64] {
-	if v, ok := d.number("CapacityBytes"); ok && v != 0 {
-		if v >= minDiskBytes && v <= maxDiskBytes {
-			return fleet.Known(int64(v))
+	key, bytes := "CapacityBytes", 0.0
+	if v, ok := d.number(key); ok && v != 0 {
+		bytes = v
+	} else if v, ok := d.number("CapacityMiB"); ok && v > 0 {
+		key, bytes = "CapacityMiB", v*(1<<20)
+	} else if n, ok := d.number("CapacityLogicalBlocks"); ok && n > 0 {
+		if block, ok := d.number("BlockSizeBytes"); ok && block >= 512 && block <= 1<<16 {
+			key, bytes = "CapacityLogicalBlocks", n*block
 		}
-		d.bad("CapacityBytes", d.m["CapacityBytes"], "the size of a disk in bytes")
+	} else if v, ok := d.object("Capacity").object("Data").number("AllocatedBytes"); ok && v > 0 {
+		key, bytes = "Capacity", v
+	}
+	if bytes == 0 {
 		return fleet.Maybe[int64]{}
 	}
-	if v, ok := d.number("CapacityMiB"); ok && v >= minDiskBytes>>20 && v <= maxDiskBytes>>20 {
-		return fleet.Known(int64(v) << 20)
+	if least := leastBytes(d); bytes < least || bytes > maxDiskBytes {
+		d.bad(key, d.m[key], "the size of a disk in bytes")
+		return fleet.Maybe[int64]{}
 	}
-	return fleet.Maybe[int64]{}
+	if named := namedBytes(d); named > 0 && (bytes > 4*named || bytes < named/4) {
+		d.bad(key, d.m[key], "a size near the "+bytesText(named)+" that its name tells")
+		return fleet.Maybe[int64]{}
+	}
+	return fleet.Known(int64(bytes))
+}
+
+// leastBytes is the size below which a unit is wrong. The smallest hard disks
+// that servers with Redfish have hold 36 GB; a 20 TB disk counted in KiB would
+// be 19.5 GB.
+func leastBytes(d node) float64 {
+	if strings.EqualFold(d.str("MediaType"), "HDD") {
+		return 30e9
+	}
+	return minDiskBytes
+}
+
+// sizeInName is "1.92TB" or "480 GB" in a model or name, but not "12Gb/s".
+var sizeInName = regexp.MustCompile(`(?:^|[ _-])(\d+(?:\.\d+)?) ?(TB|GB)(?:$|[ _,.;)-])`)
+
+// namedBytes is the size that a drive's model or name tells, 0 when none does or
+// they do not agree.
+func namedBytes(d node) float64 {
+	named := 0.0
+	for _, key := range []string{"Model", "Name"} {
+		m := sizeInName.FindAllStringSubmatch(d.str(key), -1)
+		if len(m) != 1 {
+			continue
+		}
+		v, err := strconv.ParseFloat(m[0][1], 64)
+		if err != nil {
+			continue
+		}
+		if v *= 1e9; m[0][2] == "TB" {
+			v *= 1000
+		}
+		if named != 0 && named != v {
+			return 0
+		}
+		named = v
+	}
+	return named
+}
+
+func bytesText(b float64) string {
+	if b >= 1e12 {
+		return strconv.FormatFloat(b/1e12, 'g', 4, 64) + " TB"
+	}
+	return strconv.FormatFloat(b/1e9, 'g', 4, 64) + " GB"
 }
 
 func media(d node) fleet.MediaKind {
@@ -178,10 +290,14 @@ func cleanDiskSerial(s string) string {
 	return s
 }
 
-// wwn reads the world-wide name: NAA, else EUI.
+// wwn reads the world-wide name: NAA, else EUI, else NGUID. For a SAS drive it
+// may be the address of one of its ports: nothing in Redfish tells that from the
+// name of the drive (DSP8010 says only that NAA is a name "of the resource", and
+// vendors give either). It is kept as told, and fleet.DiskRef.Match bears the
+// difference of two bits where the serials are equal.
 func (i *inspection) wwn(d node) string {
 	ids := d.objects("Identifiers")
-	for _, format := range []string{"NAA", "EUI"} {
+	for _, format := range []string{"NAA", "EUI", "NGUID"} {
 		for _, id := range ids {
 			if !strings.EqualFold(id.str("DurableNameFormat"), format) {
 				continue
@@ -245,14 +361,15 @@ func (i *inspection) turnEUI(id node, w string) string {
 // distinct drops disks named twice, and a WWN that two disks claim.
 func (i *inspection) distinct(found []fleet.Disk) []fleet.Disk {
 	out := []fleet.Disk{}
-	serials, owners := map[string]bool{}, map[string]int{}
+	serials, owners := map[string][]int{}, map[string]int{}
 	for _, d := range found {
-		if d.Serial != "" {
-			key := d.Serial + "\x00" + d.Model + "\x00" + d.SizeBytes.String()
-			if serials[key] {
-				continue
+		if k := slices.IndexFunc(serials[d.Serial], func(k int) bool { return isAgain(out[k], d) }); d.Serial != "" && k >= 0 {
+			have := &out[serials[d.Serial][k]]
+			have.WWN, have.Hidden, have.Model = firstOf(have.WWN, d.WWN), firstOf(have.Hidden, d.Hidden), firstOf(have.Model, d.Model)
+			if !have.SizeBytes.IsKnown() {
+				have.SizeBytes = d.SizeBytes
 			}
-			serials[key] = true
+			continue
 		}
 		if d.WWN != "" {
 			k, claimed := owners[d.WWN]
@@ -266,7 +383,18 @@ func (i *inspection) distinct(found []fleet.Disk) []fleet.Disk {
 				owners[d.WWN] = len(out)
 			}
 		}
+		if d.Serial != "" {
+			serials[d.Serial] = append(serials[d.Serial], len(out))
+		}
 		out = append(out, d)
 	}
 	return out
+}
+
+// isAgain tells whether two disks of one serial are one disk: nothing known of
+// both differs. Some drives of different makers do share a serial.
+func isAgain(a, b fleet.Disk) bool {
+	x, okX := a.SizeBytes.Get()
+	y, okY := b.SizeBytes.Get()
+	return (a.Model == b.Model || a.Model == "" || b.Model == "") && (!okX || !okY || x == y)
 }

@@ -3,7 +3,6 @@ package bmc
 import (
 	"cmp"
 	"context"
-	"math"
 	"slices"
 	"strings"
 	"sync"
@@ -49,17 +48,19 @@ func (i *inspection) facts(ctx context.Context) fleet.Facts {
 	f := fleet.Facts{
 		Source: fleet.SeenByBMC, Identity: identity(n),
 		Manufacturer: n.text("Manufacturer"), Model: n.text("Model"), SKU: n.text("SKU"),
-		BIOSVersion: n.text("BiosVersion"), Power: power(n), TPM: tpm(n),
+		BIOSVersion: n.text("BiosVersion"), Power: power(n),
 		BootTargets: bootTargets(n.object("Boot")),
 	}
+	f.TPM, f.TPMEnabled = tpm(n)
 	var bios node
 	var managers []node
+	var secureBoot, arm bool
 	var group sync.WaitGroup
-	group.Go(func() { f.CPU = i.cpu(ctx) })
-	group.Go(func() { f.MemoryMiB = i.memory(ctx) })
+	group.Go(func() { f.CPU, arm = i.cpu(ctx) })
+	group.Go(func() { f.MemoryMiB, f.MemoryModules = i.memory(ctx) })
 	group.Go(func() { f.NICs = i.nics(ctx) })
-	group.Go(func() { f.Disks = i.disks(ctx) })
-	group.Go(func() { f.SecureBoot = i.secureBoot(ctx) })
+	group.Go(func() { f.Disks, f.Volumes = i.disks(ctx) })
+	group.Go(func() { f.SecureBoot, secureBoot = i.secureBoot(ctx) })
 	group.Go(func() { bios, _ = i.r.try(ctx, n.link("Bios")) })
 	group.Go(func() { f.ResetTypes = resetTypes(ctx, i.r, n) })
 	group.Go(func() {
@@ -67,14 +68,14 @@ func (i *inspection) facts(ctx context.Context) fleet.Facts {
 		f.VirtualMedia = i.media(ctx, managers)
 	})
 	group.Wait()
-	for _, m := range managers {
-		if f.BMCFirmware = m.text("FirmwareVersion"); f.BMCFirmware.IsKnown() {
-			break
-		}
-	}
 	attributes := bios.object("Attributes")
-	f.BootMode = bootMode(n.object("Boot"), attributes, f.SecureBoot)
-	f.CPU.Virtualization = virtualization(attributes)
+	if !secureBoot {
+		f.SecureBoot = secureBootAttribute(attributes)
+	}
+	f.BootMode = bootMode(n.object("Boot"), attributes, f.SecureBoot.Or(false) || arm)
+	f.BIOSSettings = i.biosSettings(ctx, bios, f.CPU.Model.Or(""))
+	f.CPU.Virtualization = virtualization(f.BIOSSettings)
+	f.Sources = i.sources(&f, bios, managers, secureBoot)
 	i.seen.mu.Lock()
 	defer i.seen.mu.Unlock()
 	f.Problems = slices.Clone(i.seen.list)
@@ -82,6 +83,42 @@ func (i *inspection) facts(ctx context.Context) fleet.Facts {
 		return cmp.Or(strings.Compare(a.Path, b.Path), strings.Compare(a.Text, b.Text))
 	})
 	return f
+}
+
+// sources fills in the BMC's firmware version and names where the facts came
+// from that have no source of their own. What is not named came from the system.
+func (i *inspection) sources(f *fleet.Facts, bios node, managers []node, secureBoot bool) map[string]string {
+	out := map[string]string{"system": i.sys.path}
+	for _, m := range managers {
+		if f.BMCFirmware = m.text("FirmwareVersion"); f.BMCFirmware.IsKnown() {
+			out["bmcFirmware"] = m.path
+			break
+		}
+	}
+	set := func(field, path string) {
+		if path != "" {
+			out[field] = path
+		}
+	}
+	if f.CPU.Cores.IsKnown() || f.CPU.Sockets.IsKnown() {
+		set("cpu", i.sys.path)
+		if f.CPU.Cores.IsKnown() {
+			set("cpu", i.sys.link("Processors"))
+		}
+	}
+	switch {
+	case secureBoot:
+		set("secureBoot", i.sys.link("SecureBoot"))
+	case f.SecureBoot.IsKnown():
+		set("secureBoot", bios.path)
+	}
+	if f.BootMode.IsKnown() && bootModeAttribute(bios.object("Attributes")) != "" {
+		set("bootMode", bios.path)
+	}
+	if len(f.BIOSSettings) > 0 {
+		set("virtualization", bios.path)
+	}
+	return out
 }
 
 func power(n node) fleet.Maybe[fleet.PowerState] {
@@ -104,128 +141,48 @@ func power(n node) fleet.Maybe[fleet.PowerState] {
 	return fleet.Known(fleet.PowerOther)
 }
 
-func tpm(n node) fleet.Maybe[string] {
+// tpm reads the kind of the first trusted module that is there, and whether it
+// is switched on.
+func tpm(n node) (kind fleet.Maybe[string], on fleet.Maybe[bool]) {
 	for _, t := range n.objects("TrustedModules") {
-		if s := t.state(); s == "absent" || s == "disabled" {
+		state := t.state()
+		if kind = t.text("InterfaceType"); state == "absent" || !kind.IsKnown() {
+			kind = fleet.Maybe[string]{}
 			continue
 		}
-		if kind := t.text("InterfaceType"); kind.IsKnown() {
-			return kind
+		switch state {
+		case "enabled":
+			on = fleet.Known(true)
+		case "disabled":
+			on = fleet.Known(false)
 		}
+		return kind, on
 	}
-	return fleet.Maybe[string]{}
+	return kind, on
 }
 
 func bootTargets(boot node) []string {
 	return boot.texts("BootSourceOverrideTarget@Redfish.AllowableValues")
 }
 
-// bootMode prefers the BIOS setting over the mode of the override, which on
-// some machines only says what an override would use.
-func bootMode(boot, bios node, secure fleet.Maybe[bool]) fleet.Maybe[string] {
-	for _, word := range []string{bios.str("BootMode"), bios.str("BootModeSelect"), boot.str("BootSourceOverrideMode")} {
-		switch w := strings.ToLower(word); {
-		case strings.Contains(w, "uefi"):
-			return fleet.Known("uefi")
-		case strings.Contains(w, "legacy"), w == "bios":
-			return fleet.Known("bios")
-		}
-	}
-	if secure.Or(false) {
-		return fleet.Known("uefi")
-	}
-	return fleet.Maybe[string]{}
-}
-
-// virtualization reads the vendors' names of the switch for VT-x or AMD-V: Dell
-// and HPE ProcVirtualization, Cisco IntelVT and SVMMode, Lenovo and Supermicro
-// the others.
-func virtualization(bios node) fleet.Maybe[bool] {
-	for _, key := range []string{
-		"ProcVirtualization", "IntelVT", "SVMMode", "CpuVirtualization", "VMX", "SvmMode",
-		"Processors_IntelVirtualizationTechnology", "Processors_SVMMode", "ProcAmdVirtualization",
-		"IntelVirtualizationTechnology", "VirtualizationTechnology",
-	} {
-		switch strings.ToLower(bios.str(key)) {
-		case "enabled", "enable":
-			return fleet.Known(true)
-		case "disabled", "disable":
-			return fleet.Known(false)
-		}
-	}
-	return fleet.Maybe[bool]{}
-}
-
-func (i *inspection) secureBoot(ctx context.Context) fleet.Maybe[bool] {
+// secureBoot reads whether the system verified what it last started; known is
+// false where there is no such resource.
+func (i *inspection) secureBoot(ctx context.Context) (on fleet.Maybe[bool], known bool) {
 	n, ok := i.r.try(ctx, i.sys.link("SecureBoot"))
 	if !ok {
-		return fleet.Maybe[bool]{}
+		return on, false
 	}
-	if now := n.str("SecureBootCurrentBoot"); now != "" {
-		return fleet.Known(strings.EqualFold(now, "Enabled"))
+	switch now := n.str("SecureBootCurrentBoot"); strings.ToLower(now) {
+	case "enabled":
+		return fleet.Known(true), true
+	case "disabled":
+		return fleet.Known(false), true
+	case "":
+	default:
+		n.bad("SecureBootCurrentBoot", now, "Enabled or Disabled")
 	}
-	return n.flag("SecureBootEnable")
-}
-
-// cpu adds up the processors. The summary counts accelerators and empty sockets
-// on some machines, so it serves only where no processor can be read.
-func (i *inspection) cpu(ctx context.Context) fleet.CPU {
-	var c fleet.CPU
-	var sockets, cores, threads int64
-	whole := true
-	for _, p := range i.r.members(ctx, i.sys.link("Processors")) {
-		if kind := p.str("ProcessorType"); kind != "" && !strings.EqualFold(kind, "CPU") || p.state() == "absent" {
-			continue
-		}
-		sockets++
-		if !c.Model.IsKnown() {
-			c.Model = p.text("Model")
-		}
-		k, okC := p.whole("TotalCores", 1, 4096).Get()
-		t, okT := p.whole("TotalThreads", 1, 16384).Get()
-		whole = whole && okC && okT
-		cores, threads = cores+k, threads+t
-	}
-	sum := i.sys.object("ProcessorSummary")
-	if sockets == 0 {
-		c.Model = sum.text("Model")
-		if n, ok := sum.whole("Count", 0, 256).Get(); ok && n > 0 {
-			c.Sockets = fleet.Known(int(n))
-		}
-		return c
-	}
-	c.Sockets = fleet.Known(int(sockets))
-	if whole {
-		c.Cores, c.Threads = fleet.Known(int(cores)), fleet.Known(int(threads))
-	}
-	return c
-}
-
-const maxMemoryMiB = 1 << 30 // one pebibyte: more is a wrong unit
-
-func (i *inspection) memory(ctx context.Context) fleet.Maybe[int64] {
-	sum := i.sys.object("MemorySummary")
-	if gib, ok := sum.number("TotalSystemMemoryGiB"); ok && gib > 0 {
-		if mib := math.Round(gib * 1024); mib <= maxMemoryMiB {
-			return fleet.Known(int64(mib))
-		}
-		sum.bad("TotalSystemMemoryGiB", gib, "a size in GiB")
-	}
-	var total int64
-	for _, m := range i.r.members(ctx, i.sys.link("Memory")) {
-		if m.state() == "absent" {
-			continue
-		}
-		mib, ok := m.whole("CapacityMiB", 0, maxMemoryMiB).Get()
-		if !ok {
-			return fleet.Maybe[int64]{}
-		}
-		total += mib
-	}
-	if total == 0 || total > maxMemoryMiB {
-		return fleet.Maybe[int64]{}
-	}
-	return fleet.Known(total)
+	on = n.flag("SecureBootEnable")
+	return on, on.IsKnown()
 }
 
 // managers reads what manages a system: those it names, else all of the BMC

@@ -71,7 +71,7 @@ func TestInspectIsTolerant(t *testing.T) {
 }
 
 // The system does not see drives that a RAID controller hides.
-func TestHiddenDrivesAreNoted(t *testing.T) {
+func TestHiddenDrivesAreMarked(t *testing.T) {
 	f := newFake()
 	const storage = sysPath + "/Storage"
 	f.resources[sysPath]["Storage"] = ref(storage)
@@ -86,15 +86,23 @@ func TestHiddenDrivesAreNoted(t *testing.T) {
 	f.resources[storage+"/raw"] = object{"@odata.id": storage + "/raw", "VolumeType": "RawDevice"}
 	facts, err := dial(t, serve(t, f)).Inspect(t.Context(), sysPath)
 	noError(t, err)
-	if len(facts.Disks) != 3 || len(facts.Problems) != 2 || !strings.Contains(facts.Problems[0].Path, "d1") || !strings.Contains(facts.Problems[1].Path, "d3") {
-		t.Errorf("disks %+v, problems %+v", facts.Disks, facts.Problems)
+	if d := facts.Disks; len(d) != 3 || !strings.Contains(d[0].Hidden, "RAID1 volume "+storage+"/raid") || d[1].Hidden != "" || d[2].Hidden == "" {
+		t.Errorf("disks %+v", d)
+	}
+	if v := facts.Volumes; len(v) != 2 || v[0].RAID != "RAID1" || v[1].RAID != "" {
+		t.Errorf("volumes %+v", v)
 	}
 }
 
 func TestSystemsTellsServersFromOthers(t *testing.T) {
 	f := newFake()
 	reset := f.resources[sysPath]["Actions"]
-	f.resources["/redfish/v1/Systems"] = members(sysPath, "/redfish/v1/Systems/2", "/redfish/v1/Systems/gpu", "/redfish/v1/Systems/dpu", "/redfish/v1/Systems/vm", "/redfish/v1/Systems/gone")
+	f.resources["/redfish/v1/Systems"] = members(sysPath, "/redfish/v1/Systems/2", "/redfish/v1/Systems/gpu", "/redfish/v1/Systems/dpu", "/redfish/v1/Systems/vm",
+		"/redfish/v1/Systems/Bluefield", "/redfish/v1/Systems/HGX_Baseboard_0", "/redfish/v1/Systems/sw", "/redfish/v1/Systems/partition", "/redfish/v1/Systems/gone")
+	f.resources["/redfish/v1/Systems/Bluefield"] = object{"Id": "Bluefield", "SystemType": "Physical", "Actions": reset}
+	f.resources["/redfish/v1/Systems/HGX_Baseboard_0"] = object{"Id": "HGX_Baseboard_0", "SystemType": "Physical", "Actions": reset}
+	f.resources["/redfish/v1/Systems/sw"] = object{"Id": "1", "HostingRoles": []any{"Switch"}, "Actions": reset}
+	f.resources["/redfish/v1/Systems/partition"] = object{"Id": "Partition0", "SystemType": "PhysicallyPartitioned", "Actions": reset}
 	f.resources["/redfish/v1/Systems/2"] = object{"SerialNumber": "SN2", "Actions": reset, "SystemType": "Physical"}
 	f.resources["/redfish/v1/Systems/gpu"] = object{"SystemType": "Physical"}
 	f.resources["/redfish/v1/Systems/dpu"] = object{"SystemType": "DPU", "Actions": reset}
@@ -102,7 +110,7 @@ func TestSystemsTellsServersFromOthers(t *testing.T) {
 	s := dial(t, serve(t, f))
 	got, err := s.Systems(t.Context())
 	noError(t, err)
-	want := []SystemKind{IsServer, IsServer, Accelerator, Accelerator, OtherSystem, OtherSystem}
+	want := []SystemKind{IsServer, IsServer, Accelerator, DPU, OtherSystem, DPU, Accelerator, Switch, IsServer, OtherSystem}
 	for i, r := range got {
 		if i >= len(want) || r.Kind != want[i] || r.Why == "" {
 			t.Errorf("%d: %+v", i, r)

@@ -13,8 +13,10 @@ type SystemKind string
 
 const (
 	IsServer    SystemKind = "server"
-	Accelerator SystemKind = "accelerator" // GPU baseboard, DPU
-	OtherSystem SystemKind = "other"       // virtual, partition of software, unreadable, …
+	Accelerator SystemKind = "accelerator" // GPU baseboard
+	DPU         SystemKind = "dpu"         // a network card with processors of its own
+	Switch      SystemKind = "switch"
+	OtherSystem SystemKind = "other" // virtual, an operating system, unreadable, …
 )
 
 // SystemRef is one system behind a BMC.
@@ -66,14 +68,33 @@ func (s *Session) systemNodes(ctx context.Context, seen *problems) ([]node, erro
 	return nodes, nil
 }
 
+// classify tells what a system is. Types that are hardware of their own with
+// power of their own are servers, also when composed or partitioned. Names are
+// looked at because the types of many DPUs, baseboards and switches say Physical.
 func classify(n node) (SystemKind, string) {
 	kind := strings.ToLower(n.str("SystemType"))
 	switch kind {
-	case "", "physical":
+	case "", "physical", "physicallypartitioned", "composed":
 	case "dpu":
-		return Accelerator, "SystemType is DPU"
+		return DPU, "SystemType is DPU"
 	default:
 		return OtherSystem, "SystemType is " + n.str("SystemType")
+	}
+	for _, role := range n.texts("HostingRoles") {
+		if strings.EqualFold(role, "Switch") {
+			return Switch, "HostingRoles has Switch"
+		}
+	}
+	for _, key := range []string{"Id", "Name", "Model"} {
+		words := strings.ToLower(n.str(key))
+		switch {
+		case strings.Contains(words, "bluefield"), strings.HasPrefix(words, "dpu"), strings.HasSuffix(words, " dpu"):
+			return DPU, key + " is " + n.str(key)
+		case strings.HasPrefix(words, "hgx_"), strings.Contains(words, "baseboard"):
+			return Accelerator, key + " is " + n.str(key)
+		case strings.Contains(words, "switch"):
+			return Switch, key + " is " + n.str(key)
+		}
 	}
 	if n.object("Actions").object("#ComputerSystem.Reset").str("target") == "" {
 		return Accelerator, "it has no Reset action, so it has no power of its own"

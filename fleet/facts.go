@@ -1,6 +1,9 @@
 package fleet
 
-import "time"
+import (
+	"strconv"
+	"time"
+)
 
 // Source says who saw a set of facts.
 type Source string
@@ -28,14 +31,21 @@ type Facts struct {
 	TPM          Maybe[string]     `json:"tpm"` // for example "TPM2_0"
 	CPU          CPU               `json:"cpu"`
 	MemoryMiB    Maybe[int64]      `json:"memoryMiB"`
-	NICs         []NIC             `json:"nics"`
-	Disks        []Disk            `json:"disks"`
+	NICs         []NIC             `json:"nics"`  // nil: nobody could read them
+	Disks        []Disk            `json:"disks"` // nil: nobody could read them
 
 	// Known to the BMC only.
-	SystemURI    string      `json:"systemURI,omitempty"`
-	VirtualMedia []MediaSlot `json:"virtualMedia,omitempty"`
-	ResetTypes   []string    `json:"resetTypes,omitempty"`
-	BootTargets  []string    `json:"bootTargets,omitempty"`
+	SystemURI     string         `json:"systemURI,omitempty"`
+	TPMEnabled    Maybe[bool]    `json:"tpmEnabled,omitzero"`
+	MemoryModules []MemoryModule `json:"memoryModules,omitempty"` // filled sockets only
+	Volumes       []Volume       `json:"volumes,omitempty"`
+	VirtualMedia  []MediaSlot    `json:"virtualMedia,omitempty"`
+	ResetTypes    []string       `json:"resetTypes,omitempty"`
+	BootTargets   []string       `json:"bootTargets,omitempty"`
+	BIOSSettings  []BIOSSetting  `json:"biosSettings,omitempty"`
+	// Sources says from which URI a fact came that has no source of its own, by
+	// the name of its field in JSON.
+	Sources map[string]string `json:"sources,omitempty"`
 
 	// Known to the agent only.
 	Clock Maybe[time.Time] `json:"clock,omitzero"`
@@ -77,8 +87,9 @@ type CPU struct {
 
 // NIC is one network port.
 type NIC struct {
-	MAC       string      `json:"mac"`            // lower case, colons
-	Name      string      `json:"name,omitempty"` // as the source calls it
+	MAC       string      `json:"mac"`                    // in use; lower case, colons
+	Permanent string      `json:"permanentMAC,omitempty"` // burnt in, where it is another one
+	Name      string      `json:"name,omitempty"`         // as the source calls it
 	Link      Maybe[bool] `json:"link"`
 	SpeedMbps Maybe[int]  `json:"speedMbps"`
 	Driver    string      `json:"driver,omitempty"`
@@ -94,7 +105,8 @@ type Disk struct {
 	Media     MediaKind    `json:"media"`
 	Protocol  string       `json:"protocol,omitempty"` // "SAS", "SATA", "NVMe", …
 	Removable bool         `json:"removable,omitempty"`
-	Source    string       `json:"source"` // URI or device path it was read from
+	Hidden    string       `json:"hidden,omitempty"` // why the system does not see it; "" when nothing says so
+	Source    string       `json:"source"`           // URI or device path it was read from
 
 	// Contents names what the agent found on the disk ("partition table gpt",
 	// "ext4 label boot", "LVM physical volume"). Nil means nobody looked.
@@ -128,6 +140,43 @@ func GivenUp(named string, d Disk) bool {
 		return named == d.Serial
 	}
 	return named != "" && named == d.WWN
+}
+
+// Volume is what a storage controller shows to the system in place of drives.
+type Volume struct {
+	URI       string       `json:"uri"`
+	Name      string       `json:"name,omitempty"`
+	RAID      string       `json:"raid"` // "RAID1", "Mirrored", … as told; "" when it stands for one drive as it is
+	WWN       string       `json:"wwn,omitempty"`
+	SizeBytes Maybe[int64] `json:"sizeBytes"`
+	Disks     []string     `json:"disks"` // URIs of its drives
+}
+
+// MemoryModule is one module that is plugged in.
+type MemoryModule struct {
+	Name    string       `json:"name"`
+	SizeMiB Maybe[int64] `json:"sizeMiB"`
+	Source  string       `json:"source"`
+}
+
+// BIOSFeature is something the firmware must switch on for virtual machines.
+type BIOSFeature string
+
+const (
+	FeatureVTx   BIOSFeature = "vt-x"
+	FeatureAMDV  BIOSFeature = "amd-v"
+	FeatureIOMMU BIOSFeature = "vt-d" // or AMD-Vi, or an Arm SMMU
+	FeatureSRIOV BIOSFeature = "sr-iov"
+)
+
+// BIOSSetting is one firmware attribute that governs such a feature.
+type BIOSSetting struct {
+	Feature BIOSFeature `json:"feature"`
+	Name    string      `json:"name"`            // the vendor's, as it must be written
+	Label   string      `json:"label,omitempty"` // what the vendor's registry calls it, where the name is a code
+	Value   string      `json:"value"`           // as told
+	On      Maybe[bool] `json:"on"`              // unknown for "Auto" and the like
+	Source  string      `json:"source"`
 }
 
 // MediaKind is what a disk is made of.
@@ -168,10 +217,12 @@ type DiskRef struct {
 func (r DiskRef) Match(d Disk) bool {
 	stable := false
 	if r.WWN != "" && d.WWN != "" {
-		if r.WWN != d.WWN {
+		switch {
+		case r.WWN == d.WWN:
+			stable = true
+		case !mayBeOne(r.WWN, d.WWN) || r.Serial == "" || r.Serial != d.Serial:
 			return false
 		}
-		stable = true
 	}
 	if r.Serial != "" && d.Serial != "" {
 		if r.Serial != d.Serial {
@@ -183,6 +234,24 @@ func (r DiskRef) Match(d Disk) bool {
 		return false
 	}
 	return stable
+}
+
+// mayBeOne tells whether two different world-wide names can be names of one
+// disk, so that the serial decides. A BMC and the system do not always speak of
+// the same name: an NVMe namespace may have an EUI of 8 bytes and an NGUID of 16;
+// and for a SAS drive a BMC may tell the address of one of its ports, which
+// differs from the name of the drive in the lowest two bits only (SAS drives
+// have an NAA type 5 name for the drive and one for each of two ports).
+func mayBeOne(a, b string) bool {
+	if len(a) != len(b) {
+		return true
+	}
+	if len(a) != 16 || a[0] != '5' || a[:15] != b[:15] {
+		return false
+	}
+	x, errX := strconv.ParseUint(a[15:], 16, 8)
+	y, errY := strconv.ParseUint(b[15:], 16, 8)
+	return errX == nil && errY == nil && x>>2 == y>>2
 }
 
 // String is how people are shown the disk.
