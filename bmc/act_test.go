@@ -184,8 +184,8 @@ func TestInsertFaults(t *testing.T) {
 		code   fleet.Code
 		kind   fleet.Kind
 	}{
-		{"licence", answer(400, "iLO.2.14.LicenseKeyRequired"), fleet.CodeBMCUnsupported, fleet.Denied},
-		{"licence of Dell", answer(403, "IDRAC.2.8.LIC501"), fleet.CodeBMCUnsupported, fleet.Denied},
+		{"licence", answer(400, "iLO.2.14.LicenseKeyRequired"), fleet.CodeBMCLicence, fleet.Denied},
+		{"licence of Dell", answer(403, "IDRAC.2.8.LIC501"), fleet.CodeBMCLicence, fleet.Denied},
 		{"not loaded", answer(400, "Base.1.9.CouldNotEstablishConnection"), fleet.CodeMediaLost, fleet.Transient},
 		{"accepted, not shown", lie, fleet.CodeMediaLost, fleet.Transient},
 		{"server error", answer(500, "Base.1.0.InternalError"), fleet.CodeBMCRejected, fleet.UnsureKind},

@@ -118,18 +118,6 @@ func (r *refusal) isNotReady() bool {
 	return r.status == http.StatusServiceUnavailable || r.status == http.StatusTooManyRequests || r.says(notReady[:]...) || r.says(sessionLimit[:]...)
 }
 
-// isLicence recognises a missing licence by message id: the DMTF License
-// registry, Dell's LIC messages, iLO's LicenseKeyRequired and its kin,
-// Supermicro's OemLicenseNotPassed.
-func (r *refusal) isLicence() bool {
-	for _, m := range r.messages {
-		if strings.HasPrefix(m.id, "License.") || strings.Contains(m.key(), "License") || strings.HasPrefix(m.key(), "LIC0") || strings.HasPrefix(m.key(), "LIC5") {
-			return true
-		}
-	}
-	return false
-}
-
 // isChange tells whether the method changes something.
 func isChange(method string) bool { return method != http.MethodGet && method != http.MethodHead }
 
@@ -140,7 +128,7 @@ func (r *refusal) fault() error {
 	}
 	switch {
 	case r.isLicence():
-		return f(fleet.CodeBMCUnsupported, fleet.Denied, "the BMC lacks a licence for this")
+		return f(fleet.CodeBMCLicence, fleet.Denied, "the BMC lacks a licence for this")
 	case r.says(passwordChange):
 		return f(fleet.CodeBMCPasswordChange, fleet.Denied, "the BMC wants the password of "+r.account()+" changed first")
 	case r.says(sessionLimit[:]...):

@@ -3,7 +3,6 @@ package bmc
 import (
 	"context"
 	"fmt"
-	"net/http"
 	"slices"
 	"strings"
 
@@ -145,13 +144,6 @@ type MediaState struct {
 	Image    string `json:"image,omitempty"` // as the BMC tells it; some keep only the file name
 }
 
-// BootOverride is what the BMC will do at the next start.
-type BootOverride struct {
-	Enabled string `json:"enabled"` // "Once", "Continuous", "Disabled" or ""
-	Target  string `json:"target"`  // the BMC's word: "Cd", "UsbCd", "None", …
-	Mode    string `json:"mode,omitempty"`
-}
-
 // Sight is what an act could have changed.
 type Sight struct {
 	Identity     fleet.Identity                `json:"identity"`
@@ -171,12 +163,14 @@ func (s *Session) Look(ctx context.Context, systemURI string) (Sight, error) {
 	if err != nil {
 		return Sight{}, s.wrap("look at "+sys.path+" of", err)
 	}
-	b := sys.object("Boot")
-	sight := Sight{
-		Identity: identity(sys), Power: power(sys),
-		BootOverride: BootOverride{
-			Enabled: b.str("BootSourceOverrideEnabled"), Target: b.str("BootSourceOverrideTarget"), Mode: b.str("BootSourceOverrideMode"),
-		},
+	sight := Sight{Identity: identity(sys), Power: power(sys), BootOverride: readOverride(sys)}
+	if !sight.BootOverride.isSet() {
+		// Some keep what is for the next start on the settings object alone.
+		if next := sys.object("@Redfish.Settings").link("SettingsObject"); next != "" {
+			if n, _, err := s.get(ctx, next, nil); err == nil && readOverride(n).isSet() {
+				sight.BootOverride = readOverride(n)
+			}
+		}
 	}
 	for _, sl := range slots {
 		sight.Media = append(sight.Media, sl.state())
@@ -190,48 +184,5 @@ func (s *Session) system(ctx context.Context, systemURI string) (node, error) {
 	if err != nil {
 		return node{}, err
 	}
-	n, a, err := s.get(ctx, uri, nil)
-	if err != nil {
-		return node{}, err
-	}
-	keepETag(n, a)
-	return n, nil
-}
-
-const etagKey = "@odata.etag"
-
-// keepETag makes the ETag header, which is the valid one, the resource's own.
-func keepETag(n node, a *answer) {
-	if h := a.header.Get("ETag"); h != "" {
-		n.m[etagKey] = h
-	}
-}
-
-// change sends a PATCH. The ETag goes along as it came; where the BMC then says
-// that the precondition fails, its strong form and none are tried: BMCs exist
-// that refuse each of them (gofish #174, #512).
-func (s *Session) change(ctx context.Context, n node, body any) (*answer, error) {
-	etag, _ := n.m[etagKey].(string)
-	variants := []string{etag}
-	if strong := strings.TrimPrefix(etag, "W/"); strong != etag {
-		variants = append(variants, strong)
-	}
-	if etag != "" {
-		variants = append(variants, "")
-	} else {
-		variants = append(variants, "*")
-	}
-	var a *answer
-	var err error
-	for _, v := range variants {
-		h := http.Header{}
-		if v != "" {
-			h.Set("If-Match", v)
-		}
-		a, err = s.do(ctx, ask{method: http.MethodPatch, path: n.path, body: body, header: h})
-		if a == nil || a.status != http.StatusPreconditionFailed && a.status != http.StatusPreconditionRequired {
-			return a, err
-		}
-	}
-	return a, err
+	return s.readForChange(ctx, uri)
 }

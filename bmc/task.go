@@ -21,7 +21,12 @@ var errNotShown = errors.New("it does not show in time")
 // Options.Settle has passed. Errors of a look do not end the wait, unless they
 // cannot pass by themselves; the last one is the cause when time runs out.
 func (s *Session) until(ctx context.Context, look func() (bool, error)) error {
-	ctx, cancel := context.WithTimeoutCause(ctx, s.opts.Settle, errNotShown)
+	return s.within(ctx, s.opts.Settle, look)
+}
+
+// within is until with a limit of its own.
+func (s *Session) within(ctx context.Context, limit time.Duration, look func() (bool, error)) error {
+	ctx, cancel := context.WithTimeoutCause(ctx, limit, errNotShown)
 	defer cancel()
 	var last error
 	for wait := s.opts.Poll; ; wait = min(wait*3/2, 5*s.opts.Poll) {
@@ -44,20 +49,11 @@ func (s *Session) until(ctx context.Context, look func() (bool, error)) error {
 	}
 }
 
-// awaitTask waits for an act that was accepted with 202. Other answers are done
-// already. A task that vanishes says nothing (Lenovo); the look that follows
-// each act does.
+// awaitTask waits for an act that was accepted with a task: with 202, or with
+// another success whose body is one. Other answers are done already. A task
+// that vanishes says nothing (Lenovo); the look that follows each act does.
 func (s *Session) awaitTask(ctx context.Context, a *answer) error {
-	if a == nil || a.status != http.StatusAccepted {
-		return nil
-	}
-	monitor, err := s.client.local(a.header.Get("Location"))
-	if err != nil || monitor == "" {
-		if m, err := decode(a.body); err == nil {
-			n := node{m: m}
-			monitor = firstOf(n.link("TaskMonitor"), n.self())
-		}
-	}
+	monitor := s.taskOf(a)
 	if monitor == "" {
 		return nil
 	}
@@ -79,6 +75,26 @@ func (s *Session) awaitTask(ctx context.Context, a *answer) error {
 			return fleet.NewFault(fleet.CodeBMCBusy, fleet.UnsureKind, err, "task %s does not end", monitor)
 		}
 	}
+}
+
+// taskOf finds the monitor of the task that an answer tells of, "" when there
+// is none.
+func (s *Session) taskOf(a *answer) string {
+	if a == nil {
+		return ""
+	}
+	var body node
+	if m, err := decode(a.body); err == nil {
+		body = node{m: m}
+	}
+	isTask := strings.HasPrefix(body.str("@odata.type"), "#Task.")
+	if a.status != http.StatusAccepted && !isTask {
+		return ""
+	}
+	if monitor, err := s.client.local(a.header.Get("Location")); err == nil && monitor != "" {
+		return monitor
+	}
+	return firstOf(body.link("TaskMonitor"), body.self())
 }
 
 // taskState reads a task or its monitor.
