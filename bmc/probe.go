@@ -64,6 +64,9 @@ type Prober struct {
 	knocks   chan struct{} // one token per address being asked: a TCP and a UDP socket at most
 	talks    chan struct{} // one token per address whose service root is read
 	ipmiPort int
+	knock    time.Duration // for TCP
+	connect  time.Duration // for TLS
+	request  time.Duration // for the service root
 }
 
 // talkers bounds how many service roots are read at a time: each costs a TLS
@@ -74,7 +77,8 @@ const talkers = 64
 // where the process may not open that many files.
 func NewProber(width int) *Prober {
 	width = max(1, min(width, 512, freeFiles()))
-	return &Prober{knocks: make(chan struct{}, width), talks: make(chan struct{}, talkers), ipmiPort: 623}
+	return &Prober{knocks: make(chan struct{}, width), talks: make(chan struct{}, talkers),
+		ipmiPort: 623, knock: knockTimeout, connect: probeConnect, request: probeRequest}
 }
 
 // freeFiles is how many addresses may be asked at a time. Each needs two files,
@@ -102,7 +106,7 @@ func (p *Prober) Probe(ctx context.Context, address string) (Found, error) {
 	host, _ := hostPort(address)
 	pinged, stop := p.ping(ctx, host)
 	defer stop()
-	dialer := net.Dialer{Timeout: knockTimeout}
+	dialer := net.Dialer{Timeout: p.knock}
 	conn, err := dialer.DialContext(ctx, "tcp", host)
 	if err != nil {
 		f := Found{Address: address, What: NoAnswer, Why: "no TCP connection and no RMCP answer"}
@@ -117,7 +121,7 @@ func (p *Prober) Probe(ctx context.Context, address string) (Found, error) {
 		_ = conn.Close()
 		return Found{Address: address, What: NoAnswer, Why: "not asked", Err: ctx.Err()}, ctx.Err()
 	}
-	f, err := readFound(ctx, address, conn)
+	f, err := p.readFound(ctx, address, conn)
 	if f.What == NotBMC || f.What == NoAnswer {
 		again, stop := p.ping(ctx, host)
 		defer stop()
@@ -140,7 +144,7 @@ func (f Found) orIPMI(answered bool) (Found, error) {
 
 // readFound reads the service root over conn, and over new connections when
 // that one ends.
-func readFound(ctx context.Context, address string, conn net.Conn) (Found, error) {
+func (p *Prober) readFound(ctx context.Context, address string, conn net.Conn) (Found, error) {
 	var met outdated
 	var given atomic.Pointer[net.Conn]
 	given.Store(&conn)
@@ -156,7 +160,7 @@ func readFound(ctx context.Context, address string, conn net.Conn) (Found, error
 		}
 	}()
 	// Outdated TLS is good enough for a look that carries no secret.
-	o := Options{AcceptNewPin: true, Parallel: 1, ConnectTimeout: probeConnect, RequestTimeout: probeRequest, LegacyTLS: true, first: take, met: &met}.withDefaults()
+	o := Options{AcceptNewPin: true, Parallel: 1, ConnectTimeout: p.connect, RequestTimeout: p.request, LegacyTLS: true, first: take, met: &met}.withDefaults()
 	c := newClient(address, "", o)
 	defer c.closeIdle()
 	f := Found{Address: address}
@@ -169,7 +173,9 @@ func readFound(ctx context.Context, address string, conn net.Conn) (Found, error
 			f.Why = "speaks HTTP without TLS at this port; write " + plainPrefix + c.host + " if this is meant"
 		case fleet.CodeOf(err) == fleet.CodeBMCUnreachable && f.Fingerprint == "" && !c.plain:
 			f.Why = "something listens, but speaks no TLS"
-		case isLegacy(ctx, c):
+		case fleet.CodeOf(err) == fleet.CodeBMCUnreachable:
+			f.Why = "something listens, but does not answer a request"
+		case fleet.CodeOf(err) == fleet.CodeBMCNotRedfish && isLegacy(ctx, c):
 			f.What, f.Why, f.Err = LegacyRedfish, "answers at /rest/v1 only", nil
 		}
 		return f, f.Err
@@ -218,7 +224,10 @@ func isLegacy(ctx context.Context, c *client) bool {
 // each result as it comes, one call at a time. It ends with the context's error
 // when that ends first; addresses not probed are then not reported.
 func Sweep(ctx context.Context, addresses []string, width int, found func(Found)) error {
-	p := NewProber(width)
+	return NewProber(width).sweep(ctx, addresses, found)
+}
+
+func (p *Prober) sweep(ctx context.Context, addresses []string, found func(Found)) error {
 	next := make(chan string)
 	var mu sync.Mutex
 	var group sync.WaitGroup
