@@ -24,7 +24,7 @@ type candidate struct {
 
 // chooseDisk decides which disk is erased. All others are kept.
 func (m *maker) chooseDisk(d *draft) {
-	all := candidates(d.facts.Disks)
+	all := candidates(disksOf(d.facts))
 	chosen := -1
 	if o := d.override.Disk; o.WWN != "" || o.Serial != "" {
 		chosen = m.namedDisk(d, all)
@@ -82,6 +82,9 @@ func (m *maker) namedDisk(d *draft, all []candidate) int {
 		return -1
 	case !known:
 		m.add(fleet.CodeFactsMissing, fleet.Warning, d.Server, "facts.disks", fmt.Sprintf("the size of %s is unknown; the image may not fit", want), "Compare with the server's papers.")
+	}
+	if c.disk.Hidden != "" {
+		m.add(fleet.CodeFactsMissing, fleet.Warning, d.Server, "facts.disks", fmt.Sprintf("the BMC says that the system does not see %s: %s", want, c.disk.Hidden), "Name the volume or another disk, or change the RAID controller's settings.")
 	}
 	d.because("install disk %s: named under %s", describe(c), d.overrideAt)
 	return found
@@ -141,6 +144,8 @@ func (m *maker) unfit(d fleet.Disk, least int64) string {
 	switch {
 	case d.Removable:
 		return "removable"
+	case d.Hidden != "":
+		return "not seen by the system: " + d.Hidden
 	case attachedElsewhere(d.Protocol):
 		return "attached over " + d.Protocol
 	case !known:
@@ -184,7 +189,7 @@ func (m *maker) checkOwner(d *draft, disk fleet.Disk) {
 func (m *maker) checkSharedDisks() {
 	seen := map[string][]*draft{}
 	for _, d := range m.drafts {
-		for _, c := range candidates(d.facts.Disks) {
+		for _, c := range candidates(disksOf(d.facts)) {
 			if w := c.disk.WWN; w != "" && !slices.Contains(seen[w], d) {
 				seen[w] = append(seen[w], d)
 			}
@@ -217,6 +222,18 @@ func (m *maker) checkForeign(d *draft, all []candidate) {
 		text = fmt.Sprintf("eraseForeign names serial %q, but the disk to be erased is %s", serial, d.InstallDisk)
 	}
 	m.add(fleet.CodeDiskUnknown, fleet.Blocker, d.Server, d.path("eraseForeign"), text, "Correct the serial, or name the disk under servers too.")
+}
+
+// disksOf lists the disks of a server and the volumes that its RAID controllers
+// show to the system in place of drives, where they have a name to find them by.
+func disksOf(f fleet.Facts) []fleet.Disk {
+	out := slices.Clone(f.Disks)
+	for _, v := range f.Volumes {
+		if v.RAID != "" && v.WWN != "" {
+			out = append(out, fleet.Disk{WWN: v.WWN, SizeBytes: v.SizeBytes, Media: fleet.MediaUnknown, Source: v.URI})
+		}
+	}
+	return out
 }
 
 // candidates cleans the disks, sorts them so that the order of facts does not
