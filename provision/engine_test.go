@@ -132,6 +132,9 @@ func TestOneServersFaultNeverStopsTheOthers(t *testing.T) {
 		"corrupt image":   {func(r *rig) { r.badImage = true }, fleet.CodeImageMismatch, fleet.Booted, 1},
 		"agent gives up":  {func(r *rig) { r.agentGivesUp = true }, fleet.CodeWriteFailed, fleet.Booted, 1},
 		"agent silent":    {func(r *rig) { r.slowWrite = 24 * time.Hour }, fleet.CodeAgentSilent, fleet.Booted, 1},
+		"wrong disk":      {func(r *rig) { r.wrongDisk = true }, fleet.CodeDiskChanged, fleet.Staged, 0},
+		"token stolen":    {func(r *rig) { r.thief = true }, fleet.CodeAgentSilent, fleet.Booted, 0},
+		"boots it again":  {func(r *rig) { r.bootsAgain = true }, fleet.CodeWrongBoot, fleet.Booted, 1},
 		"never reports":   {func(r *rig) { r.noReport = true }, fleet.CodeArriveSilent, fleet.Booted, 1},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -52,6 +52,9 @@ type rig struct {
 	badImage     bool
 	agentGivesUp bool
 	noReport     bool // the installed system never reports
+	wrongDisk    bool // the planned disk was replaced
+	bootsAgain   bool // after the write it boots the medium once more
+	thief        bool // somebody else shows the token first
 	slowWrite    time.Duration
 }
 
@@ -270,6 +273,12 @@ func (r *rig) live(ctx context.Context, media, key string, boot int) {
 		return
 	}
 	c := Caller{Token: t.Token, KeyHash: key}
+	if r.has(&r.thief) {
+		hello := callhome.Hello{Protocol: callhome.Protocol, Stage: callhome.Live, Instance: "thief", Server: t.Server, Plan: t.Plan, Facts: r.look()}
+		r.ask(ctx, "", func(e *Engine) (callhome.Orders, error) {
+			return e.Hello(ctx, Caller{Token: t.Token, KeyHash: "thief"}, hello)
+		})
+	}
 	hello := callhome.Hello{Protocol: callhome.Protocol, Stage: callhome.Live, Instance: key, Server: t.Server, Plan: t.Plan, Attempt: t.Attempt, Facts: r.look()}
 	o, ok := r.ask(ctx, callhome.Go, func(e *Engine) (callhome.Orders, error) { return e.Hello(ctx, c, hello) })
 	if !ok {
@@ -306,10 +315,27 @@ func (r *rig) live(ctx context.Context, media, key string, boot int) {
 	}); !ok {
 		return
 	}
+	again := r.has(&r.bootsAgain)
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if ctx.Err() == nil {
+	switch {
+	case ctx.Err() != nil:
+	case again:
+		go r.comeBack(ctx, c, hello)
+	default:
 		r.startLocked()
+	}
+}
+
+// comeBack is the live system once more, where the installed one should be.
+func (r *rig) comeBack(ctx context.Context, c Caller, hello callhome.Hello) {
+	c.KeyHash += " again"
+	for pause(ctx, time.Minute) {
+		if e := r.w.engine.Load(); e != nil {
+			if _, err := e.Hello(ctx, c, hello); fleet.KindOf(err) == fleet.Denied {
+				return
+			}
+		}
 	}
 }
 
@@ -338,7 +364,11 @@ func (r *rig) written() int {
 }
 
 func (r *rig) look() fleet.Facts {
-	return fleet.Facts{Identity: fleet.Identity{Serial: string(r.id)}, NICs: []fleet.NIC{{MAC: "52:54:00:00:00:01"}}, Disks: []fleet.Disk{{Serial: "D-" + string(r.id)}}}
+	disk := "D-" + string(r.id)
+	if r.has(&r.wrongDisk) {
+		disk = "ANOTHER"
+	}
+	return fleet.Facts{Identity: fleet.Identity{Serial: string(r.id)}, NICs: []fleet.NIC{{MAC: "52:54:00:00:00:01"}}, Disks: []fleet.Disk{{Serial: disk}}}
 }
 
 // ask repeats a call to whatever engine runs until it answers with want, as an
