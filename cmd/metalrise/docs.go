@@ -33,7 +33,8 @@ func docsCommand(o *options) *cobra.Command {
 }
 
 func documents() map[string]string {
-	return map[string]string{"errors.md": errorsPage(), "states.md": provision.StatesPage(), "site.md": site.Markdown()}
+	return map[string]string{"errors.md": errorsPage(), "states.md": provision.StatesPage(), "site.md": site.Markdown(),
+		"inspect.schema.json": inspectionSchema()}
 }
 
 const madeFromCode = "<!-- Made from the code by `make docs`. Change the code, not this page. -->\n\n"

@@ -110,6 +110,7 @@ type adhoc struct {
 	username     string
 	passwordFile string
 	newPins      bool
+	schema       bool
 }
 
 func inspectCommand(o *options) *cobra.Command {
@@ -119,10 +120,15 @@ func inspectCommand(o *options) *cobra.Command {
 		Short: "Log in to BMCs and read the servers behind them",
 		Long: `inspect logs in to every BMC that discover found and reads its servers: identity,
 processors, memory, network ports, disks, virtual drives. With ADDRESS arguments
-it needs no site file and keeps nothing.
+it needs no site file and keeps nothing. What turns out to be no server is listed
+as such and is no failure; a login refused or an address without an answer is one.
 ` + exitHelp,
 		Example: "  metalrise inspect -f site.yaml\n  metalrise inspect 10.0.9.11-15 --username admin --password-file pw --accept-new-pins --output json",
 		RunE: func(c *cobra.Command, args []string) error {
+			if a.schema {
+				o.printf("%s", inspectionSchema())
+				return nil
+			}
 			return o.inspect(c.Context(), args, a)
 		},
 	}
@@ -130,6 +136,7 @@ it needs no site file and keeps nothing.
 	f.StringVar(&a.username, "username", "", "login name, with ADDRESS arguments")
 	f.StringVar(&a.passwordFile, "password-file", "", "file that holds the password, with ADDRESS arguments")
 	f.BoolVar(&a.newPins, "accept-new-pins", false, "trust certificates on first use, with ADDRESS arguments")
+	f.BoolVar(&a.schema, "schema", false, "print the JSON Schema of the output and do nothing else")
 	return c
 }
 
@@ -202,6 +209,7 @@ func endpoints(s fleet.Site, found map[string]fleet.Found) []fleet.Endpoint {
 }
 
 func (o *options) printInspected(all []provision.Inspected) error {
+	all = sortOut(all)
 	findings := append(provision.Failures(all), provision.NoIdentity(all)...)
 	if o.output == "json" {
 		if err := o.json(inspection(all, findings)); err != nil {
