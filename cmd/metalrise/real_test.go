@@ -288,6 +288,15 @@ func (r *rack) loseView(end syscall.Signal, args ...string) {
 	}
 }
 
+// typed runs a command with something typed into it and gives its exit code.
+func (r *rack) typed(text string, args ...string) int {
+	r.t.Helper()
+	cmd := exec.Command(r.bin, append(args, "-f", r.site, "--state", r.state)...)
+	cmd.Stdin = strings.NewReader(text)
+	_ = cmd.Run() // the exit code says it all
+	return cmd.ProcessState.ExitCode()
+}
+
 // TestRealFaultsOfOneServer breaks two of four servers in different ways. The
 // others must be installed meanwhile; the two must say why, and be finished by
 // a retry once they are mended.
@@ -296,7 +305,14 @@ func TestRealFaultsOfOneServer(t *testing.T) {
 	r.planned(4)
 	r.must("lab", "fault", "--name", r.lab, "n2", "unreachable")
 	r.must("lab", "fault", "--name", r.lab, "n3", "media-download-fails")
-	r.must("apply", "--erase-disks", "4", "--detach")
+	for typed, want := range map[string]int{"3\n": exitDenied, "four\n": exitDenied, "": exitDenied} {
+		if code := r.typed(typed, "apply", "--detach"); code != want {
+			t.Fatalf("apply after typing %q: exit %d, want %d", typed, code, want)
+		}
+	}
+	if code := r.typed("4\n", "apply", "--detach"); code != exitOK {
+		t.Fatalf("apply after typing the right number: exit %d", code)
+	}
 	v := r.await(6*time.Minute, "two installed, two held", func(v fleet.Overview) bool { return v.Quiet })
 	want := map[fleet.ServerID]fleet.Condition{"LAB0001": fleet.Settled, "LAB0002": fleet.Held, "LAB0003": fleet.Held, "LAB0004": fleet.Settled}
 	for _, s := range v.Servers {
@@ -320,4 +336,11 @@ func TestRealFaultsOfOneServer(t *testing.T) {
 	r.must("retry", "all")
 	r.await(5*time.Minute, "all installed after retry", allSettled)
 	r.installedOnce()
+	var facts []fleet.Facts
+	if err := json.Unmarshal([]byte(r.must("facts", "LAB0001", "--output", "json")), &facts); err != nil {
+		t.Fatal(err)
+	}
+	if len(facts) != 2 || facts[1].Source != fleet.SeenByAgent || len(facts[1].Disks) != 2 || !facts[1].Clock.IsKnown() || !facts[1].KVM.IsKnown() {
+		t.Errorf("facts of one server: %+v", facts)
+	}
 }

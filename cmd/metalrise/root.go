@@ -70,7 +70,7 @@ each server there, writing down every step before it is taken.
 	}
 	root.AddCommand(
 		siteCommand(o), discoverCommand(o), inspectCommand(o), planCommand(o), applyCommand(o), engineCommand(o),
-		statusCommand(o), eventsCommand(o), explainCommand(o), retryCommand(o), stopCommand(o), agentCommand(o), labCommand(o), docsCommand(o),
+		statusCommand(o), eventsCommand(o), factsCommand(o), explainCommand(o), retryCommand(o), stopCommand(o), agentCommand(o), labCommand(o), docsCommand(o),
 	)
 	return root
 }
