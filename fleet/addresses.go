@@ -3,6 +3,7 @@ package fleet
 import (
 	"errors"
 	"fmt"
+	"net"
 	"net/netip"
 	"strconv"
 	"strings"
@@ -11,9 +12,14 @@ import (
 // DefaultBMCPort is where a Redfish service answers unless the site says otherwise.
 const DefaultBMCPort = 443
 
-// maxRange bounds one entry of bmcs.addresses: a /20 of IPv4, far more than one
-// rack has, and small enough that a mistyped prefix is caught before it is tried.
-const maxRange = 4096
+// maxRange bounds one entry of bmcs.addresses: a /16 of IPv4, a large machine
+// hall, which a sweep asks in minutes. A mistyped /8 is caught before it is tried.
+const maxRange = 1 << maxRangeBits
+
+const maxRangeBits = 16
+
+// plainPrefix stands before the address of a BMC that speaks HTTP without TLS.
+const plainPrefix = "http://"
 
 // AddressRange is one entry of bmcs.addresses, read: a single host, or all
 // addresses from First to Last.
@@ -21,14 +27,17 @@ type AddressRange struct {
 	Host  string // DNS name; "" when First and Last are set
 	First netip.Addr
 	Last  netip.Addr
-	Port  int // 0: the site's
+	Port  int  // 0: the site's
+	Plain bool // typed with http:// before it: without TLS, port 80 unless Port says another
 }
 
 // ParseAddressRange reads "10.0.9.11", "10.0.9.11-15", "10.0.9.11-10.0.9.15",
 // "10.0.9.0/28", "[fd00::1]:8443", "fd00::1" or a DNS name, each with ":port"
-// behind it if wanted (IPv6 then in brackets). Of an IPv4 prefix shorter than 31
+// behind it if wanted (IPv6 then in brackets), and "http://" before it where a
+// BMC knows no TLS. Of an IPv4 prefix shorter than 31
 // the network and broadcast addresses are left out.
 func ParseAddressRange(s string) (AddressRange, error) {
+	s, plain := strings.CutPrefix(s, plainPrefix)
 	body, port, err := splitPort(s)
 	if err != nil {
 		return AddressRange{}, err
@@ -37,7 +46,7 @@ func ParseAddressRange(s string) (AddressRange, error) {
 	if err != nil {
 		return AddressRange{}, err
 	}
-	r.Port = port
+	r.Port, r.Plain = port, plain
 	return r, nil
 }
 
@@ -118,7 +127,7 @@ func rangeHosts(s string, first netip.Addr, to string) (AddressRange, error) {
 
 func prefixHosts(s string, p netip.Prefix) (AddressRange, error) {
 	hostBits := p.Addr().BitLen() - p.Bits()
-	if hostBits > 12 { // 2^12 = maxRange
+	if hostBits > maxRangeBits {
 		return AddressRange{}, fmt.Errorf("%q holds more than %d addresses", s, maxRange)
 	}
 	first := p.Masked().Addr()
@@ -169,23 +178,37 @@ func (r AddressRange) Contains(host string) bool {
 // Addresses lists the range as host:port in rising order; port is used where
 // the range names none.
 func (r AddressRange) Addresses(port int) []string {
+	before := ""
+	if r.Plain {
+		before, port = plainPrefix, 80
+	}
 	if r.Port != 0 {
 		port = r.Port
 	}
 	p := strconv.Itoa(port)
 	if r.Host != "" {
-		return []string{r.Host + ":" + p}
+		return []string{before + r.Host + ":" + p}
 	}
 	if !r.First.IsValid() {
 		return nil
 	}
 	var out []string
 	for a := r.First; ; a = a.Next() {
-		out = append(out, netip.AddrPortFrom(a, uint16(port)).String())
+		out = append(out, before+netip.AddrPortFrom(a, uint16(port)).String())
 		if a == r.Last {
 			return out
 		}
 	}
+}
+
+// SplitAddress takes a BMC's address apart: host:port, or http://host:port. The
+// port is "" when there is none.
+func SplitAddress(address string) (host, port string) {
+	address = strings.TrimPrefix(address, plainPrefix)
+	if h, p, err := net.SplitHostPort(address); err == nil {
+		return h, p
+	}
+	return strings.Trim(address, "[]"), ""
 }
 
 // ValidLabel tells whether s is a DNS label: 1 to 63 letters, digits or hyphens,

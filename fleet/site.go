@@ -1,6 +1,9 @@
 package fleet
 
-import "time"
+import (
+	"strconv"
+	"time"
+)
 
 // APIVersion is the version of the site file this code writes and reads.
 const APIVersion = "metalrise.dev/v1alpha1"
@@ -31,6 +34,37 @@ type BMCs struct {
 	// Pins maps a BMC's address (host:port) to its certificate fingerprint.
 	// An address without a pin is trusted on first use and its pin recorded.
 	Pins map[string]string `json:"pins,omitempty" yaml:"pins,omitempty"`
+	// Credentials are further logins, tried in this order after Username and
+	// Password until a BMC takes one.
+	Credentials []Credential `json:"credentials,omitempty" yaml:"credentials,omitempty"`
+	// Import names a CSV file with more BMCs, each with a login of its own if it
+	// has one.
+	Import string `json:"import,omitempty" yaml:"import,omitempty"`
+	// LegacyTLS names the BMCs that may speak outdated TLS, in the forms of
+	// Addresses.
+	LegacyTLS []string `json:"legacyTLS,omitempty" yaml:"legacyTLS,omitempty"`
+}
+
+// Logins lists the site's logins in the order in which they are tried.
+func (b BMCs) Logins() []Credential {
+	var out []Credential
+	if b.Username != "" {
+		out = append(out, Credential{Username: b.Username, Password: b.Password})
+	}
+	return append(out, b.Credentials...)
+}
+
+// AllowsLegacyTLS tells whether the BMC at address (host:port) is among
+// LegacyTLS.
+func (b BMCs) AllowsLegacyTLS(address string) bool {
+	host, port := SplitAddress(address)
+	for _, s := range b.LegacyTLS {
+		r, err := ParseAddressRange(s)
+		if err == nil && r.Contains(host) && (r.Port == 0 || strconv.Itoa(r.Port) == port) {
+			return true
+		}
+	}
+	return false
 }
 
 // Cluster is the shape of the cluster.

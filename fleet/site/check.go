@@ -12,6 +12,7 @@ import (
 	"net/netip"
 	"regexp"
 	"strings"
+	"unicode"
 
 	"metalrise.dev/fleet"
 )
@@ -52,6 +53,26 @@ func checkEnvName(s string) error {
 	if !regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*$`).MatchString(s) {
 		// The value is not shown: it may be the secret itself.
 		return errors.New("this is not the name of an environment variable")
+	}
+	return nil
+}
+
+// checkVaultName wants NAME or FILE#NAME. The value is not shown: it may be the
+// secret itself.
+func checkVaultName(s string) error {
+	file, name, ok := strings.Cut(s, "#")
+	if !ok {
+		file, name = "vault.age", s
+	}
+	if !vaultEntry(name) || file == "" || strings.ContainsAny(file, "\x00\r\n") {
+		return errors.New("this is not the name of a vault entry: NAME or FILE#NAME, where NAME has 1 to 64 letters, digits, dots, hyphens and underscores")
+	}
+	return nil
+}
+
+func checkPrompt(s string) error {
+	if len(s) > 100 || strings.ContainsFunc(s, func(r rune) bool { return !unicode.IsPrint(r) }) {
+		return errors.New("this is no question of at most 100 printable characters")
 	}
 	return nil
 }

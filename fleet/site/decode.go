@@ -85,21 +85,21 @@ func (d *decoder) object(n *yaml.Node, v reflect.Value, schema, path string) {
 // secret reads where a secret is. What stands there is never shown.
 func (d *decoder) secret(n *yaml.Node, v reflect.Value, schema, path string) {
 	if n.Kind == yaml.ScalarNode {
-		d.fault(n, path, "a secret must not be in the site file", fmt.Sprintf("Put it into a file of mode 0600 and write `%s: {file: NAME}`, or `{env: NAME}` for an environment variable. If this file was shared, change the secret.", lastOf(path)))
+		d.fault(n, path, "a secret must not be in the site file", fmt.Sprintf("Put it into a file of mode 0600 and write `%s: {file: NAME}`, or `{env: NAME}` for an environment variable, or `{vault: NAME}` for an entry of an encrypted file. If this file was shared, change the secret.", lastOf(path)))
 		return
 	}
 	for i := 0; n.Kind == yaml.MappingNode && i < len(n.Content); i += 2 {
 		// The key is not shown: in `password: {hunter2}` it is the secret.
 		if _, ok := d.fieldIndex(v.Type(), schema, n.Content[i].Value); !ok {
-			d.fault(n.Content[i], path, "only file and env can say where a secret is", "Write `{file: NAME}` or `{env: NAME}`. If a secret stands here, take it out and change it.")
+			d.fault(n.Content[i], path, "only file, env, vault and prompt can say where a secret is", "Write `{file: NAME}`, `{env: NAME}`, `{vault: NAME}` or `{prompt: TEXT}`. If a secret stands here, take it out and change it.")
 			return
 		}
 	}
 	before := len(d.findings)
 	d.object(n, v, schema, path)
 	ref := v.Interface().(fleet.SecretRef)
-	if n.Kind == yaml.MappingNode && len(d.findings) == before && (ref.File == "") == (ref.Env == "") {
-		d.fault(n, path, "exactly one of file and env says where the secret is", "Keep one of the two.")
+	if n.Kind == yaml.MappingNode && len(d.findings) == before && places(ref) != 1 {
+		d.fault(n, path, "exactly one of file, env, vault and prompt says where the secret is", "Keep one of them.")
 	}
 }
 
@@ -197,6 +197,7 @@ func (d *decoder) scalar(n *yaml.Node, v reflect.Value, schema, path string) {
 
 // together checks what no single field can show.
 func (d *decoder) together(s fleet.Site, root *yaml.Node) {
+	d.bmcs(s.BMCs, lookup(root, "bmcs"))
 	list := lookup(root, "servers")
 	first := map[string]int{}
 	for i, o := range s.Servers {
@@ -219,6 +220,25 @@ func (d *decoder) together(s fleet.Site, root *yaml.Node) {
 		}
 		if disk := lookup(n, "disk"); disk != nil && disk.Kind == yaml.MappingNode && o.Disk.WWN == "" && o.Disk.Serial == "" {
 			d.fault(disk, path+".disk", "the disk is not named", "Add wwn or serial, as `metalrise inspect` shows them.")
+		}
+	}
+}
+
+// bmcs checks that there are BMCs and a way to log in. A field that is there
+// but faulty was spoken of already.
+func (d *decoder) bmcs(b fleet.BMCs, n *yaml.Node) {
+	if n == nil || n.Kind != yaml.MappingNode {
+		return
+	}
+	has := func(key string) bool { return lookup(n, key) != nil }
+	if !has("addresses") && !has("import") {
+		d.fault(n, "bmcs.addresses", "the field is missing", "Add it: "+d.table["bmcs.addresses"].text+" "+d.remedy("bmcs.addresses")+" Or name a CSV file under import.")
+	}
+	login := !has("credentials") && !has("import")
+	for _, pair := range [...][2]string{{"username", "password"}, {"password", "username"}} {
+		key, other := pair[0], pair[1]
+		if !has(key) && (login || has(other)) {
+			d.fault(n, "bmcs."+key, "the field is missing", "Add it: "+d.table["bmcs."+key].text+" "+d.remedy("bmcs."+key))
 		}
 	}
 }

@@ -39,7 +39,11 @@ func (f *File) Site() fleet.Site {
 		s.Virtualization.Profile = fleet.ProfileGeneral
 	}
 	s.Image = f.resolve(s.Image)
-	s.BMCs.Password.File = f.resolve(s.BMCs.Password.File)
+	s.BMCs.Password = f.secret(s.BMCs.Password)
+	for i := range s.BMCs.Credentials {
+		s.BMCs.Credentials[i].Password = f.secret(s.BMCs.Credentials[i].Password)
+	}
+	s.BMCs.Import = f.resolve(s.BMCs.Import)
 	s.Cluster.Domain = strings.ToLower(s.Cluster.Domain)
 	for address, pin := range s.BMCs.Pins {
 		s.BMCs.Pins[address] = strings.ToLower(strings.ReplaceAll(pin, ":", ""))
@@ -52,6 +56,31 @@ func (f *File) Site() fleet.Site {
 		o.Disk.WWN = fleet.CleanWWN(o.Disk.WWN)
 	}
 	return s
+}
+
+// secret makes the paths of a reference start where the file lies.
+func (f *File) secret(r fleet.SecretRef) fleet.SecretRef {
+	return InFolder(r, f.folder)
+}
+
+// InFolder makes the paths of a reference start in folder. A vault entry then
+// has the form FILE#NAME.
+func InFolder(r fleet.SecretRef, folder string) fleet.SecretRef {
+	in := func(path string) string {
+		if path == "" || filepath.IsAbs(path) {
+			return path
+		}
+		return filepath.Join(folder, path)
+	}
+	r.File = in(r.File)
+	if r.Vault != "" {
+		file, name, ok := strings.Cut(r.Vault, "#")
+		if !ok {
+			file, name = VaultFile, r.Vault
+		}
+		r.Vault = in(file) + "#" + name
+	}
+	return r
 }
 
 // resolve makes a path of the file start where the file lies.

@@ -103,7 +103,11 @@ func (s *schemaNode) object(t reflect.Type, path string, table map[string]field)
 	}
 	switch t {
 	case reflect.TypeFor[fleet.SecretRef]():
-		s.OneOf = []schemaNode{{Required: []string{"file"}}, {Required: []string{"env"}}}
+		for _, place := range []string{"file", "env", "vault", "prompt"} {
+			s.OneOf = append(s.OneOf, schemaNode{Required: []string{place}})
+		}
+	case reflect.TypeFor[fleet.BMCs]():
+		s.AnyOf = []schemaNode{{Required: []string{"import"}}, {Required: []string{"addresses", "username", "password"}}, {Required: []string{"addresses", "credentials"}}}
 	case reflect.TypeFor[fleet.Override]():
 		s.AnyOf = []schemaNode{{Required: []string{"serial"}}, {Required: []string{"uuid"}}}
 	case reflect.TypeFor[fleet.DiskRef]():
