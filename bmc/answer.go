@@ -133,6 +133,8 @@ func (r *refusal) fault() error {
 		return f(fleet.CodeBMCPasswordChange, fleet.Denied, "the BMC wants the password of "+r.account()+" changed first")
 	case r.says(sessionLimit[:]...):
 		return f(fleet.CodeBMCSessionLimit, fleet.Transient, "the BMC has no session free")
+	case r.says(driveTaken[:]...):
+		return f(fleet.CodeBMCRejected, fleet.Transient, "the virtual drive is taken or detached")
 	case r.isNotReady():
 		return f(fleet.CodeBMCBusy, fleet.Transient, "the BMC is not ready")
 	case r.status == http.StatusUnauthorized:

@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+	"time"
 
 	"metalrise.dev/fleet"
 )
@@ -54,7 +55,12 @@ func etagForms(etag string) []string {
 // resource's future state (AMI), the PATCH goes there. Nothing was done by a
 // request that was answered in these ways.
 func (s *Session) change(ctx context.Context, n node, body any) (*answer, error) {
-	a, err := s.changeHere(ctx, n, body)
+	return s.changeFor(ctx, n, body, 0)
+}
+
+// changeFor is change with a time for each request; 0 is the usual one.
+func (s *Session) changeFor(ctx context.Context, n node, body any, wait time.Duration) (*answer, error) {
+	a, err := s.changeHere(ctx, n, body, wait)
 	var r *refusal
 	if !errors.As(err, &r) || !r.says("OperationSupportedInFutureStateURI") {
 		return a, err
@@ -66,7 +72,7 @@ func (s *Session) change(ctx context.Context, n node, body any) (*answer, error)
 	if same(future.path) == same(n.path) {
 		return a, err
 	}
-	return s.changeHere(ctx, future, body)
+	return s.changeHere(ctx, future, body, wait)
 }
 
 // futureState is where AMI BMCs take settings for the next start: named in the
@@ -85,7 +91,7 @@ func futureState(n node, r *refusal) string {
 	return strings.TrimSuffix(n.path, "/") + "/SD"
 }
 
-func (s *Session) changeHere(ctx context.Context, n node, body any) (*answer, error) {
+func (s *Session) changeHere(ctx context.Context, n node, body any, wait time.Duration) (*answer, error) {
 	etag, _ := n.m[etagKey].(string)
 	forms := etagForms(etag)
 	reread := false
@@ -96,7 +102,7 @@ func (s *Session) changeHere(ctx context.Context, n node, body any) (*answer, er
 		if forms[i] != "" {
 			h.Set("If-Match", forms[i])
 		}
-		a, err = s.do(ctx, ask{method: http.MethodPatch, path: n.path, body: body, header: h})
+		a, err = s.do(ctx, ask{method: http.MethodPatch, path: n.path, body: body, header: h, wait: wait})
 		if !isPrecondition(a, err) {
 			return a, err
 		}

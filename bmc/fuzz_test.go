@@ -41,7 +41,7 @@ func FuzzFacts(f *testing.F) {
 			return
 		}
 		o := Options{}.withDefaults()
-		s := &Session{client: newClient("bmc:443", "", o), opts: o, slotsOf: map[string][]string{}}
+		s := &Session{client: newClient("bmc:443", "", o), opts: o, slotsOf: map[string][]drivePlace{}}
 		s.client.http.Transport = echo{body}
 		if m, err := decode(body); err == nil {
 			s.root = node{path: rootPath, m: m}

@@ -3,6 +3,7 @@ package bmc_test
 import (
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -87,7 +88,7 @@ func TestLabCycle(t *testing.T) {
 			must(t, "on again", s.Power(ctx, uri, bmc.On))
 			sight, err := s.Look(ctx, uri)
 			must(t, "look", err)
-			if sight.Power.Or("") != fleet.PowerOn || len(sight.Media) == 0 || !sight.Media[0].Inserted || sight.Media[0].Image != iso {
+			if sight.Power.Or("") != fleet.PowerOn || !slices.ContainsFunc(sight.Media, func(m bmc.MediaState) bool { return m.Inserted && m.Image == iso }) {
 				t.Errorf("sight after start: %+v", sight)
 			}
 			waitFor(t, "a boot from the medium", func() bool { return lab.Status().LastBoot.Kind == machine.FromMedia })
@@ -146,7 +147,7 @@ func checkLabFacts(t *testing.T, s *bmc.Session, uri string) {
 	}
 	usable := 0
 	for _, m := range f.VirtualMedia {
-		if m.How == "action" {
+		if m.How == "action" || m.How == "patch" {
 			usable++
 		}
 	}

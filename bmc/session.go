@@ -97,7 +97,7 @@ type Session struct {
 	useless  int // new logins that did not help the request that wanted them
 
 	slotsMu sync.Mutex
-	slotsOf map[string][]string // virtual media slot URIs by system
+	slotsOf map[string][]drivePlace // usable virtual drives by system
 }
 
 // Dial reads the service root, checks the certificate and logs in, with a
@@ -128,7 +128,7 @@ func (s *Session) GoString() string { return s.String() }
 func open(l Login) (*Session, error) {
 	o := l.Options.withDefaults()
 	e := l.Endpoint
-	s := &Session{opts: o, address: e.Address, username: e.Username, password: l.Password, slotsOf: map[string][]string{}}
+	s := &Session{opts: o, address: e.Address, username: e.Username, password: l.Password, slotsOf: map[string][]drivePlace{}}
 	o.LegacyTLS = o.LegacyTLS || e.LegacyTLS
 	_, plain := hostPort(e.Address)
 	if e.Fingerprint == "" && !o.AcceptNewPin && !plain {
