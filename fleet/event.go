@@ -162,8 +162,14 @@ type Found struct {
 	Fingerprint string    `json:"fingerprint,omitempty"` // SHA-256 of its TLS certificate
 	Vendor      string    `json:"vendor,omitempty"`
 	Product     string    `json:"product,omitempty"`
-	Redfish     string    `json:"redfish,omitempty"` // version of the service
-	UUID        string    `json:"uuid,omitempty"`    // of the service, not of a server
-	What        string    `json:"what"`              // "redfish", or what it is instead
-	Why         string    `json:"why,omitempty"`     // how that was known
+	Redfish     string    `json:"redfish,omitempty"`  // version of the service
+	UUID        string    `json:"uuid,omitempty"`     // of the service, not of a server
+	What        string    `json:"what"`               // "redfish", or what it is instead
+	Why         string    `json:"why,omitempty"`      // how that was known
+	Outdated    Code      `json:"outdated,omitempty"` // BMC-016 to BMC-018 where its TLS is outdated
+	Position    string    `json:"position,omitempty"` // in the rack, as a CSV file told
+	// Only a login tells what follows; it stays empty until then.
+	Behind   string     `json:"behind,omitempty"`          // "server", "multi-server enclosure", "dpu", …
+	Username string     `json:"username,omitempty"`        // of the login that worked
+	Lockout  Maybe[int] `json:"lockoutThreshold,omitzero"` // refused logins after which an account is locked; 0: never
 }

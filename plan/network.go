@@ -247,7 +247,7 @@ func (m *maker) reserve(s *subnet) {
 	}
 	mark(m.in.Site.Serving.Address, "is serving.address")
 	for _, d := range m.drafts {
-		host, _ := splitHostPort(d.BMC.Address)
+		host, _ := fleet.SplitAddress(d.BMC.Address)
 		mark(host, "is a BMC")
 	}
 }

@@ -201,7 +201,7 @@ func newOrder(b fleet.BMCs) order {
 }
 
 func (o order) of(s fleet.Server) position {
-	host, port := splitHostPort(s.BMC.Address)
+	host, port := fleet.SplitAddress(s.BMC.Address)
 	p := position{entry: len(o.entries), host: host, port: fmt.Sprintf("%6s", port)}
 	p.server = strings.Join([]string{string(s.ID), s.Identity.UUID, s.Identity.Serial, s.BMC.SystemURI, s.BMC.Username, s.BMC.Fingerprint}, "\x00")
 	if a, err := netip.ParseAddr(host); err == nil {
@@ -215,16 +215,6 @@ func (o order) of(s fleet.Server) position {
 		}
 	}
 	return p
-}
-
-// splitHostPort splits "host:port" and "[v6]:port"; what has another form is
-// all host.
-func splitHostPort(s string) (host, port string) {
-	i := strings.LastIndexByte(s, ':')
-	if i < 0 || strings.HasSuffix(s, "]") || strings.Contains(s[:i], ":") && !strings.HasPrefix(s, "[") {
-		return strings.Trim(s, "[]"), ""
-	}
-	return strings.Trim(s[:i], "[]"), s[i+1:]
 }
 
 // digestConfigs asks for the digest of every complete assignment's config.

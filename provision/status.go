@@ -1,7 +1,6 @@
 package provision
 
 import (
-	"net"
 	"net/netip"
 	"time"
 
@@ -60,13 +59,12 @@ func describe(d Decision) string {
 	return ""
 }
 
-// hostOf takes the host out of "host:port", "address/prefix" or a bare address.
+// hostOf takes the host out of a BMC's address, "address/prefix" or a bare
+// address.
 func hostOf(s string) string {
-	if h, _, err := net.SplitHostPort(s); err == nil {
-		return h
-	}
 	if p, err := netip.ParsePrefix(s); err == nil {
 		return p.Addr().String()
 	}
-	return s
+	host, _ := fleet.SplitAddress(s)
+	return host
 }

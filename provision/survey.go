@@ -4,8 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
-	"strings"
 	"sync"
 	"time"
 
@@ -30,6 +28,11 @@ type Behind struct {
 	Servers     []fleet.Facts // one for each server, with its SystemURI
 	Others      []Other       // things that are no servers
 	Requests    int           // that it took
+	Username    string        // of the login that worked, and where its password is
+	Password    fleet.SecretRef
+	What        string           // kinds of things behind the BMC in one phrase: "server", "multi-server enclosure", …
+	Why         string           // how that was known
+	Lockout     fleet.Maybe[int] // refused logins after which an account is locked; 0: never
 }
 
 // Other is something behind a BMC, or at an address, that is no server.
@@ -51,68 +54,12 @@ type Keeper interface {
 	KeepServer(ctx context.Context, s fleet.Server, f fleet.Facts) error
 }
 
-// surveyWidth bounds how many BMCs are asked at once: each costs a TLS
+// surveyWidth bounds how many BMCs are logged in to at once: each costs a TLS
 // handshake, some 2 ms of processor time here and up to a second on a BMC.
 const surveyWidth = 64
 
-// Discover probes addresses and keeps what answers. The certificate met first
-// is the address's pin; another one later is a finding and changes nothing,
-// unless newPins says that it is expected. each is called for every address as
-// it is done, one call at a time.
-func Discover(ctx context.Context, s Surveyor, k Keeper, addresses []string, newPins bool, each func(fleet.Found)) ([]fleet.Finding, error) {
-	before, err := k.Found(ctx)
-	if err != nil {
-		return nil, err
-	}
-	var mu sync.Mutex
-	var findings []fleet.Finding
-	g, ctx := errgroup.WithContext(ctx)
-	g.SetLimit(surveyWidth)
-	for _, address := range addresses {
-		g.Go(func() error {
-			f := s.Probe(ctx, address)
-			if err := ctx.Err(); err != nil {
-				return err
-			}
-			f.Address, f.At = address, time.Now()
-			old, known := before[address]
-			changed := known && old.Fingerprint != "" && f.Fingerprint != "" && f.Fingerprint != old.Fingerprint && !newPins
-			if !changed && f.What == WhatRedfish {
-				if err := keepFound(ctx, k, f); err != nil {
-					return err
-				}
-			}
-			mu.Lock()
-			defer mu.Unlock()
-			if changed {
-				findings = append(findings, pinChanged(address, old.Fingerprint, f.Fingerprint))
-			}
-			each(f)
-			return nil
-		})
-	}
-	err = g.Wait()
-	slices.SortFunc(findings, func(a, b fleet.Finding) int { return strings.Compare(a.Path, b.Path) })
-	return findings, err
-}
-
 // WhatRedfish is fleet.Found.What of a BMC that can be inspected.
 const WhatRedfish = "redfish"
-
-func keepFound(ctx context.Context, k Keeper, f fleet.Found) error {
-	if err := k.KeepFound(ctx, f); err != nil {
-		return err
-	}
-	_, err := k.Append(ctx, fleet.Event{At: f.At, Action: fleet.ActEnroll, Edge: fleet.Ended, Outcome: fleet.OK,
-		Note: fmt.Sprintf("found %s at %s, certificate %.16s…", strings.TrimSpace(f.Vendor+" "+f.Product), f.Address, f.Fingerprint)})
-	return err
-}
-
-func pinChanged(address, old, now string) fleet.Finding {
-	page, _ := fleet.Page(fleet.CodeBMCPinChanged)
-	return fleet.Finding{Code: fleet.CodeBMCPinChanged, Severity: fleet.Blocker, Path: "bmcs.pins[" + address + "]",
-		Text: fmt.Sprintf("%s: pinned %.16s…, now %.16s…", page.Title, old, now), Remedy: page.Remedy}
-}
 
 // Inspected is what a survey learnt of one address.
 type Inspected struct {
@@ -126,6 +73,13 @@ type Inspected struct {
 // one call at a time. A nil keeper keeps nothing.
 func Inspect(ctx context.Context, s Surveyor, k Keeper, at []fleet.Endpoint, each func(Inspected)) ([]Inspected, error) {
 	out := make([]Inspected, len(at))
+	var before map[string]fleet.Found
+	if k != nil {
+		var err error
+		if before, err = k.Found(ctx); err != nil {
+			return nil, err
+		}
+	}
 	var mu sync.Mutex
 	g, ctx := errgroup.WithContext(ctx)
 	g.SetLimit(surveyWidth)
@@ -139,8 +93,11 @@ func Inspect(ctx context.Context, s Surveyor, k Keeper, at []fleet.Endpoint, eac
 			if r.Endpoint.Fingerprint == "" {
 				r.Endpoint.Fingerprint = r.Behind.Fingerprint
 			}
+			if r.Behind.Username != "" {
+				r.Endpoint.Username, r.Endpoint.Password = r.Behind.Username, r.Behind.Password
+			}
 			if k != nil {
-				if err := keepInspected(ctx, k, r); err != nil {
+				if err := keepInspected(ctx, k, r, before); err != nil {
 					return err
 				}
 			}
@@ -154,10 +111,13 @@ func Inspect(ctx context.Context, s Surveyor, k Keeper, at []fleet.Endpoint, eac
 	return out, g.Wait()
 }
 
-func keepInspected(ctx context.Context, k Keeper, r Inspected) error {
+func keepInspected(ctx context.Context, k Keeper, r Inspected, before map[string]fleet.Found) error {
 	if r.Err != nil {
 		_, err := k.Append(ctx, fleet.Event{At: time.Now(), Action: fleet.ActInspect, Edge: fleet.Ended, Outcome: fleet.Failed,
 			Cause: fleet.CauseOf(r.Err), Note: "inspect " + r.Endpoint.Address})
+		return err
+	}
+	if err := keepBehind(ctx, k, r, before); err != nil {
 		return err
 	}
 	for _, f := range r.Behind.Servers {
@@ -174,6 +134,16 @@ func keepInspected(ctx context.Context, k Keeper, r Inspected) error {
 		}
 	}
 	return nil
+}
+
+// keepBehind adds what a login told to what was found without one.
+func keepBehind(ctx context.Context, k Keeper, r Inspected, before map[string]fleet.Found) error {
+	f, ok := before[r.Endpoint.Address]
+	if !ok || r.Behind.What == "" {
+		return nil
+	}
+	f.Behind, f.Lockout, f.Username = r.Behind.What, r.Behind.Lockout, r.Endpoint.Username
+	return k.KeepFound(ctx, f)
 }
 
 // Enroll makes the server that facts describe.

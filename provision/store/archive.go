@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"errors"
 	"strings"
+	"time"
 
 	"metalrise.dev/fleet"
 )
@@ -17,6 +18,8 @@ const (
 	kindInBand = "facts-agent" // by server id; in-band
 	kindPlan   = "plan"        // by plan id
 	kindMeta   = "meta"        // by name
+	kindOpened = "bmc-session" // by address and location
+	kindSweep  = "sweep"       // by digest of its addresses
 )
 
 // KeepFound keeps what answers at an address.
@@ -123,4 +126,51 @@ func (s *Store) LastConsent(ctx context.Context) (string, error) {
 		return "", nil
 	}
 	return id.String, err
+}
+
+// Opened is a session on a BMC that is not known to be closed.
+type Opened struct {
+	Endpoint fleet.Endpoint `json:"endpoint"`
+	Location string         `json:"location"` // path on the BMC
+	At       time.Time      `json:"at"`
+}
+
+func (o Opened) key() string { return o.Endpoint.Address + " " + o.Location }
+
+// KeepOpened writes down a session, so that whoever comes after a crash can
+// close it.
+func (s *Store) KeepOpened(ctx context.Context, o Opened) error {
+	return s.Put(ctx, kindOpened, o.key(), o)
+}
+
+// DropOpened forgets a session that was closed.
+func (s *Store) DropOpened(ctx context.Context, o Opened) error {
+	return s.Remove(ctx, kindOpened, o.key())
+}
+
+// AllOpened lists the sessions that are not known to be closed, by key.
+func (s *Store) AllOpened(ctx context.Context) (map[string]Opened, error) {
+	return All[Opened](ctx, s, kindOpened)
+}
+
+// sweep is how far a sweep came.
+type sweep struct {
+	Asked   int   `json:"asked"`
+	Missing []int `json:"missing"`
+}
+
+// KeepSweep remembers that the first asked addresses of a sweep were asked,
+// except those at the places of missing. 0 forgets the sweep.
+func (s *Store) KeepSweep(ctx context.Context, name string, asked int, missing []int) error {
+	if asked == 0 {
+		return s.Remove(ctx, kindSweep, name)
+	}
+	return s.Put(ctx, kindSweep, name, sweep{asked, missing})
+}
+
+// Sweep reads what KeepSweep remembered; 0 when there is nothing.
+func (s *Store) Sweep(ctx context.Context, name string) (asked int, missing []int, err error) {
+	var v sweep
+	_, err = s.Get(ctx, kindSweep, name, &v)
+	return v.Asked, v.Missing, err
 }

@@ -18,7 +18,7 @@ type batch struct {
 
 type thing struct {
 	kind, key string
-	body      []byte
+	body      []byte // nil: to be removed
 }
 
 var errClosed = errors.New("state is closed")
@@ -127,6 +127,12 @@ func (s *Store) commit(batches []*batch) error {
 			}
 		}
 		for _, t := range b.things {
+			if t.body == nil {
+				if _, err := tx.Exec("DELETE FROM things WHERE kind = ? AND key = ?", t.kind, t.key); err != nil {
+					return err
+				}
+				continue
+			}
 			if _, err := tx.Exec("INSERT INTO things (kind, key, body) VALUES (?, ?, ?) ON CONFLICT (kind, key) DO UPDATE SET body = excluded.body", t.kind, t.key, string(t.body)); err != nil {
 				return err
 			}

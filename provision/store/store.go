@@ -159,6 +159,11 @@ func (s *Store) Put(ctx context.Context, kind, key string, v any) error {
 	return s.submit(ctx, &batch{things: []thing{{kind, key, body}}})
 }
 
+// Remove forgets what Put kept, durable on return. That there is none is no error.
+func (s *Store) Remove(ctx context.Context, kind, key string) error {
+	return s.submit(ctx, &batch{things: []thing{{kind: kind, key: key}}})
+}
+
 // Get reads what Put kept into v; false when there is none.
 func (s *Store) Get(ctx context.Context, kind, key string, v any) (bool, error) {
 	var body []byte
