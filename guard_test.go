@@ -29,6 +29,10 @@ var edges = map[string]map[string]string{
 		"fleet/callhome": "puts the ticket on the machine",
 	},
 	"bmc":    {"fleet": "facts and faults out"},
+	"bmc/bmctest": {
+		"bmc":   "what its sessions promise",
+		"fleet": "the facts a session tells",
+	},
 	"images": {"fleet": "faults and image references out"},
 	"iso":    {"fleet": "faults out"},
 	"boot": {

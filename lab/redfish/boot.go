@@ -2,6 +2,7 @@ package redfish
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"time"
 
@@ -95,9 +96,11 @@ func (b *BMC) takeOrder() []machine.BootKind {
 	case ignored || !wanted:
 	case b.boot.Target == TargetCd, b.boot.Target == TargetUsbCd:
 		slices.Reverse(order)
-	case b.boot.Target == TargetUefiHTTP && b.boot.URI != "":
+	case b.boot.Target == TargetUefiHTTP:
 		slices.Reverse(order)
-		b.httpBoot = b.boot.URI
+		if b.httpBoot = b.boot.URI; b.httpBoot == "" { // Dell keeps it among the BIOS attributes
+			b.httpBoot, _ = b.bios["HttpDev1Uri"].(string)
+		}
 	}
 	if b.boot.Enabled == Once && b.cfg.Personality.Once == OnceCleared {
 		b.boot.Enabled, b.boot.Target, b.boot.URI = Disabled, TargetNone, ""
@@ -139,7 +142,7 @@ func (b *BMC) defaultBIOS() map[string]any {
 	if b.cfg.Spec.Firmware == "bios" {
 		mode = "Legacy"
 	}
-	return map[string]any{
+	out := map[string]any{
 		"BootMode":                       mode,
 		b.cfg.Personality.Virtualization: "Enabled",
 		"IommuSupport":                   "Enabled",
@@ -148,6 +151,8 @@ func (b *BMC) defaultBIOS() map[string]any {
 		"WorkloadProfile":                "Balanced",
 		"AcPowerRecovery":                "Off",
 	}
+	maps.Copy(out, b.cfg.Personality.BIOS)
+	return out
 }
 
 // mergeBIOS checks a PATCH of the pending BIOS attributes.

@@ -174,9 +174,10 @@ type Personality struct {
 	Vendor         string // "" takes that of the machine
 	OEM            string // key under Oem of the service root; "" has none
 	Media          MediaWay
-	ResetTypes     []ResetType // row 47: the ones there are; nil has all
-	Targets        []Target    // row 59: boot targets there are; nil has the standard ones
-	BootSettings   string      // row 54: "/Settings", "/Pending" or "/SD": where the override must be set; "" is the system itself
+	ResetTypes     []ResetType    // row 47: the ones there are; nil has all
+	Targets        []Target       // row 59: boot targets there are; nil has the standard ones
+	BootSettings   string         // row 54: "/Settings", "/Pending" or "/SD": where the override must be set; "" is the system itself
+	BIOS           map[string]any // further BIOS attributes
 	Quirks         []Quirk
 }
 

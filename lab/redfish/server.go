@@ -139,8 +139,8 @@ func (b *BMC) answer(w http.ResponseWriter, r *http.Request) reply {
 			return fail(p)
 		}
 	}
-	if !found && b.cfg.Reshape != nil && r.Method == http.MethodGet {
-		if body := b.cfg.Reshape(at, nil); body != nil {
+	if !found && r.Method == http.MethodGet {
+		if body := b.reshape(at, nil); body != nil {
 			return reply{status: http.StatusOK, body: body}
 		}
 	}
@@ -228,15 +228,21 @@ func (b *BMC) read(r *http.Request, at string, n node) reply {
 		return reply{status: http.StatusNotModified, header: h}
 	}
 	body["@odata.etag"] = b.shownETag(tag)
-	if b.cfg.Reshape != nil {
-		if body = b.cfg.Reshape(at, body); body == nil {
-			return fail(notFound(at))
-		}
+	if body = b.reshape(at, body); body == nil {
+		return fail(notFound(at))
 	}
 	if b.is(AnnotatedErrorSuccess) {
 		body = internal("The resource could not be read.").body()
 	}
 	return reply{status: http.StatusOK, header: h, body: body}
+}
+
+// reshape gives the resource as Config.Reshape wants it shown.
+func (b *BMC) reshape(at string, body object) object {
+	if b.cfg.Reshape == nil {
+		return body
+	}
+	return b.cfg.Reshape(at, body)
 }
 
 // page cuts and expands the members of a collection as the query asks.
@@ -260,9 +266,13 @@ func (b *BMC) page(at string, body object, q query) {
 	links = links[from:to]
 	if q.expand {
 		for i, l := range links {
-			if n, ok := b.find(l["@odata.id"].(string)); ok {
+			at := l["@odata.id"].(string)
+			if n, ok := b.find(at); ok {
 				links[i] = b.body(n)
 				links[i]["@odata.etag"] = version(links[i])
+				if links[i] = b.reshape(at, links[i]); links[i] == nil {
+					links[i] = l // the client meets the 404 itself
+				}
 			}
 		}
 	}
