@@ -43,15 +43,20 @@ func newRoot(s *streams) *cobra.Command {
 installed KVM hypervisors: it looks at them, decides everything once, and walks
 each server there, writing down every step before it is taken.
 
+  metalrise              the wizard: all of the following on screens
   metalrise discover     who answers at the site's BMC addresses; sends no credentials
   metalrise inspect      log in and read what stands behind them
   metalrise plan         decide roles, names, addresses, disks; list what will be erased
   metalrise apply        do it, after the number of disks was typed
-  metalrise status       where every server is`,
+  metalrise status       where every server is
+  metalrise attach       the same on a screen that follows`,
 		Version:       version(),
 		SilenceErrors: true,
 		SilenceUsage:  true,
 	}
+	screens := &screenFlags{}
+	screens.add(root)
+	root.RunE = func(c *cobra.Command, _ []string) error { return o.wizard(c, screens) }
 	root.SetIn(s.in)
 	root.SetOut(s.out)
 	root.SetErr(s.errs)
@@ -71,6 +76,7 @@ each server there, writing down every step before it is taken.
 	root.AddCommand(
 		siteCommand(o), discoverCommand(o), inspectCommand(o), planCommand(o), applyCommand(o), engineCommand(o),
 		statusCommand(o), eventsCommand(o), factsCommand(o), explainCommand(o), retryCommand(o), stopCommand(o), agentCommand(o), labCommand(o), docsCommand(o),
+		attachCommand(o), tuiCommand(o),
 	)
 	return root
 }

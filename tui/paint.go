@@ -1,0 +1,233 @@
+package tui
+
+import (
+	"strings"
+
+	"github.com/charmbracelet/x/ansi"
+)
+
+// Style says what a piece of text means; Look says how that is shown.
+type Style int
+
+const (
+	Plain    Style = iota
+	Title          // the bar at the top
+	Heading        // of a part of the screen
+	Good           // as it should be
+	Warn           // look at it
+	Bad            // a person must act
+	Busy           // under way
+	Faint          // absent or less important; never the only sign of either
+	Selected       // where the keys go
+	Editing        // text being typed
+)
+
+// Span is text of one style.
+type Span struct {
+	Style Style
+	Text  string
+}
+
+// Line is one line of a screen.
+type Line []Span
+
+// Point is a cell, counted from the upper left one, 0,0.
+type Point struct{ X, Y int }
+
+// Picture is a whole screen.
+type Picture struct {
+	Lines  []Line
+	Cursor *Point // nil: not shown
+}
+
+func line(style Style, text string) Line { return Line{{style, text}} }
+
+// width counts cells; East Asian wide letters take two.
+func width(s string) int {
+	for i := range len(s) {
+		if s[i] >= 0x80 {
+			return ansi.StringWidth(s)
+		}
+	}
+	return len(s)
+}
+
+// clean takes out what a terminal would obey or draw nowhere: names and texts
+// come from BMCs and machines, which may say anything.
+func clean(s string) string {
+	return strings.Map(func(r rune) rune {
+		switch {
+		case r == '\n' || r == '\t':
+			return ' '
+		case r < 0x20 || r >= 0x7f && r < 0xa0 || r >= 0x200b && r <= 0x200f || r >= 0x2028 && r <= 0x202e || r >= 0x2066 && r <= 0x2069 || r == 0xfeff || r == 0xfffd:
+			return '?'
+		}
+		return r
+	}, s)
+}
+
+// fit makes s exactly w cells wide; what is cut off shows as an ellipsis.
+func fit(s string, w int) string {
+	if w <= 0 {
+		return ""
+	}
+	s = clean(s)
+	n := width(s)
+	if n > w {
+		s = ansi.Truncate(s, w, "…")
+		n = width(s)
+	}
+	return s + strings.Repeat(" ", w-n)
+}
+
+// fit makes a line exactly w cells wide.
+func (l Line) fit(w int) Line {
+	var out Line
+	for i, s := range l {
+		if w <= 0 {
+			break
+		}
+		text := clean(s.Text)
+		n := width(text)
+		if n > w || i == len(l)-1 {
+			text, n = fit(text, w), w
+		}
+		out = append(out, Span{s.Style, text})
+		w -= n
+	}
+	if w > 0 {
+		out = append(out, Span{Plain, strings.Repeat(" ", w)})
+	}
+	return out
+}
+
+// wrap breaks text into lines of at most w cells, between words where there are
+// any.
+func wrap(s string, w int) []string {
+	if w <= 0 {
+		return nil
+	}
+	return strings.Split(ansi.Wrap(clean(s), w, " "), "\n")
+}
+
+// bar draws how much of a whole is done, w cells wide.
+func bar(part float64, w int) string {
+	full := min(max(int(part*float64(w)+0.5), 0), w)
+	return strings.Repeat("█", full) + strings.Repeat("░", w-full)
+}
+
+// Text gives the picture without any style, for tests and records.
+func (p Picture) Text() string {
+	var b strings.Builder
+	for _, l := range p.Lines {
+		var row strings.Builder
+		for _, s := range l {
+			row.WriteString(s.Text)
+		}
+		b.WriteString(strings.TrimRight(row.String(), " ") + "\n")
+	}
+	return b.String()
+}
+
+// Paint turns a picture into text with the terminal's own sequences.
+func (k Look) Paint(p Picture) string {
+	var b strings.Builder
+	for i, l := range p.Lines {
+		if i > 0 {
+			b.WriteByte('\n')
+		}
+		for _, s := range l {
+			text := s.Text
+			if !k.Unicode {
+				text = plainMarks(text)
+			}
+			if code := k.sgr(s.Style); code != "" && text != "" {
+				b.WriteString("\x1b[" + code + "m" + text + "\x1b[m")
+			} else {
+				b.WriteString(text)
+			}
+		}
+	}
+	return b.String()
+}
+
+// plainMarks swaps every mark for an ASCII one of the same width.
+func plainMarks(s string) string {
+	var b strings.Builder
+	for _, r := range s {
+		switch {
+		case r < 0x80:
+			b.WriteRune(r)
+		default:
+			b.WriteString(plainMark(r))
+		}
+	}
+	return b.String()
+}
+
+func plainMark(r rune) string {
+	switch r {
+	case '✓':
+		return "v"
+	case '✗':
+		return "x"
+	case '█':
+		return "#"
+	case '░', '─':
+		return "-"
+	case '│':
+		return "|"
+	case '▸', '→':
+		return ">"
+	case '↑':
+		return "^"
+	case '↓':
+		return "v"
+	case '…':
+		return "~"
+	case '·':
+		return "."
+	case '●':
+		return "*"
+	case '–', '—':
+		return "-"
+	}
+	return strings.Repeat("?", max(ansi.StringWidth(string(r)), 0))
+}
+
+// sgr gives the parameters that show a style.
+func (k Look) sgr(s Style) string {
+	if !k.Attributes {
+		return ""
+	}
+	if !k.Colour {
+		switch s {
+		case Title, Selected:
+			return "7"
+		case Heading, Bad, Warn:
+			return "1"
+		case Editing:
+			return "4"
+		}
+		return ""
+	}
+	switch s {
+	case Title:
+		return "1;37;44"
+	case Heading:
+		return "1"
+	case Good:
+		return "32"
+	case Warn:
+		return "33"
+	case Bad:
+		return "1;31"
+	case Busy:
+		return "36"
+	case Selected:
+		return "7"
+	case Editing:
+		return "4"
+	}
+	return "" // Faint too: grey is hard to read on many consoles
+}

@@ -1,0 +1,453 @@
+package tui
+
+import (
+	"encoding/json"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	"metalrise.dev/fleet"
+)
+
+func (a *App) viewRun() Picture {
+	var p Picture
+	p.Lines = append(p.Lines, a.runTitle(), a.siteBar(), a.runNotice())
+	room := a.height - 5 // title, bar, notice, message, keys
+	switch {
+	case !a.run.seen:
+		text := a.t("looking for the run …")
+		if a.run.lost != nil {
+			text = ""
+		}
+		p.Lines = append(p.Lines, line(Plain, " "+text))
+	case a.run.view.Plan == "":
+		p.Lines = append(p.Lines, nil, line(Plain, " "+a.t("No plan was applied yet; there is nothing to watch. metalrise apply begins one.")))
+	case a.run.page == pageLog:
+		p.Lines = append(p.Lines, a.logRows(room)...)
+	case a.run.page == pageCard:
+		p.Lines = append(p.Lines, a.cardRows(a.width, room)...)
+	case a.width >= 112:
+		p.Lines = append(p.Lines, a.beside(room)...)
+	default:
+		rows := min(max(len(a.run.view.Servers), 1), max(room/2-2, 5))
+		p.Lines = append(p.Lines, a.table(a.width, rows+1)...)
+		p.Lines = append(p.Lines, line(Faint, strings.Repeat("─", a.width)))
+		p.Lines = append(p.Lines, a.details(a.width, room-len(p.Lines)+3)...)
+	}
+	for len(p.Lines) < a.height-2 {
+		p.Lines = append(p.Lines, nil)
+	}
+	p.Lines = append(p.Lines[:a.height-2], line(Plain, " "+a.runMessage()), line(Heading, " "+a.runKeys()))
+	return p
+}
+
+func (a *App) runTitle() Line {
+	r := &a.run
+	title := a.options.Title
+	if r.view.Site != "" {
+		title = r.view.Site
+	}
+	text := " metalrise · " + a.t("Run") + " · " + title
+	if r.view.Plan != "" {
+		text += " · " + a.f("plan %.12s", r.view.Plan)
+	}
+	if a.options.Replay {
+		text += " · " + a.t("REPLAY")
+	}
+	return line(Title, text).fit(a.width)
+}
+
+// siteBar sums up all servers.
+func (a *App) siteBar() Line {
+	r := &a.run
+	if len(r.view.Servers) == 0 {
+		return nil
+	}
+	settled, held := r.count()
+	part := r.whole()
+	if settled < len(r.view.Servers) {
+		part = min(part, 0.99)
+	}
+	l := Line{{Plain, " "}, {Busy, bar(part, 20)}, {Heading, fmt.Sprintf(" %3d %%  ", int(part*100))},
+		{Plain, a.f("%d of %d installed", settled, len(r.view.Servers))}}
+	if held > 0 {
+		l = append(l, Span{Plain, "  "}, Span{Bad, a.f("%d held", held)})
+	}
+	if !r.began.IsZero() {
+		end := a.now
+		if r.view.Quiet && !r.last.IsZero() {
+			end = r.last
+		}
+		l = append(l, Span{Plain, "  " + a.f("elapsed %s", span(end.Sub(r.began)))})
+	}
+	return l
+}
+
+// runNotice says when what is shown is not live.
+func (a *App) runNotice() Line {
+	r := &a.run
+	switch {
+	case r.lost != nil:
+		return line(Bad, " ✗ "+a.f("the run cannot be read: %s; trying again", causeText(r.lost)))
+	case !r.seen || r.view.Plan == "":
+		return nil
+	case !r.view.Engine && !r.view.Quiet:
+		return line(Bad, " ✗ "+a.t("the engine is not running; nothing is lost. Press e to start it again"))
+	case a.now.Sub(r.view.At) > 10*time.Second:
+		return line(Warn, " ! "+a.f("seen %s ago", span(a.now.Sub(r.view.At))))
+	case r.view.Quiet:
+		settled, held := r.count()
+		if held > 0 {
+			return line(Warn, " ! "+a.f("nothing moves: %d installed, %d held for a person", settled, held))
+		}
+		return line(Good, " ✓ "+a.t("all servers are installed"))
+	case r.gone > 0:
+		return line(Warn, " ! "+a.f("the engine was gone %d times and runs again", r.gone))
+	}
+	return nil
+}
+
+func (a *App) runMessage() string {
+	if a.run.note != "" {
+		return a.run.note
+	}
+	if n := len(a.run.events); n > 0 {
+		return a.t("last:") + " " + a.eventText(a.run.events[n-1])
+	}
+	return ""
+}
+
+func (a *App) runKeys() string {
+	switch a.run.page {
+	case pageLog:
+		return a.t("↑↓ PgUp PgDn scroll   End follow   l back   d detach   ? help")
+	case pageCard:
+		return a.t("Esc back   Tab next server   ↑↓ scroll   r retry   l log   d detach   ? help")
+	}
+	return a.t("↑↓ choose   Enter details   r retry held   h next held   l log   d detach   ? help")
+}
+
+func runHelp() []string {
+	return []string{
+		say("↑ ↓ PgUp PgDn: choose a server. Enter: all about it. Esc: back."),
+		say("r: another attempt with the held server. A disk that was written well is not written again."),
+		say("h: go to the next server that is held for a person."),
+		say("l: the journal of all servers, newest last."),
+		say("e: start the engine again when it is gone. It continues where it was."),
+		say("d: detach. The engine goes on; metalrise attach shows it again, in any terminal, for several people at once."),
+		say("q or Ctrl-C: leave, after a question."),
+		say("A server passes Planned, Staged, Booted and Installed. Moving: something is done. Waiting: for the machine, with the time since when. Held: a person must act. Settled: done."),
+		say("The percentage counts steps, not time: booting and writing weigh most."),
+		say("F1 or ?: this help."),
+	}
+}
+
+// beside draws table and details next to each other on wide terminals.
+func (a *App) beside(room int) []Line {
+	left := a.width * 6 / 10
+	rows := a.table(left, room)
+	right := a.details(a.width-left-3, room)
+	out := make([]Line, room)
+	for i := range out {
+		var l Line
+		if i < len(rows) {
+			l = rows[i]
+		}
+		out[i] = append(l.fit(left), Span{Faint, " │ "})
+		if i < len(right) {
+			out[i] = append(out[i], right[i]...)
+		}
+	}
+	return out
+}
+
+// table draws a heading and the rows around the cursor.
+func (a *App) table(w, room int) []Line {
+	r := &a.run
+	host := 14
+	for _, s := range r.view.Servers {
+		host = max(host, width(name(s)))
+	}
+	host = min(host, w/3)
+	step := w - host - 3 - 10 - 9 - 7 - 5
+	head := fit("", 3) + fit(a.t("HOST"), host) + " " + fit(a.t("PHASE"), 10) + fit(a.t("IS"), 9) + fit(a.t("STEP"), step-1) + " " + fit(a.t("FOR"), 6) + fit(a.t("TRY"), 4)
+	out := []Line{line(Heading, head)}
+	room--
+	top := max(0, min(r.cursor-room/2, len(r.view.Servers)-room))
+	for i := top; i < min(top+room, len(r.view.Servers)); i++ {
+		s := r.view.Servers[i]
+		mark, style := conditionMark(s)
+		point := " "
+		if i == r.cursor {
+			point = "▸"
+		}
+		names := Span{Plain, fit(name(s), host) + " " + fit(a.t(string(s.Phase)), 10)}
+		if i == r.cursor {
+			names.Style = Selected
+		}
+		out = append(out, Line{{Plain, point}, {style, mark + " "}, names, {style, fit(a.t(string(s.Condition)), 9)},
+			{Plain, fit(a.stepText(s), step-1) + " " + fit(a.since(s), 6) + fit(strconv.Itoa(s.Attempt), 4)}})
+	}
+	return out
+}
+
+func (a *App) since(s fleet.Status) string {
+	if s.Since.IsZero() {
+		return "-"
+	}
+	end := a.now
+	if s.Condition == fleet.Settled {
+		return "-"
+	}
+	return span(end.Sub(s.Since))
+}
+
+func conditionMark(s fleet.Status) (string, Style) {
+	switch s.Condition {
+	case fleet.Settled:
+		return "✓", Good
+	case fleet.Held:
+		return "✗", Bad
+	case fleet.Moving:
+		return "●", Busy
+	}
+	return "·", Plain
+}
+
+// stepText says what a server is at; while it writes, how far.
+func (a *App) stepText(s fleet.Status) string {
+	switch {
+	case s.Condition == fleet.Settled:
+		if kvm, ok := s.KVM.Get(); ok && kvm.Usable {
+			return a.t("installed; KVM works")
+		} else if ok {
+			return a.t("installed; no KVM")
+		}
+		return a.t("installed")
+	case s.Done > 0 && s.Total > 0:
+		share := float64(min(s.Done, s.Total)) / float64(s.Total)
+		return fmt.Sprintf("%s %s %3d %%", a.t("write"), bar(share, 8), int(share*100))
+	}
+	return a.phrase(s.Step)
+}
+
+// phrase translates the engine's own short sentences where they are known.
+func (a *App) phrase(s string) string {
+	if act, ok := strings.CutPrefix(s, "look whether "); ok {
+		if act, ok = strings.CutSuffix(act, " was done"); ok {
+			return a.f("look whether %s was done", a.t(act))
+		}
+	}
+	if act, ok := strings.CutPrefix(s, "wait for the next try of "); ok {
+		return a.f("wait for the next try of %s", a.t(act))
+	}
+	return a.t(s)
+}
+
+// details are the lines about the chosen server below or beside the table.
+func (a *App) details(w, room int) []Line {
+	s, ok := a.run.chosen()
+	if !ok || room <= 0 {
+		return nil
+	}
+	all := a.about(s, w)
+	if s.Condition != fleet.Held && len(all) > room { // keep the head, and the newest of the rest
+		all = append(all[:1:1], all[len(all)-room+1:]...)
+	}
+	return all[:min(room, len(all))]
+}
+
+// cardRows is the chosen server alone, scrolled.
+func (a *App) cardRows(w, room int) []Line {
+	s, ok := a.run.chosen()
+	if !ok {
+		return nil
+	}
+	all := a.about(s, w)
+	r := &a.run
+	r.scroll = min(r.scroll, max(len(all)-room, 0))
+	return all[r.scroll:min(r.scroll+room, len(all))]
+}
+
+// about tells all that is known of a server's run: who it is, why it is held,
+// and every step of every attempt.
+func (a *App) about(s fleet.Status, w int) []Line {
+	out := []Line{line(Heading, " "+name(s)+"  "+string(s.Server)+"  "+a.t(string(s.Role))+"  BMC "+s.BMC)}
+	if s.Cause != nil {
+		out = append(out, a.errorCard(s, w)...)
+	}
+	attempt := -1
+	began := map[fleet.Action]time.Time{}
+	for _, e := range a.run.events {
+		if e.Server != s.Server || e.Plan != a.run.view.Plan || e.Edge == fleet.Progressed {
+			continue
+		}
+		if e.Edge == fleet.Began {
+			began[e.Action] = e.At
+			if !a.under(e) {
+				continue
+			}
+		}
+		if e.Attempt != attempt && e.Attempt > 0 {
+			attempt = e.Attempt
+			out = append(out, line(Heading, " "+a.f("attempt %d", attempt)))
+		}
+		out = append(out, a.eventRow(e, began[e.Action], w)...)
+	}
+	return out
+}
+
+// under tells whether an action that began has not ended yet.
+func (a *App) under(began fleet.Event) bool {
+	for i := len(a.run.events) - 1; i >= 0 && a.run.events[i].Seq > began.Seq; i-- {
+		e := a.run.events[i]
+		if e.Server == began.Server && e.Plan == began.Plan && e.Action == began.Action && e.Edge != fleet.Progressed {
+			return false
+		}
+	}
+	return true
+}
+
+func (a *App) eventRow(e fleet.Event, began time.Time, w int) []Line {
+	mark, style := "✓", Good
+	switch {
+	case e.Edge == fleet.Began:
+		mark, style = "●", Busy
+	case e.Action == fleet.ActHold || e.Outcome == fleet.Failed:
+		mark, style = "✗", Bad
+	case e.Outcome == fleet.Uncertain:
+		mark, style = "!", Warn
+	}
+	took := ""
+	switch {
+	case e.Edge == fleet.Began:
+		took = a.f("since %s", span(a.now.Sub(e.At)))
+	case !began.IsZero() && e.At.Sub(began) >= time.Second:
+		took = span(e.At.Sub(began))
+	}
+	head := Line{{Plain, "  "}, {style, mark + " "}, {Plain, fit(a.t(string(e.Action)), 12) + " " + e.At.Local().Format("15:04:05") + " " + fit(took, 8)}}
+	note := e.Note
+	if e.Outcome == fleet.Adopted {
+		note = strings.TrimSpace(a.t("was done, as looking showed") + " " + note)
+	}
+	if e.Cause != nil {
+		note = causeText(e.Cause)
+	}
+	const indent = 34
+	out := []Line{}
+	for i, t := range wrap(note, max(w-indent, 20)) {
+		if i == 0 {
+			out = append(out, append(head, Span{Plain, t}))
+		} else if i < 4 {
+			out = append(out, line(Plain, strings.Repeat(" ", indent)+t))
+		}
+	}
+	if len(out) == 0 {
+		out = append(out, head)
+	}
+	return out
+}
+
+// errorCard says what failed, why, what was seen and tried, and what to do.
+func (a *App) errorCard(s fleet.Status, w int) []Line {
+	page, _ := fleet.Page(s.Cause.Code)
+	var out []Line
+	row := func(label string, style Style, text string) {
+		for i, t := range wrap(text, w-12) {
+			head := ""
+			if i == 0 {
+				head = a.t(label)
+			}
+			out = append(out, Line{{Heading, " " + fit(head, 10)}, {style, t}})
+		}
+	}
+	row(say("what"), Bad, page.Title)
+	row(say("why"), Plain, page.Why)
+	for i, c := range s.Cause.Chain {
+		label := ""
+		if i == 0 {
+			label = say("evidence")
+		}
+		row(label, Plain, strings.Repeat("  ", min(i, 4))+c)
+	}
+	row(say("tried"), Plain, a.tried(s))
+	row(say("next"), Plain, page.Remedy+" "+a.t("Then press r."))
+	row(say("code"), Plain, a.f("%[1]s; metalrise explain %[1]s", s.Cause.Code))
+	return out
+}
+
+// tried counts what was done for a server before it was held.
+func (a *App) tried(s fleet.Status) string {
+	failed := map[fleet.Action]int{}
+	var order []fleet.Action
+	for _, e := range a.run.events {
+		if e.Server == s.Server && e.Plan == a.run.view.Plan && e.Edge == fleet.Ended && e.Outcome != fleet.OK && e.Outcome != fleet.Adopted && e.Outcome != "" && e.Action != fleet.ActHold {
+			if failed[e.Action]++; failed[e.Action] == 1 {
+				order = append(order, e.Action)
+			}
+		}
+	}
+	out := a.f("%d attempts", s.Attempt)
+	for _, act := range order {
+		out += ", " + a.f("%s failed %d times", a.t(string(act)), failed[act])
+	}
+	return out
+}
+
+func (a *App) logRoom() int { return max(a.height-5, 1) }
+
+// logRows is the journal.
+func (a *App) logRows(room int) []Line {
+	r := &a.run
+	top := max(len(r.events)-room, 0)
+	if !r.follow {
+		top = min(r.scroll, top)
+		r.scroll = top
+	}
+	var out []Line
+	for _, e := range r.events[top:min(top+room, len(r.events))] {
+		style := Plain
+		if e.Cause != nil {
+			style = Warn
+		}
+		out = append(out, line(style, " "+e.At.Local().Format("15:04:05")+" "+a.eventText(e)))
+	}
+	return out
+}
+
+// eventText is an event on one line.
+func (a *App) eventText(e fleet.Event) string {
+	who := a.t("site")
+	if e.Server != "" {
+		who = string(e.Server)
+		for _, s := range a.run.view.Servers {
+			if s.Server == e.Server {
+				who = name(s)
+			}
+		}
+	}
+	what := string(e.Edge)
+	if e.Outcome != "" {
+		what = string(e.Outcome)
+	}
+	text := fmt.Sprintf("%s %s %s", who, a.t(string(e.Action)), a.t(what))
+	var p struct{ Done, Total int64 }
+	if e.Edge == fleet.Progressed && json.Unmarshal(e.Data, &p) == nil && p.Total > 0 {
+		text += fmt.Sprintf(" %d %%", 100*min(p.Done, p.Total)/p.Total)
+	}
+	if e.Note != "" {
+		text += " " + e.Note
+	}
+	if e.Cause != nil {
+		text += " " + causeText(e.Cause)
+	}
+	return text
+}
+
+func orEmpty(n int) string {
+	if n == 0 {
+		return ""
+	}
+	return strconv.Itoa(n)
+}
