@@ -28,7 +28,7 @@ var edges = map[string]map[string]string{
 		"fleet":          "assignment in",
 		"fleet/callhome": "puts the ticket on the machine",
 	},
-	"bmc":    {"fleet": "facts and faults out"},
+	"bmc": {"fleet": "facts and faults out"},
 	"bmc/bmctest": {
 		"bmc":   "what its sessions promise",
 		"fleet": "the facts a session tells",
