@@ -54,7 +54,7 @@ func (r *reader) fujitsu(ctx context.Context, sys node) (slot, bool) {
 }
 
 func ftsSlot(state ftsState, system string, n node) slot {
-	s := slot{drivePlace: drivePlace{path: n.path, how: byFujitsu, from: system}, n: n, named: true, insert: state.target, eject: state.target}
+	s := slot{drivePlace: drivePlace{path: n.path, how: byFujitsu, from: system, insert: state.target, eject: state.target}, n: n, named: true}
 	if !state.connected && !state.free {
 		s.why = "allows neither to connect nor to disconnect, " + withoutLicence
 	}

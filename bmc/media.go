@@ -26,19 +26,19 @@ const (
 // slot is one virtual drive as it was read.
 type slot struct {
 	drivePlace
-	n             node
-	insert, eject string   // action targets, "" when not offered
-	protocols     []string // it can load over; nil: it does not say
-	named         bool     // it says that it takes optical media
-	why           string   // it cannot be used; "" when it can
-	shown         MediaState
+	n         node
+	protocols []string // it can load over; nil: it does not say
+	named     bool     // it says that it takes optical media
+	why       string   // it cannot be used; "" when it can
+	shown     MediaState
 }
 
 // drivePlace is where a drive is found again.
 type drivePlace struct {
-	path string
-	how  way
-	from string // Supermicro: the collection that shows what is mounted; Fujitsu: the system
+	path          string
+	how           way
+	insert, eject string // action targets, "" when not offered
+	from          string // Supermicro: the collection that shows what is mounted; Fujitsu: the system
 }
 
 // readSlot reads a drive that is a resource of its own.
@@ -46,10 +46,8 @@ func readSlot(n node) slot {
 	a := n.object("Actions")
 	standard := a.object("#VirtualMedia.InsertMedia")
 	s := slot{
-		drivePlace: drivePlace{path: n.path},
+		drivePlace: drivePlace{path: n.path, insert: localTarget(standard), eject: localTarget(a.object("#VirtualMedia.EjectMedia"))},
 		n:          n,
-		insert:     localTarget(standard),
-		eject:      localTarget(a.object("#VirtualMedia.EjectMedia")),
 		protocols:  protocols(standard),
 	}
 	_, hasImage := n.m["Image"]
@@ -65,7 +63,7 @@ func readSlot(n node) slot {
 	case strings.HasPrefix(name, "RDOC"), len(uploads) == 1 && strings.EqualFold(uploads[0], "Upload"):
 		s.why = "takes uploads only"
 	case s.insert != "" && !s.loads("http") && !s.loads("https"):
-		s.why = "loads images over " + strings.Join(s.protocols, ", ") + " only"
+		s.why = "loads images over " + strings.Join(s.protocols, ", ") + " only (TransferProtocolType)"
 	case s.insert != "":
 		s.how = byAction
 	case s.readVendor():

@@ -195,12 +195,19 @@ func (s *Session) resetWord(ctx context.Context, path, target string, w Wish, wo
 	if !errors.As(err, &r) || fleet.KindOf(err) == fleet.UnsureKind {
 		return false, err // no answer, or a half-done act: whoever asked must look
 	}
-	if r.status == http.StatusConflict || r.status == http.StatusBadRequest {
-		if now, look := s.powerOf(ctx, path); look == nil && fulfilled(w, now) {
+	again = r.status == http.StatusConflict || r.isNotReady() || r.says("ActionParameterValueConflict", "ResourceInUse")
+	states := w != Restart && w != Cycle
+	if states && !again && fleet.KindOf(err) == fleet.Invalid && !isWordRefused(err) {
+		// Perhaps it is so already and the BMC still shows the old state.
+		looked := s.within(ctx, s.opts.Settle/6, func() (bool, error) {
+			now, err := s.powerOf(ctx, path)
+			return err == nil && fulfilled(w, now), err
+		})
+		if looked == nil {
 			return false, nil
 		}
 	}
-	return r.status == http.StatusConflict || r.isNotReady() || r.says("ActionParameterValueConflict", "ResourceInUse"), err
+	return again, err
 }
 
 // fulfilled tells that a wish needs no request any more.
