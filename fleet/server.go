@@ -123,6 +123,9 @@ type Endpoint struct {
 	// LegacyTLS allows this BMC alone to speak outdated TLS, because a person
 	// named it under bmcs.legacyTLS.
 	LegacyTLS bool `json:"legacyTLS,omitempty"`
+	// Fallback are logins to be tried in this order when the BMC refuses the one
+	// above. They matter while nobody knows which one is right, and are not kept.
+	Fallback []Credential `json:"-"`
 }
 
 // Credential is one login to be tried on BMCs.

@@ -43,6 +43,72 @@ type BMCs struct {
 	// LegacyTLS names the BMCs that may speak outdated TLS, in the forms of
 	// Addresses.
 	LegacyTLS []string `json:"legacyTLS,omitempty" yaml:"legacyTLS,omitempty"`
+	// Listed is the content of the file that Import names. Its addresses are
+	// among Addresses too.
+	Listed []Listed `json:"-" yaml:"-"`
+}
+
+// Listed is one BMC of an imported list, with what its row says besides.
+type Listed struct {
+	Line     int         `json:"-"`                  // of the file
+	Address  string      `json:"address"`            // host:port, or http://host:port
+	Login    *Credential `json:"login,omitempty"`    // of this BMC, instead of the site's
+	MAC      string      `json:"mac,omitempty"`      // of the server's port that carries its address
+	Role     Role        `json:"role,omitempty"`     //
+	Position string      `json:"position,omitempty"` // in the rack, as typed
+}
+
+// LoginsOf lists the logins to be tried on the BMC at address, in their order.
+func (b BMCs) LoginsOf(address string) []Credential {
+	for _, l := range b.Listed {
+		if l.Address == address && l.Login != nil {
+			return []Credential{*l.Login}
+		}
+	}
+	return b.Logins()
+}
+
+// WithListed adds what the imported list says of servers to the overrides. What
+// an override says already stays. A MAC is used only where one server stands
+// behind the BMC.
+func (s Site) WithListed(enrolled map[ServerID]Server) Site {
+	behind := map[string][]Server{}
+	for _, v := range enrolled {
+		behind[v.BMC.Address] = append(behind[v.BMC.Address], v)
+	}
+	s.Servers = append([]Override(nil), s.Servers...)
+	for _, l := range s.BMCs.Listed {
+		servers := behind[l.Address]
+		for _, v := range servers {
+			if l.Role == "" && (l.MAC == "" || len(servers) > 1) {
+				continue
+			}
+			o := s.overrideOf(v.Identity)
+			if o.Role == "" {
+				o.Role = l.Role
+			}
+			if o.MAC == "" && len(servers) == 1 {
+				o.MAC = l.MAC
+			}
+		}
+	}
+	return s
+}
+
+// overrideOf finds the entry about a server, or adds one.
+func (s *Site) overrideOf(id Identity) *Override {
+	for i := range s.Servers {
+		o := &s.Servers[i]
+		if o.Serial != "" && o.Serial == id.Serial || o.Serial == "" && o.UUID != "" && o.UUID == id.UUID {
+			return o
+		}
+	}
+	o := Override{Serial: id.Serial}
+	if id.Serial == "" {
+		o.UUID = id.UUID
+	}
+	s.Servers = append(s.Servers, o)
+	return &s.Servers[len(s.Servers)-1]
 }
 
 // Logins lists the site's logins in the order in which they are tried.

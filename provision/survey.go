@@ -148,7 +148,7 @@ func keepBehind(ctx context.Context, k Keeper, r Inspected, before map[string]fl
 
 // Enroll makes the server that facts describe.
 func Enroll(at fleet.Endpoint, f fleet.Facts) fleet.Server {
-	at.SystemURI = f.SystemURI
+	at.SystemURI, at.Fallback = f.SystemURI, nil
 	return fleet.Server{ID: f.Identity.ID(), Identity: f.Identity, BMC: at}
 }
 

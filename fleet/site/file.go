@@ -25,7 +25,16 @@ func (f *File) Check() []fleet.Finding {
 
 // Digest names the content as typed: comments, order of fields and the folder
 // the file lies in do not change it.
-func (f *File) Digest() (string, error) { return fleet.Digest(f.Typed()) }
+// The rows of an imported list do.
+func (f *File) Digest() (string, error) {
+	if len(f.listed) == 0 {
+		return fleet.Digest(f.Typed())
+	}
+	return fleet.Digest(struct {
+		Site   fleet.Site     `json:"site"`
+		Listed []fleet.Listed `json:"listed"`
+	}{f.Typed(), f.listed})
+}
 
 // Site gives the content ready for use: defaults set, paths made absolute or
 // relative to the working folder, and names of hardware (MAC, WWN, UUID,
@@ -44,6 +53,10 @@ func (f *File) Site() fleet.Site {
 		s.BMCs.Credentials[i].Password = f.secret(s.BMCs.Credentials[i].Password)
 	}
 	s.BMCs.Import = f.resolve(s.BMCs.Import)
+	s.BMCs.Listed = f.listed
+	for _, l := range f.listed {
+		s.BMCs.Addresses = append(s.BMCs.Addresses, l.Address)
+	}
 	s.Cluster.Domain = strings.ToLower(s.Cluster.Domain)
 	for address, pin := range s.BMCs.Pins {
 		s.BMCs.Pins[address] = strings.ToLower(strings.ReplaceAll(pin, ":", ""))

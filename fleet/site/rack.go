@@ -23,61 +23,51 @@ const (
 	maxCell       = 1024
 )
 
-// Row is one BMC of a CSV file.
-type Row struct {
-	Line     int
-	Address  string            // host:port, or http://host:port
-	Login    *fleet.Credential // of this BMC, instead of the site's; nil when it has none
-	MAC      string            // of the server's port that carries its address; "" when not named
-	Role     fleet.Role        // "" when not named
-	Position string            // in the rack, as typed
-}
-
 // column is one kind of cell and the names that its head may have.
 type column struct {
 	name  string
 	heads []string
-	set   func(row *Row, cell, folder string, port int) error
+	set   func(row *fleet.Listed, cell, folder string, port int) error
 }
 
 func columns() []column {
 	return []column{
 		{"address", []string{"address", "bmc", "bmc address", "bmc ip", "ip"}, setAddress},
-		{"user", []string{"user", "username", "login"}, func(r *Row, cell, _ string, _ int) error {
-			r.login().Username = cell
+		{"user", []string{"user", "username", "login"}, func(r *fleet.Listed, cell, _ string, _ int) error {
+			loginOf(r).Username = cell
 			return checkUsername(cell)
 		}},
-		{"password", []string{"password", "password reference", "passwordref", "password ref"}, func(r *Row, cell, folder string, _ int) error {
+		{"password", []string{"password", "password reference", "passwordref", "password ref"}, func(r *fleet.Listed, cell, folder string, _ int) error {
 			ref, err := ParseSecretRef(cell)
-			r.login().Password = InFolder(ref, folder)
+			loginOf(r).Password = InFolder(ref, folder)
 			return err
 		}},
-		{"mac", []string{"mac", "mac address"}, func(r *Row, cell, _ string, _ int) error {
+		{"mac", []string{"mac", "mac address"}, func(r *fleet.Listed, cell, _ string, _ int) error {
 			r.MAC = fleet.CleanMAC(cell)
 			return checkMAC(cell)
 		}},
-		{"role", []string{"role"}, func(r *Row, cell, _ string, _ int) error {
+		{"role", []string{"role"}, func(r *fleet.Listed, cell, _ string, _ int) error {
 			r.Role = fleet.Role(strings.ToLower(cell))
 			if !contains([]string{string(fleet.ControlPlane), string(fleet.Worker), string(fleet.SingleNode), string(fleet.Excluded)}, string(r.Role)) {
 				return fmt.Errorf("%q is no role; use control-plane, worker, single-node or excluded", cell)
 			}
 			return nil
 		}},
-		{"position", []string{"position", "rack", "rack position", "rackposition"}, func(r *Row, cell, _ string, _ int) error {
+		{"position", []string{"position", "rack", "rack position", "rackposition"}, func(r *fleet.Listed, cell, _ string, _ int) error {
 			r.Position = cell
 			return nil
 		}},
 	}
 }
 
-func (r *Row) login() *fleet.Credential {
+func loginOf(r *fleet.Listed) *fleet.Credential {
 	if r.Login == nil {
 		r.Login = &fleet.Credential{}
 	}
 	return r.Login
 }
 
-func setAddress(r *Row, cell, _ string, port int) error {
+func setAddress(r *fleet.Listed, cell, _ string, port int) error {
 	a, err := fleet.ParseAddressRange(cell)
 	if err != nil {
 		return err
@@ -91,7 +81,7 @@ func setAddress(r *Row, cell, _ string, port int) error {
 }
 
 // LoadCSV reads the CSV file at path. See ReadCSV.
-func LoadCSV(path string, port int) ([]Row, []fleet.Finding) {
+func LoadCSV(path string, port int) ([]fleet.Listed, []fleet.Finding) {
 	in, err := os.Open(path)
 	if err != nil {
 		return nil, []fleet.Finding{fault(path, 0, "", "the CSV file cannot be opened: "+reason(err), "Give the right path.")}
@@ -106,7 +96,7 @@ func LoadCSV(path string, port int) ([]Row, []fleet.Finding) {
 // cell is a reference as of ParseSecretRef, whose paths start in folder. Every
 // bad row is reported with its line, and no rows are returned then. port is that
 // of addresses without one.
-func ReadCSV(in io.Reader, name, folder string, port int) ([]Row, []fleet.Finding) {
+func ReadCSV(in io.Reader, name, folder string, port int) ([]fleet.Listed, []fleet.Finding) {
 	text, err := io.ReadAll(io.LimitReader(in, maxListBytes+1))
 	if err != nil {
 		return nil, []fleet.Finding{fault(name, 0, "", "the CSV file cannot be read: "+reason(err), "Read the cause.")}
@@ -130,7 +120,7 @@ type listReader struct {
 	port         int
 	csv          *csv.Reader
 	columns      []column // by position
-	rows         []Row
+	rows         []fleet.Listed
 	known        map[string]int // line by address
 	findings     []fleet.Finding
 	more         int // faults that are only counted
@@ -144,7 +134,7 @@ func (p *listReader) fault(line int, text, remedy string) {
 	p.findings = append(p.findings, fault(p.name, line, "", text, remedy))
 }
 
-func (p *listReader) read() ([]Row, []fleet.Finding) {
+func (p *listReader) read() ([]fleet.Listed, []fleet.Finding) {
 	if !p.head() {
 		return nil, p.findings
 	}
@@ -227,7 +217,7 @@ func (p *listReader) row(line int, cells []string) {
 		p.fault(line, fmt.Sprintf("the row has %d cells, the first row names %d columns", len(cells), len(p.columns)), "Quote cells that hold a comma.")
 		return
 	}
-	r := Row{Line: line}
+	r := fleet.Listed{Line: line}
 	for i, cell := range cells {
 		cell = strings.TrimSpace(cell)
 		c := p.columns[i]

@@ -26,9 +26,11 @@ type File struct {
 	doc    *yaml.Node      // the document
 	sum    [32]byte        // of the text as read or last written, to notice that somebody else changed it
 	blanks map[string]bool // see blankBefore
+	listed []fleet.Listed  // rows of the imported list, as of Load
 }
 
-// Load reads the site file at path. See Read.
+// Load reads the site file at path, and the list of BMCs that it imports. See
+// Read.
 func Load(path string) (*File, []fleet.Finding) {
 	in, err := os.Open(path)
 	if err != nil {
@@ -38,6 +40,11 @@ func Load(path string) (*File, []fleet.Finding) {
 	f, findings := Read(in, path)
 	if f != nil {
 		f.path, f.folder = path, filepath.Dir(path)
+		if s := f.Site(); s.BMCs.Import != "" {
+			var more []fleet.Finding
+			f.listed, more = LoadCSV(s.BMCs.Import, s.BMCs.Port)
+			findings = append(findings, more...)
+		}
 	}
 	return f, findings
 }

@@ -178,6 +178,11 @@ func (f *File) CheckSecrets() []fleet.Finding {
 			out = append(out, checkReference(c.Password, fmt.Sprintf("bmcs.credentials[%d].password", i))...)
 		}
 	}
+	for _, l := range b.Listed {
+		if l.Login != nil {
+			out = append(out, checkReference(l.Login.Password, fmt.Sprintf("%s:%d", b.Import, l.Line))...)
+		}
+	}
 	return out
 }
 
