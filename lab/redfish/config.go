@@ -173,6 +173,7 @@ type Personality struct {
 	PageSize       int    // row 27: members in one answer; 0 gives all
 	Vendor         string // "" takes that of the machine
 	OEM            string // key under Oem of the service root; "" has none
+	Registry       string // of messages, with the last dot; "" is "Base.1.18."
 	Media          MediaWay
 	ResetTypes     []ResetType    // row 47: the ones there are; nil has all
 	Targets        []Target       // row 59: boot targets there are; nil has the standard ones

@@ -3,6 +3,7 @@ package redfish
 import (
 	"bytes"
 	"compress/gzip"
+	"io"
 	"net/http"
 	"strings"
 )
@@ -15,6 +16,9 @@ func (b *BMC) encode(h http.Header, status int, text []byte) []byte {
 	if status >= 400 && b.is(PlainErrors) {
 		h.Set("Content-Type", "text/plain")
 		text = []byte("The request could not be done.")
+	}
+	if r := b.cfg.Personality.Registry; r != "" {
+		text = bytes.ReplaceAll(text, []byte(registry), []byte(r))
 	}
 	if etag != "" && b.is(BrokenETagQuotes) {
 		text = bytes.ReplaceAll(text, []byte(`"\"`+etag+`\""`), []byte(`""`+etag+`""`))
@@ -68,4 +72,20 @@ func (b *BMC) oddError(body object) object {
 		e["@Message.ExtendedInfo"] = list[0]
 	}
 	return body
+}
+
+// writeFault sends the made-up answer of an Answer fault.
+func (b *BMC) writeFault(w http.ResponseWriter, r *http.Request, f Fault) {
+	p := &problem{status: f.Status, id: "GeneralError", retryAfter: f.RetryAfter, text: "A general error has occurred.", remedy: "None."}
+	a := fail(p)
+	if f.Body == "" {
+		b.write(w, r, a)
+		return
+	}
+	for k, v := range a.header {
+		w.Header()[k] = v
+	}
+	w.Header().Set("Content-Type", "application/json; charset=utf-8")
+	w.WriteHeader(f.Status)
+	_, _ = io.WriteString(w, f.Body)
 }

@@ -91,7 +91,7 @@ func (b *BMC) patchMedia(s *slot, in object) *problem {
 	}
 	image, given := in["Image"]
 	for _, key := range sortedKeys(in) {
-		if key != "Image" && key != "Inserted" {
+		if key != "Image" && key != "Inserted" && key != "WriteProtected" {
 			return propertyNotWritable(key)
 		}
 	}

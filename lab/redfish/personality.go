@@ -98,7 +98,7 @@ func MegaRAC() Personality {
 	p := Standard()
 	p.Name, p.Vendor, p.OEM, p.Product, p.Firmware = "megarac", "American Megatrends International", "Ami", "AMI Redfish Server", "13.05"
 	p.SystemID, p.ManagerID, p.ChassisID, p.MediaPlace = "Self", "Self", "Self", UnderManager
-	p.BootSettings, p.Match, p.Insert = "/SD", MatchRequired, InsertTask
+	p.BootSettings, p.Match, p.Insert, p.Registry = "/SD", MatchRequired, InsertTask, "Base.1.5."
 	p.Quirks = []Quirk{FutureState, BootWantsAll, InsertWantsProtocol}
 	return p
 }

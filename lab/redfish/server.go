@@ -224,6 +224,7 @@ func (b *BMC) read(r *http.Request, at string, n node) reply {
 	}
 	h := http.Header{}
 	h.Set("ETag", b.shownETag(tag))
+	h.Set("Allow", n.allow())
 	if r.Header.Get("If-None-Match") == tag {
 		return reply{status: http.StatusNotModified, header: h}
 	}
@@ -385,20 +386,4 @@ func (b *BMC) write(w http.ResponseWriter, r *http.Request, a reply) {
 	if r.Method != http.MethodHead {
 		_, _ = w.Write(text) // the client went away: nobody to tell
 	}
-}
-
-// writeFault sends the made-up answer of an Answer fault.
-func (b *BMC) writeFault(w http.ResponseWriter, r *http.Request, f Fault) {
-	p := &problem{status: f.Status, id: "GeneralError", retryAfter: f.RetryAfter, text: "A general error has occurred.", remedy: "None."}
-	a := fail(p)
-	if f.Body == "" {
-		b.write(w, r, a)
-		return
-	}
-	for k, v := range a.header {
-		w.Header()[k] = v
-	}
-	w.Header().Set("Content-Type", "application/json; charset=utf-8")
-	w.WriteHeader(f.Status)
-	_, _ = io.WriteString(w, f.Body)
 }
