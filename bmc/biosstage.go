@@ -67,8 +67,11 @@ func (s *Session) stage(ctx context.Context, b BIOSSettings, want map[string]str
 // a word: many refuse "enabled" for "Enabled".
 func (b BIOSSettings) spelling(name, wish string) string {
 	for _, v := range []any{b.Values[name], b.Pending[name]} {
-		if t, ok := v.(string); ok && strings.EqualFold(t, wish) {
-			return t
+		held, _ := v.(string)
+		for _, word := range []string{held, onFor(held)} {
+			if strings.EqualFold(word, wish) {
+				return word
+			}
 		}
 	}
 	return wish

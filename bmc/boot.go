@@ -209,7 +209,7 @@ func (s *Session) awaitOverride(ctx context.Context, sys node, where string, w w
 			if err != nil {
 				return false, err
 			}
-			if shown = readOverride(n); shown.isSet() && contains(words, shown.Target) && (w.uri == "" || shown.HTTPURI == "" || shown.HTTPURI == w.uri) {
+			if shown = readOverride(n); shown.IsSet() && contains(words, shown.Target) && (w.uri == "" || shown.HTTPURI == "" || shown.HTTPURI == w.uri) {
 				return true, nil
 			}
 		}
@@ -234,7 +234,7 @@ func (s *Session) clearBoot(ctx context.Context, systemURI string) error {
 	if err != nil {
 		return err
 	}
-	if !slices.ContainsFunc(places, func(n node) bool { return readOverride(n).isSet() }) {
+	if !slices.ContainsFunc(places, func(n node) bool { return readOverride(n).IsSet() }) {
 		return nil
 	}
 	where := places[0]
@@ -273,7 +273,7 @@ func (s *Session) awaitCleared(ctx context.Context, system, where string) error 
 		if err == nil {
 			shown = readOverride(n)
 		}
-		return err == nil && !shown.isSet(), err
+		return err == nil && !shown.IsSet(), err
 	})
 	if err != nil {
 		return fleet.NewFault(fleet.CodeBMCRejected, fleet.Transient, err, "%s accepted to clear the boot override but shows %q from %q", where, shown.Enabled, shown.Target)

@@ -26,10 +26,10 @@ func (s *Session) Look(ctx context.Context, systemURI string) (Sight, error) {
 		return Sight{}, s.wrap("look at "+sys.path+" of", err)
 	}
 	sight := Sight{Identity: identity(sys), Power: power(sys), BootOverride: readOverride(sys)}
-	if !sight.BootOverride.isSet() {
+	if !sight.BootOverride.IsSet() {
 		// Some keep what is for the next start on the settings object alone.
 		if next := sys.object("@Redfish.Settings").link("SettingsObject"); next != "" {
-			if n, _, err := s.get(ctx, next, nil); err == nil && readOverride(n).isSet() {
+			if n, _, err := s.get(ctx, next, nil); err == nil && readOverride(n).IsSet() {
 				sight.BootOverride = readOverride(n)
 			}
 		}

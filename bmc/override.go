@@ -18,19 +18,18 @@ func readOverride(n node) BootOverride {
 	}
 }
 
-// isSet tells whether the next start is overridden.
-func (b BootOverride) isSet() bool {
+// IsSet tells whether the next start is overridden.
+func (b BootOverride) IsSet() bool {
 	enabled := strings.EqualFold(b.Enabled, "Once") || strings.EqualFold(b.Enabled, "Continuous")
 	return enabled && b.Target != "" && !strings.EqualFold(b.Target, "None")
 }
 
-// FromDrive tells whether the next start goes to an optical drive, whatever the
-// BMC calls that. A BMC that shows Once as Continuous is believed.
-func (b BootOverride) FromDrive() bool {
-	target := strings.ToLower(b.Target)
-	return b.isSet() && (strings.Contains(target, "cd") || strings.Contains(target, "dvd"))
+// GoesTo tells whether the next start goes to the target, whatever the BMC calls
+// that. A BMC that shows Once as Continuous is believed.
+func (b BootOverride) GoesTo(t Target) bool {
+	return b.IsSet() && contains(t.words(node{}), b.Target)
 }
 
 // Lasts tells that the BMC shows the override as lasting. It may only be shown
 // so; if it is, the server boots the same again until it is cleared.
-func (b BootOverride) Lasts() bool { return b.isSet() && strings.EqualFold(b.Enabled, "Continuous") }
+func (b BootOverride) Lasts() bool { return b.IsSet() && strings.EqualFold(b.Enabled, "Continuous") }

@@ -1,0 +1,125 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+
+	"github.com/spf13/cobra"
+
+	"metalrise.dev/bmc"
+	"metalrise.dev/fleet"
+	"metalrise.dev/provision/store"
+)
+
+// byHand are the flags of the bmc commands.
+type byHand struct {
+	adhoc
+	fingerprint string
+	system      string
+}
+
+const bmcLoginHelp = `
+The login is that of the site file (-f) when the address belongs to the site and
+discover found it; else give --username, --password-file and either --fingerprint
+or --accept-new-pins. With several servers behind one BMC, name one with --system.
+`
+
+func bmcCommand(o *options) *cobra.Command {
+	h := &byHand{}
+	c := &cobra.Command{
+		Use:   "bmc",
+		Short: "Drive one server's BMC by hand: power, boot, media, BIOS settings, log",
+		Long: `bmc does by hand what apply does: each act is followed by a look, and what is so
+already is left alone. An act whose answer was lost is looked at, never repeated.
+` + bmcLoginHelp + exitHelp,
+		Example: "  metalrise bmc power 10.0.9.11 status\n  metalrise bmc media 10.0.9.11 insert https://10.0.0.5/live.iso\n  metalrise bmc boot 10.0.9.11 cd",
+	}
+	f := c.PersistentFlags()
+	f.StringVar(&h.username, "username", "", "login name")
+	f.StringVar(&h.passwordFile, "password-file", "", "file that holds the password")
+	f.BoolVar(&h.newPins, "accept-new-pins", false, "trust the certificate that the BMC shows")
+	f.StringVar(&h.fingerprint, "fingerprint", "", "SHA-256 of the certificate that the BMC must show")
+	f.StringVar(&h.system, "system", "", "URI of the system, where several stand behind the BMC")
+	c.AddCommand(bmcPowerCommand(o, h), bmcBootCommand(o, h), bmcMediaCommand(o, h), bmcBIOSCommand(o, h), bmcEventsCommand(o, h))
+	return c
+}
+
+// session logs in to one BMC.
+func (o *options) session(ctx context.Context, arg string, h *byHand) (*bmc.Session, error) {
+	addresses, err := bmc.Expand([]string{arg}, orPort(0))
+	if err != nil || len(addresses) != 1 {
+		return nil, &exitError{exitUsage, errors.Join(fmt.Errorf("%q is not one address", arg), err)}
+	}
+	at := fleet.Endpoint{Address: addresses[0], Fingerprint: h.fingerprint, Username: h.username, Password: fleet.SecretRef{File: h.passwordFile}}
+	if h.username == "" {
+		if at, err = o.ofSite(ctx, addresses[0]); err != nil {
+			return nil, err
+		}
+	}
+	return dial(ctx, at, h.newPins)
+}
+
+// ofSite finds the login of a BMC of the site.
+func (o *options) ofSite(ctx context.Context, address string) (fleet.Endpoint, error) {
+	s, _, err := o.loadSite()
+	if err != nil {
+		return fleet.Endpoint{}, err
+	}
+	dir, err := o.stateDir(s.Name)
+	if err != nil {
+		return fleet.Endpoint{}, err
+	}
+	unknown := &exitError{exitUsage, fmt.Errorf("%s is no BMC of site %s that discover found; run metalrise discover, or give --username and --password-file", address, s.Name)}
+	st, err := store.OpenReader(dir)
+	if errors.Is(err, os.ErrNotExist) {
+		return fleet.Endpoint{}, unknown
+	}
+	if err != nil {
+		return fleet.Endpoint{}, err
+	}
+	defer st.Close()
+	found, err := st.Found(ctx)
+	if err != nil {
+		return fleet.Endpoint{}, err
+	}
+	for _, at := range endpoints(s, found) {
+		if at.Address == address {
+			return at, nil
+		}
+	}
+	return fleet.Endpoint{}, unknown
+}
+
+// with runs one command in a session of its own.
+func (o *options) with(ctx context.Context, address string, h *byHand, do func(s *bmc.Session) error) error {
+	s, err := o.session(ctx, address, h)
+	if err != nil {
+		return err
+	}
+	return errors.Join(do(s), s.Close())
+}
+
+// uncertain looks after an act whose outcome is unknown: what the look shows as
+// done was done.
+func (o *options) uncertain(err error, done func() bool) error {
+	if err == nil || fleet.KindOf(err) != fleet.UnsureKind || !done() {
+		return err
+	}
+	fmt.Fprintf(o.errs, "the answer was lost (%v), but the BMC shows that it was done\n", err)
+	return nil
+}
+
+// wanted is what a bmc command was told to do.
+func wanted(args []string, known ...string) (string, error) {
+	if len(args) < 2 {
+		return "status", nil
+	}
+	for _, k := range known {
+		if args[1] == k {
+			return k, nil
+		}
+	}
+	return "", &exitError{exitUsage, fmt.Errorf("%q: want one of %v", args[1], known)}
+}
