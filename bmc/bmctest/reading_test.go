@@ -126,7 +126,7 @@ func sizeRows() []row {
 		{39, "port ids that collide between adapters", "ports are told apart by address", []proof{{"same ids", "", seen(edit("/NIC2", func(b object) { b["Id"] = "NIC1" }), complete)}}},
 		{40, "blank, padded and placeholder serials", "cleaned; placeholders are unknown", []proof{
 			{"padded", "", seen(edit("/Systems/QUIRK001", func(b object) { b["SerialNumber"] = "  QUIRK001   " }), complete)},
-			{"placeholder", "placeholders of the SKU are told as known", seen(edit("/Systems/QUIRK001", func(b object) { b["SerialNumber"], b["SKU"] = "Default string", "...." }), func(f fleet.Facts) error {
+			{"placeholder", "", seen(edit("/Systems/QUIRK001", func(b object) { b["SerialNumber"], b["SKU"] = "Default string", "...." }), func(f fleet.Facts) error {
 				return errors.Join(want(f.Identity.Serial == "" && f.Identity.UUID != "", "identity %+v", f.Identity), want(f.SKU.Or("") == "", "SKU %v", f.SKU))
 			})},
 		}},
@@ -140,7 +140,7 @@ func sizeRows() []row {
 			{"other case", "", seen(otherCase, func(f fleet.Facts) error {
 				return errors.Join(complete(f), want(f.CPU.Virtualization.Or(false), "virtualization %v", f.CPU.Virtualization))
 			})},
-			{"relative", "links without a slash at the beginning are refused", seen(links(func(s string) string { return strings.TrimPrefix(s, "/redfish/v1/") }), complete)},
+			{"relative", "", seen(links(func(s string) string { return strings.TrimPrefix(s, "/redfish/v1/") }), complete)},
 		}},
 		{43, "no Links.ManagedBy", "managers are asked whom they serve", []proof{{"missing", "", worksAs(redfish.Embedded(), func(c *redfish.Config) {
 			c.Reshape = edit("/Systems/System.Embedded.1", func(b object) { b["Links"] = object{} })

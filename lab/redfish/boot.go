@@ -96,7 +96,7 @@ func (b *BMC) takeOrder() []machine.BootKind {
 	case ignored || !wanted:
 	case b.boot.Target == TargetCd, b.boot.Target == TargetUsbCd:
 		slices.Reverse(order)
-	case b.boot.Target == TargetUefiHTTP:
+	case b.boot.Target == TargetUefiHTTP && b.cfg.Media == Lazy:
 		slices.Reverse(order)
 		if b.httpBoot = b.boot.URI; b.httpBoot == "" { // Dell keeps it among the BIOS attributes
 			b.httpBoot, _ = b.bios["HttpDev1Uri"].(string)

@@ -5,7 +5,8 @@
 //
 // It never invents success: a download that broke is an error answer, an action
 // that cannot be done is refused under a Redfish message id. Wrong behaviour is
-// shown only where a Fault or a Personality asks for it.
+// shown only where a Fault, a Personality or one of its Quirks asks for it; the
+// rows that quirks name are those of docs/compatibility.md.
 //
 // # What outlives a restart of the lab
 //
@@ -19,5 +20,6 @@
 // The hardware contract has no hot plug: a medium inserted while the system runs
 // is seen at its next boot; one ejected stays readable to a system that has the
 // file open. It has no network boot either: the override Pxe finds no answer and
-// falls through to the normal order (disk, then medium), as firmware does.
+// falls through to the normal order (disk, then medium), as firmware does. With
+// Lazy media UefiHttp hands the address to the hardware as if it were a medium's.
 package redfish

@@ -262,3 +262,14 @@ func until(t *testing.T, what string, is func() bool) {
 func insecure() *http.Client {
 	return &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}, DisableKeepAlives: true}}
 }
+
+func jsonOf(t *testing.T, text []byte) (out map[string]any) {
+	t.Helper()
+	if len(text) == 0 {
+		return nil
+	}
+	if err := json.Unmarshal(text, &out); err != nil {
+		t.Errorf("body is not JSON: %v: %s", err, text)
+	}
+	return out
+}
