@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"strings"
 	"sync"
+	"sync/atomic"
+	"time"
 
 	"metalrise.dev/fleet"
 )
@@ -63,6 +65,12 @@ type reader struct {
 	mu   sync.Mutex
 	read map[string]*reading
 	work int // members handled
+
+	// gate is held shared by reads that run side by side, and alone by those
+	// that follow once the BMC dropped one.
+	gate  sync.RWMutex
+	alone atomic.Bool
+	vain  atomic.Int32 // reads that were dropped though they were alone
 }
 
 type reading struct {
@@ -93,9 +101,35 @@ func (r *reader) get(ctx context.Context, path string) (node, error) {
 			return node{}, ctx.Err()
 		}
 	}
-	g.n, _, g.err = r.s.get(ctx, path, r.seen)
+	g.n, g.err = r.fetch(ctx, path)
 	close(g.done)
 	return g.n, g.err
+}
+
+// fetch reads from the BMC. One that drops connections while several requests
+// run is asked one by one from then on; some freeze for a moment, too, and get
+// that moment.
+func (r *reader) fetch(ctx context.Context, path string) (node, error) {
+	const enough = 3 // then it is not the crowd that it minds
+	if !r.alone.Load() || r.vain.Load() >= enough {
+		r.gate.RLock()
+		n, _, err := r.s.get(ctx, path, r.seen)
+		r.gate.RUnlock()
+		if err == nil || !isDropped(err) || ctx.Err() != nil || r.vain.Load() >= enough {
+			return n, err
+		}
+		r.alone.Store(true)
+	}
+	r.gate.Lock()
+	defer r.gate.Unlock()
+	n, _, err := r.s.get(ctx, path, r.seen)
+	if err != nil && isDropped(err) && pause(ctx, max(r.s.opts.Poll, 200*time.Millisecond)) == nil {
+		n, _, err = r.s.get(ctx, path, r.seen)
+	}
+	if err != nil && isDropped(err) {
+		r.vain.Add(1)
+	}
+	return n, err
 }
 
 // put remembers a resource that came inside another.
@@ -202,7 +236,7 @@ func (r *reader) expanded(ctx context.Context, path string) (node, error) {
 	if known {
 		return r.get(ctx, path)
 	}
-	n, _, err := r.s.get(ctx, path+"?"+query, r.seen)
+	n, err := r.fetch(ctx, path+"?"+query)
 	if err != nil {
 		r.s.expand.failed()
 		return r.get(ctx, path)

@@ -125,7 +125,7 @@ func (i *inspection) controllerDrives(ctx context.Context, c node) []node {
 	if len(refs) < 2 || query == "" || isWhole(refs[0]) {
 		return refs
 	}
-	n, _, err := i.r.s.get(ctx, c.path+"?"+query, i.seen)
+	n, err := i.r.fetch(ctx, c.path+"?"+query)
 	if err != nil {
 		i.r.s.expand.failed()
 		return refs
@@ -162,7 +162,7 @@ func (i *inspection) smartStorage(ctx context.Context) ([]node, bool) {
 // or a drive of the BMC.
 func (i *inspection) drive(d node) (fleet.Disk, bool) {
 	disk := fleet.Disk{
-		Serial: cleanDiskSerial(d.str("SerialNumber")), Model: d.str("Model"), Media: media(d),
+		Serial: cleanDiskSerial(d.str("SerialNumber")), Model: d.label("Model").Or(""), Media: media(d),
 		Protocol: firstOf(d.str("Protocol"), d.str("InterfaceType")), Source: d.path,
 	}
 	if d.state() == "absent" || isVirtualDrive(d) {

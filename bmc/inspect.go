@@ -47,8 +47,8 @@ func (i *inspection) facts(ctx context.Context) fleet.Facts {
 	n := i.sys
 	f := fleet.Facts{
 		Source: fleet.SeenByBMC, Identity: identity(n),
-		Manufacturer: n.text("Manufacturer"), Model: n.text("Model"), SKU: n.text("SKU"),
-		BIOSVersion: n.text("BiosVersion"), Power: power(n),
+		Manufacturer: n.label("Manufacturer"), Model: n.label("Model"), SKU: n.label("SKU"),
+		BIOSVersion: n.label("BiosVersion"), Power: power(n),
 		BootTargets: bootTargets(n.object("Boot")),
 	}
 	f.TPM, f.TPMEnabled = tpm(n)
@@ -90,7 +90,7 @@ func (i *inspection) facts(ctx context.Context) fleet.Facts {
 func (i *inspection) sources(f *fleet.Facts, bios node, managers []node, secureBoot bool) map[string]string {
 	out := map[string]string{"system": i.sys.path}
 	for _, m := range managers {
-		if f.BMCFirmware = m.text("FirmwareVersion"); f.BMCFirmware.IsKnown() {
+		if f.BMCFirmware = m.label("FirmwareVersion"); f.BMCFirmware.IsKnown() {
 			out["bmcFirmware"] = m.path
 			break
 		}

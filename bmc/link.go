@@ -61,8 +61,17 @@ func cleanPath(s string) (string, error) {
 	if len(s) > 2048 {
 		return "", fmt.Errorf("link of %d bytes", len(s))
 	}
-	if !strings.HasPrefix(s, "/") || strings.HasPrefix(s, "//") {
-		return "", fmt.Errorf("%w: %q", errForeignLink, s)
+	if strings.HasPrefix(s, "//") || strings.Contains(s, "://") || hasScheme(s) {
+		return "", fmt.Errorf("%w: %s", errForeignLink, show(s))
+	}
+	if !strings.HasPrefix(s, "/") {
+		// Some BMCs leave the beginning out. It can only be the service root.
+		if s = "/" + s; !strings.HasPrefix(strings.ToLower(s), "/redfish/") {
+			s = rootPath + s
+		}
+	}
+	if strings.Contains(s, "/../") || strings.HasSuffix(s, "/..") {
+		return "", fmt.Errorf("link with ..: %s", show(s))
 	}
 	for _, r := range s {
 		if r <= 0x20 || r == 0x7f || r == '\\' {
@@ -70,6 +79,12 @@ func cleanPath(s string) (string, error) {
 		}
 	}
 	return s, nil
+}
+
+// hasScheme tells whether a link begins as a URL of another kind ("mailto:").
+func hasScheme(s string) bool {
+	i := strings.IndexAny(s, ":/")
+	return i > 0 && s[i] == ':'
 }
 
 // same is the form in which two spellings of one path are equal.

@@ -140,6 +140,21 @@ func (n node) text(key string) fleet.Maybe[string] {
 	return fleet.Maybe[string]{}
 }
 
+// label reads the name of a maker, model or part. What firmware puts there before
+// anybody filled it in is unknown; the words may well mean something elsewhere.
+func (n node) label(key string) fleet.Maybe[string] {
+	t := n.text(key)
+	s := strings.ToLower(t.Or(""))
+	switch s {
+	case "none", "empty", "o.e.m.", "oem", "system manufacturer", "system product name", "system version", "sku", "sku number", "to be filled", "not set", "undefined":
+		return fleet.Maybe[string]{}
+	}
+	if strings.Trim(s, ".-_ *?x0") == "" {
+		return fleet.Maybe[string]{}
+	}
+	return t
+}
+
 // str is text with "" for unknown.
 func (n node) str(key string) string { return n.text(key).Or("") }
 
