@@ -54,6 +54,7 @@ var edges = map[string]map[string]string{
 	},
 	"provision/store": {"fleet": "what it keeps"},
 	"provision/api":   {"fleet": "what it carries"},
+	"tui":             {"fleet": "the nouns it shows"},
 	"lab": {
 		"lab/redfish":           "one emulated BMC for each server",
 		"lab/machine":           "the hardware behind it",

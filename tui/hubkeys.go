@@ -274,6 +274,7 @@ func (a *App) accept(f *field, typed string) []Action {
 		if want := len(h.sheet.Plan.ErasedDisks()); h.consent != strconv.Itoa(want) {
 			return refuse(a.f("this plan erases %d disks", want))
 		}
+		delete(h.drafts, f.path)
 		return nil
 	case pathName:
 		if typed == "" {

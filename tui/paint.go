@@ -197,8 +197,8 @@ func plainMark(r rune) string {
 
 // sgr gives the parameters that show a style.
 func (k Look) sgr(s Style) string {
-	if !k.Attributes {
-		return ""
+	if !k.Attributes || k.Old && (s == Selected || s == Editing) {
+		return "" // mark and cursor say it in a few bytes; drawing a line anew costs forty
 	}
 	if !k.Colour {
 		switch s {

@@ -125,7 +125,10 @@ func (a *App) runKeys() string {
 	case pageCard:
 		return a.t("Esc back   Tab next server   ↑↓ scroll   r retry   l log   d detach   ? help")
 	}
-	return a.t("↑↓ choose   Enter details   r retry held   h next held   l log   d detach   ? help")
+	if !a.options.Attach {
+		return a.t("↑↓ choose  Enter details  r retry  h held  l log  d detach  Esc steps  ? help")
+	}
+	return a.t("↑↓ choose   Enter details   r retry   h next held   l log   d detach   ? help")
 }
 
 func runHelp() []string {
@@ -268,131 +271,6 @@ func (a *App) cardRows(w, room int) []Line {
 	r := &a.run
 	r.scroll = min(r.scroll, max(len(all)-room, 0))
 	return all[r.scroll:min(r.scroll+room, len(all))]
-}
-
-// about tells all that is known of a server's run: who it is, why it is held,
-// and every step of every attempt.
-func (a *App) about(s fleet.Status, w int) []Line {
-	out := []Line{line(Heading, " "+name(s)+"  "+string(s.Server)+"  "+a.t(string(s.Role))+"  BMC "+s.BMC)}
-	if s.Cause != nil {
-		out = append(out, a.errorCard(s, w)...)
-	}
-	attempt := -1
-	began := map[fleet.Action]time.Time{}
-	for _, e := range a.run.events {
-		if e.Server != s.Server || e.Plan != a.run.view.Plan || e.Edge == fleet.Progressed {
-			continue
-		}
-		if e.Edge == fleet.Began {
-			began[e.Action] = e.At
-			if !a.under(e) {
-				continue
-			}
-		}
-		if e.Attempt != attempt && e.Attempt > 0 {
-			attempt = e.Attempt
-			out = append(out, line(Heading, " "+a.f("attempt %d", attempt)))
-		}
-		out = append(out, a.eventRow(e, began[e.Action], w)...)
-	}
-	return out
-}
-
-// under tells whether an action that began has not ended yet.
-func (a *App) under(began fleet.Event) bool {
-	for i := len(a.run.events) - 1; i >= 0 && a.run.events[i].Seq > began.Seq; i-- {
-		e := a.run.events[i]
-		if e.Server == began.Server && e.Plan == began.Plan && e.Action == began.Action && e.Edge != fleet.Progressed {
-			return false
-		}
-	}
-	return true
-}
-
-func (a *App) eventRow(e fleet.Event, began time.Time, w int) []Line {
-	mark, style := "✓", Good
-	switch {
-	case e.Edge == fleet.Began:
-		mark, style = "●", Busy
-	case e.Action == fleet.ActHold || e.Outcome == fleet.Failed:
-		mark, style = "✗", Bad
-	case e.Outcome == fleet.Uncertain:
-		mark, style = "!", Warn
-	}
-	took := ""
-	switch {
-	case e.Edge == fleet.Began:
-		took = a.f("since %s", span(a.now.Sub(e.At)))
-	case !began.IsZero() && e.At.Sub(began) >= time.Second:
-		took = span(e.At.Sub(began))
-	}
-	head := Line{{Plain, "  "}, {style, mark + " "}, {Plain, fit(a.t(string(e.Action)), 12) + " " + e.At.Local().Format("15:04:05") + " " + fit(took, 8)}}
-	note := e.Note
-	if e.Outcome == fleet.Adopted {
-		note = strings.TrimSpace(a.t("was done, as looking showed") + " " + note)
-	}
-	if e.Cause != nil {
-		note = causeText(e.Cause)
-	}
-	const indent = 34
-	out := []Line{}
-	for i, t := range wrap(note, max(w-indent, 20)) {
-		if i == 0 {
-			out = append(out, append(head, Span{Plain, t}))
-		} else if i < 4 {
-			out = append(out, line(Plain, strings.Repeat(" ", indent)+t))
-		}
-	}
-	if len(out) == 0 {
-		out = append(out, head)
-	}
-	return out
-}
-
-// errorCard says what failed, why, what was seen and tried, and what to do.
-func (a *App) errorCard(s fleet.Status, w int) []Line {
-	page, _ := fleet.Page(s.Cause.Code)
-	var out []Line
-	row := func(label string, style Style, text string) {
-		for i, t := range wrap(text, w-12) {
-			head := ""
-			if i == 0 {
-				head = a.t(label)
-			}
-			out = append(out, Line{{Heading, " " + fit(head, 10)}, {style, t}})
-		}
-	}
-	row(say("what"), Bad, page.Title)
-	row(say("why"), Plain, page.Why)
-	for i, c := range s.Cause.Chain {
-		label := ""
-		if i == 0 {
-			label = say("evidence")
-		}
-		row(label, Plain, strings.Repeat("  ", min(i, 4))+c)
-	}
-	row(say("tried"), Plain, a.tried(s))
-	row(say("next"), Plain, page.Remedy+" "+a.t("Then press r."))
-	row(say("code"), Plain, a.f("%[1]s; metalrise explain %[1]s", s.Cause.Code))
-	return out
-}
-
-// tried counts what was done for a server before it was held.
-func (a *App) tried(s fleet.Status) string {
-	failed := map[fleet.Action]int{}
-	var order []fleet.Action
-	for _, e := range a.run.events {
-		if e.Server == s.Server && e.Plan == a.run.view.Plan && e.Edge == fleet.Ended && e.Outcome != fleet.OK && e.Outcome != fleet.Adopted && e.Outcome != "" && e.Action != fleet.ActHold {
-			if failed[e.Action]++; failed[e.Action] == 1 {
-				order = append(order, e.Action)
-			}
-		}
-	}
-	out := a.f("%d attempts", s.Attempt)
-	for _, act := range order {
-		out += ", " + a.f("%s failed %d times", a.t(string(act)), failed[act])
-	}
-	return out
 }
 
 func (a *App) logRoom() int { return max(a.height-5, 1) }

@@ -171,7 +171,7 @@ func japaneseWords3() map[string]string {
 		"saving …":                    "保存しています …",
 		"seen":                        "確認",
 		"seen %s ago":                 "%s 前の情報です",
-		"since %s":                    "%s 経過",
+		"since %s":                    "%s から",
 		"site":                        "サイト",
 		"site %s":                     "サイト %s",
 		"starting the engine":         "エンジンを起動しています",
@@ -276,7 +276,8 @@ func japaneseHelp2() map[string]string {
 		"↑ ↓ PgUp PgDn: choose a server. Enter: all about it. Esc: back.":                                  "↑ ↓ PgUp PgDn: サーバーを選ぶ。Enter: 詳細。Esc: 戻る。",
 		"↑ ↓ Tab: move. Enter: change a field, or do what the line says. Typing replaces a field's value.": "↑ ↓ Tab: 移動。Enter: 値を変える、または行の動作を行う。文字を打つと値を置き換えます。",
 		"↑↓ PgUp PgDn scroll   End follow   l back   d detach   ? help":                                    "↑↓ PgUp PgDn 送り   End 追従   l 戻る   d 離れる   ? 説明",
-		"↑↓ choose   Enter details   r retry held   h next held   l log   d detach   ? help":               "↑↓ 選ぶ   Enter 詳細   r 再試行   h 次の保留   l 記録   d 離れる   ? 説明",
+		"↑↓ choose   Enter details   r retry   h next held   l log   d detach   ? help":                    "↑↓ 選ぶ   Enter 詳細   r 再試行   h 次の保留   l 記録   d 離れる   ? 説明",
+		"↑↓ choose  Enter details  r retry  h held  l log  d detach  Esc steps  ? help":                    "↑↓ 選ぶ  Enter 詳細  r 再試行  h 保留  l 記録  d 離れる  Esc 手順  ? 説明",
 		"↑↓ choose   Enter go there   Esc back":                                                            "↑↓ 選ぶ   Enter そこへ移る   Esc 戻る",
 		"↑↓ choose a step   Enter go in   F2 problems   ? help   Ctrl-C leave":                             "↑↓ 手順を選ぶ   Enter 入る   F2 問題   ? 説明   Ctrl-C 終了",
 	}

@@ -1,0 +1,178 @@
+package tui
+
+import (
+	"bytes"
+	"strings"
+	"testing"
+	"time"
+
+	"metalrise.dev/fleet"
+)
+
+func TestStartNeedsTheTypedNumber(t *testing.T) {
+	s := sampleSheet(5)
+	a := New(Options{Sheet: &s})
+	a.hub.go_(stepReview)
+	press(a, "down")
+	if acts := press(a, "enter"); len(acts) != 0 {
+		t.Fatalf("started without consent: %+v", acts)
+	}
+	press(a, "up", "4", "enter")
+	if acts := press(a, "down", "enter"); len(acts) != 0 {
+		t.Fatalf("started with the wrong number: %+v", acts)
+	}
+	press(a, "up", "ctrl+u", "5", "enter")
+	a.hub.cursor[stepReview] = 0
+	press(a, "enter", "ctrl+u", "5", "enter")
+	acts := press(a, "enter")
+	if len(acts) != 1 || acts[0].Do != DoApply || acts[0].Disks != 5 || acts[0].Plan != s.Plan.ID {
+		t.Fatalf("actions %+v\n%s", acts, a.View().Text())
+	}
+	if again := press(a, "enter"); len(again) != 0 {
+		t.Fatalf("started twice: %+v", again)
+	}
+}
+
+func TestAnotherPlanNeedsAnotherConsent(t *testing.T) {
+	s := sampleSheet(5)
+	a := New(Options{Sheet: &s})
+	a.hub.go_(stepReview)
+	press(a, "5", "enter")
+	other := sampleSheet(5)
+	other.Plan.ID, other.Revision = "ffff", 2
+	a.Step(at(Input{Done: &Done{Do: DoSet, Sheet: &other}}))
+	if acts := press(a, "enter"); len(acts) != 0 {
+		t.Fatalf("the consent for %s was used for another plan: %+v", s.Plan.ID, acts)
+	}
+}
+
+func TestBlockersStopTheStart(t *testing.T) {
+	s := sampleSheet(5)
+	s.Plan.Findings = append(s.Plan.Findings, fleet.Finding{Code: fleet.CodeNoNIC, Severity: fleet.Blocker, Path: "network", Text: "no port"})
+	a := New(Options{Sheet: &s})
+	a.hub.go_(stepReview)
+	press(a, "5", "enter")
+	if acts := press(a, "enter"); len(acts) != 0 || !strings.Contains(a.View().Text(), "1 blockers") {
+		t.Fatalf("actions %+v\n%s", acts, a.View().Text())
+	}
+}
+
+func TestLeavingAFieldLosesNothing(t *testing.T) {
+	s := sampleSheet(5)
+	a := New(Options{Sheet: &s})
+	a.hub.go_(stepNetwork)
+	press(a, "enter", "ctrl+u")
+	typeText(a, "10.9.9.1")
+	press(a, "esc", "esc", "down", "enter") // out, to another step and in
+	a.hub.go_(stepNetwork)
+	if text := a.View().Text(); !strings.Contains(text, "10.9.9.1 ") || !strings.Contains(text, "not saved") {
+		t.Fatalf("the draft is lost:\n%s", text)
+	}
+	acts := press(a, "enter", "enter")
+	if len(acts) != 1 || acts[0].Path != "network.firstAddress" || acts[0].Value != "10.9.9.1" {
+		t.Fatalf("actions %+v", acts)
+	}
+	why := &fleet.Cause{Code: fleet.CodeSiteInvalid, Chain: []string{"prefix length is missing"}}
+	a.Step(at(Input{Done: &Done{Do: DoSet, Path: "network.firstAddress", Err: why}}))
+	if text := a.View().Text(); !strings.Contains(text, "prefix length is missing") || !strings.Contains(text, "10.9.9.1 ") {
+		t.Fatalf("a refused value or its reason is lost:\n%s", text)
+	}
+}
+
+func TestQuestionTakesNoKeyForHalfASecond(t *testing.T) {
+	a := sized(Options{Attach: true}, 80, 24)
+	press(a, "ctrl+c")
+	if acts := press(a, "y"); len(acts) != 0 {
+		t.Fatal("a key that was under way answered the question")
+	}
+	acts := a.Step(Input{At: noon.Add(time.Second), Text: "y"})
+	if len(acts) != 1 || acts[0].Do != DoQuit {
+		t.Fatalf("actions %+v", acts)
+	}
+}
+
+func TestEngineGoneIsSaidAndComesBack(t *testing.T) {
+	a := sized(Options{Attach: true}, 80, 24)
+	run := sampleRun(5)
+	a.Step(at(Input{Watched: &run}))
+	gone := sampleRun(5)
+	gone.Overview.Engine, gone.Events = false, nil
+	acts := a.Step(at(Input{Watched: &gone}))
+	if len(acts) != 1 || acts[0].Do != DoWatch || acts[0].After != a.run.after {
+		t.Fatalf("it stopped looking: %+v", acts)
+	}
+	if !strings.Contains(a.View().Text(), "the engine is not running") {
+		t.Fatalf("not said:\n%s", a.View().Text())
+	}
+	if acts := press(a, "e"); len(acts) != 1 || acts[0].Do != DoEngine {
+		t.Fatalf("actions %+v", acts)
+	}
+	back := run
+	back.Events = nil
+	a.Step(at(Input{Watched: &back}))
+	if !strings.Contains(a.View().Text(), "gone 1 times and runs again") {
+		t.Fatalf("not said:\n%s", a.View().Text())
+	}
+}
+
+func TestOnlyHeldServersAreRetried(t *testing.T) {
+	a := sized(Options{Attach: true}, 80, 24)
+	run := sampleRun(5)
+	a.Step(at(Input{Watched: &run}))
+	if acts := press(a, "r"); len(acts) != 0 {
+		t.Fatalf("actions %+v", acts)
+	}
+	if acts := press(a, "h", "r"); len(acts) != 1 || acts[0].Do != DoRetry || acts[0].Server != "SN00002" {
+		t.Fatalf("actions %+v", acts)
+	}
+}
+
+func TestDetect(t *testing.T) {
+	cases := map[string]Look{
+		"TERM=xterm-256color LANG=C.UTF-8":       {Colour: true, Attributes: true, Unicode: true},
+		"TERM=xterm LANG=C NO_COLOR=1":           {Attributes: true},
+		"TERM=vt100 LANG=en_US.UTF-8":            {Attributes: true, Old: true},
+		"TERM=vt220":                             {Attributes: true, Old: true},
+		"TERM=linux LANG=ja_JP.UTF-8":            {Colour: true, Attributes: true, Unicode: true, Old: true},
+		"TERM=dumb LANG=C.UTF-8":                 {Old: true},
+		"":                                       {Old: true},
+		"TERM=screen LC_ALL=C LANG=ja_JP.UTF-8":  {Colour: true, Attributes: true},
+		"TERM=tmux-256color LC_CTYPE=ja_JP.utf8": {Colour: true, Attributes: true, Unicode: true},
+	}
+	for env, want := range cases {
+		get := func(name string) string {
+			for _, kv := range strings.Fields(env) {
+				if v, ok := strings.CutPrefix(kv, name+"="); ok {
+					return v
+				}
+			}
+			return ""
+		}
+		k := Detect(get)
+		if k != want {
+			t.Errorf("%q: %+v, want %+v", env, k, want)
+		}
+		if DetectLanguage(get, k) == Japanese && k.Old {
+			t.Errorf("%q: Japanese on a terminal without its letters", env)
+		}
+	}
+}
+
+func TestSieve(t *testing.T) {
+	in := "a\x1b[?2026$p\x1b[?2027$p\x1b[>4;2m\x1b[=1;1u\x1b[?u\x1b[?1049h\x1b[?2004hb\x1b[2;5Hc\x1b[1mX\x1b[m\x1b]0;title\x07\x1b]2;t\x1b\\\x1bP+q\x1b\\\x1b[?25l\x1b[3X\x1b[K\x1b7\x1b[4 qz"
+	want := "ab\x1b[2;5Hc\x1b[1mX\x1b[m\x1b[?25l\x1b[K\x1b7z"
+	for cut := 1; cut < 7; cut++ { // sequences may be split anywhere
+		var out bytes.Buffer
+		s := &sieve{out: &out}
+		for rest := in; rest != ""; {
+			n := min(cut, len(rest))
+			if _, err := s.Write([]byte(rest[:n])); err != nil {
+				t.Fatal(err)
+			}
+			rest = rest[n:]
+		}
+		if out.String() != want {
+			t.Fatalf("pieces of %d: %q, want %q", cut, out.String(), want)
+		}
+	}
+}

@@ -1,0 +1,198 @@
+package tui
+
+import (
+	"context"
+	"regexp"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/charmbracelet/x/vt"
+	"github.com/creack/pty"
+
+	"metalrise.dev/fleet"
+)
+
+// fakeRun is a run whose first server writes one percent more when told.
+type fakeRun struct {
+	mu   sync.Mutex
+	view fleet.Overview
+}
+
+func (f *fakeRun) Watch(context.Context, int64) (fleet.Overview, []fleet.Event, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	v := f.view
+	v.At = time.Now()
+	v.Servers = append([]fleet.Status(nil), v.Servers...)
+	return v, nil, nil
+}
+func (f *fakeRun) Retry(context.Context, fleet.ServerID) error { return nil }
+func (f *fakeRun) StartEngine(context.Context) error           { return nil }
+
+func (f *fakeRun) write(percent int64) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.view.Servers[0].Done = percent * f.view.Servers[0].Total / 100
+}
+
+// screen is a terminal with a program in it: what it was sent and what it shows.
+type screen struct {
+	t    *testing.T
+	mu   sync.Mutex
+	raw  []byte
+	last time.Time
+	emu  *vt.Emulator
+	in   interface{ Write([]byte) (int, error) }
+	done chan error
+}
+
+func openScreen(t *testing.T, cols, rows int, k Look, o Options, runs Runs) *screen {
+	t.Helper()
+	master, slave, err := pty.Open()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if cols > 0 {
+		if err := pty.Setsize(master, &pty.Winsize{Cols: uint16(cols), Rows: uint16(rows)}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s := &screen{t: t, emu: vt.NewEmulator(80, 24), in: master, done: make(chan error, 1)}
+	ctx, stop := context.WithCancel(t.Context())
+	go func() {
+		s.done <- Run(ctx, o, Terminal{In: slave, Out: slave, Look: k, Environ: []string{"TERM=vt100"}}, runs)
+	}()
+	go func() {
+		buf := make([]byte, 4096)
+		for {
+			n, err := master.Read(buf)
+			if err != nil {
+				return
+			}
+			s.mu.Lock()
+			s.raw = append(s.raw, buf[:n]...)
+			_, _ = s.emu.Write(buf[:n])
+			s.last = time.Now()
+			s.mu.Unlock()
+		}
+	}()
+	t.Cleanup(func() {
+		stop()
+		<-s.done
+		_ = slave.Close()
+		_ = master.Close()
+	})
+	return s
+}
+
+func (s *screen) text() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.emu.String()
+}
+
+// await waits until the screen shows a text.
+func (s *screen) await(want string) {
+	s.t.Helper()
+	for end := time.Now().Add(20 * time.Second); !strings.Contains(s.text(), want); time.Sleep(10 * time.Millisecond) {
+		if time.Now().After(end) {
+			s.t.Fatalf("the screen never shows %q:\n%s\nsent %q", want, s.text(), s.sent())
+		}
+	}
+	s.rest()
+}
+
+// rest waits until nothing was sent for a while.
+func (s *screen) rest() {
+	for {
+		s.mu.Lock()
+		quiet := time.Since(s.last) > 200*time.Millisecond
+		s.mu.Unlock()
+		if quiet {
+			return
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+}
+
+func (s *screen) sent() []byte {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return append([]byte(nil), s.raw...)
+}
+
+func (s *screen) key(k string) int {
+	s.rest()
+	before := len(s.sent())
+	if _, err := s.in.Write([]byte(k)); err != nil {
+		s.t.Fatal(err)
+	}
+	time.Sleep(150 * time.Millisecond)
+	s.rest()
+	return len(s.sent()) - before
+}
+
+// vt100Only matches what a VT100 obeys and plain text.
+var vt100Only = regexp.MustCompile("^([\\x08\\x09\\x0a\\x0d\\x20-\\x7e]|\x1b\\[[0-9;]*[ABCDHJKfmr]|\x1b\\[\\?25[hl]|\x1b[78DEM=>]|\x1b[()].)*$")
+
+func TestVT100GetsLittleAndOnlyWhatItKnows(t *testing.T) {
+	run := &fakeRun{view: sampleRun(5).Overview}
+	for i := range run.view.Servers {
+		run.view.Servers[i].Since = time.Time{} // no ages, which change by themselves
+	}
+	s := openScreen(t, 0, 0, Look{Attributes: true, Old: true}, Options{Attach: true}, run) // 0 x 0, as serial lines are
+	s.await("osaka-w5")
+	first := len(s.sent())
+	worst := 0
+	for _, k := range []string{"\x1b[B", "\x1b[B", "\x1b[A"} {
+		n := s.key(k)
+		t.Logf("key %q in the table: %d bytes", k, n)
+		worst = max(worst, n)
+	}
+	_ = s.key("\x1b[B")
+	row := 0
+	for p := int64(44); p <= 46; p++ {
+		s.rest()
+		before := len(s.sent())
+		run.write(p)
+		s.await(" " + string(rune('0'+p/10)) + string(rune('0'+p%10)) + " %")
+		row = max(row, len(s.sent())-before)
+	}
+	t.Logf("first screen %d bytes, progress row at most %d bytes", first, row)
+	if raw := s.sent(); !vt100Only.Match(raw) {
+		t.Errorf("more than a VT100 knows: %q", raw)
+	}
+	if row > 60 {
+		t.Errorf("a progress row takes %d bytes, more than 60", row)
+	}
+	s.key("d")
+	if err := <-s.done; err != nil {
+		t.Error(err)
+	}
+	s.done <- nil // for the clean-up
+}
+
+func TestTypingOnVT100TakesFewBytes(t *testing.T) {
+	sheet := sampleSheet(5)
+	s := openScreen(t, 80, 24, Look{Attributes: true, Old: true}, Options{Sheet: &sheet}, &fakeRun{})
+	s.await("Welcome")
+	s.key("\x1b")
+	s.key("\x1b[B")
+	s.key("\r")
+	moved := s.key("\x1b[B")
+	s.key("\x1b[A")
+	s.key("1")
+	typed := 0
+	for _, k := range []string{"0", ".", "7"} {
+		typed = max(typed, s.key(k))
+	}
+	t.Logf("a letter: %d bytes; moving to the next field: %d bytes", typed, moved)
+	if !strings.Contains(s.text(), "10.7") {
+		t.Fatalf("not typed:\n%s", s.text())
+	}
+	if typed > 20 || moved > 20 {
+		t.Errorf("a letter takes %d bytes and a move %d, more than 20", typed, moved)
+	}
+}
