@@ -1,6 +1,8 @@
 package fleet
 
 import (
+	"maps"
+	"slices"
 	"strconv"
 	"time"
 )
@@ -68,12 +70,14 @@ func (b BMCs) LoginsOf(address string) []Credential {
 	return b.Logins()
 }
 
-// WithListed adds what the imported list says of servers to the overrides. What
+// WithListed adds what the imported list says of servers, given by id, to the
+// overrides. What
 // an override says already stays. A MAC is used only where one server stands
 // behind the BMC.
-func (s Site) WithListed(enrolled map[ServerID]Server) Site {
+func (s Site) WithListed(enrolled map[string]Server) Site {
 	behind := map[string][]Server{}
-	for _, v := range enrolled {
+	for _, id := range slices.Sorted(maps.Keys(enrolled)) {
+		v := enrolled[id]
 		behind[v.BMC.Address] = append(behind[v.BMC.Address], v)
 	}
 	s.Servers = append([]Override(nil), s.Servers...)

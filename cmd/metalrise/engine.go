@@ -113,6 +113,7 @@ type daemon struct {
 	stop  context.CancelFunc
 	store *store.Store
 	log   *slog.Logger
+	door  *door
 }
 
 // Apply starts work that outlives the call. It is api's way in.
@@ -133,7 +134,11 @@ func (o *options) engine(ctx context.Context) error {
 	defer st.Close()
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
-	d := &daemon{ctx: ctx, stop: stop, store: st, log: slog.New(slog.NewTextHandler(o.errs, nil))}
+	d := &daemon{ctx: ctx, stop: stop, store: st, log: slog.New(slog.NewTextHandler(o.errs, nil)), door: newDoor(st)}
+	left, err := st.AllOpened(ctx) // before this engine opens its own
+	if err != nil {
+		return err
+	}
 	server, err := d.prepare(s)
 	if err != nil {
 		return err
@@ -145,9 +150,21 @@ func (o *options) engine(ctx context.Context) error {
 	g, gctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return api.Serve(gctx, st.Dir(), d, st) })
 	g.Go(func() error { d.restWhenDone(gctx); return nil })
+	g.Go(func() error { d.closeLeft(gctx, left); return nil })
 	err = g.Wait()
 	d.Wait()
 	return err
+}
+
+// closeLeft closes the sessions that a killed engine left open on BMCs.
+func (d *daemon) closeLeft(ctx context.Context, left map[string]store.Opened) {
+	d.door.forget(ctx, left, func(o store.Opened, err error) {
+		if err != nil {
+			d.log.Warn("close session left open", "bmc", o.Endpoint.Address, "session", o.Location, "error", err)
+			return
+		}
+		d.log.Info("closed a session left open", "bmc", o.Endpoint.Address, "session", o.Location)
+	})
 }
 
 // prepare opens and verifies what the engine works with and starts to serve.
@@ -174,7 +191,7 @@ func (d *daemon) prepare(s fleet.Site) (*boot.Server, error) {
 	}
 	port := server.Addr().(*net.TCPAddr).Port
 	d.Engine, err = provision.NewEngine(provision.Config{
-		Site: s.Name, Journal: d.store, Archive: d.store, BMCs: bmcs{}, Configs: configs{agent: lib.agentFile, site: s.Name},
+		Site: s.Name, Journal: d.store, Archive: d.store, BMCs: bmcs{d.door}, Configs: configs{agent: lib.agentFile, site: s.Name},
 		Routes: routes{fixed: s.Serving.Address, port: port}, Secret: secret, CA: string(authority.PEM()),
 		Image: callhome.Image{Format: string(release.Disk.Format), SHA256: release.Disk.UncompressedSHA256, Bytes: release.Disk.UnpackedBytes}, Log: d.log,
 	})

@@ -106,6 +106,7 @@ func makePlan(ctx context.Context, f *site.File, st *store.Store) (fleet.Plan, e
 	if err != nil {
 		return fleet.Plan{}, fleet.NewFault(fleet.CodeSiteInvalid, fleet.Invalid, err, "bmcs.addresses")
 	}
+	in.Site = s.WithListed(servers)
 	for id, v := range servers {
 		if slices.Contains(wanted, v.BMC.Address) {
 			in.Servers = append(in.Servers, v)

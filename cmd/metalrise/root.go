@@ -74,7 +74,7 @@ each server there, writing down every step before it is taken.
 		return nil
 	}
 	root.AddCommand(
-		siteCommand(o), discoverCommand(o), inspectCommand(o), planCommand(o), applyCommand(o), engineCommand(o),
+		siteCommand(o), vaultCommand(o), discoverCommand(o), inspectCommand(o), planCommand(o), applyCommand(o), engineCommand(o),
 		statusCommand(o), eventsCommand(o), factsCommand(o), explainCommand(o), retryCommand(o), stopCommand(o), bmcCommand(o), agentCommand(o), labCommand(o), docsCommand(o),
 		attachCommand(o), tuiCommand(o),
 	)

@@ -12,98 +12,9 @@ import (
 
 	"metalrise.dev/bmc"
 	"metalrise.dev/fleet"
-	"metalrise.dev/fleet/site"
 	"metalrise.dev/provision"
+	"metalrise.dev/provision/store"
 )
-
-func discoverCommand(o *options) *cobra.Command {
-	var newPins bool
-	c := &cobra.Command{
-		Use:   "discover [ADDRESS...]",
-		Short: "Find BMCs by asking for their service root; no credentials are sent",
-		Long: `discover asks every address of the site file (or those given) for its Redfish
-service root, which needs no login, and shows who answers with which
-certificate. With a site file the certificates are pinned from then on.
-
-An ADDRESS is 10.0.9.11, 10.0.9.11-15, 10.0.9.0/28, [fd00::1]:8443 or a name.
-` + exitHelp,
-		Example: "  metalrise discover -f site.yaml\n  metalrise discover 10.0.9.0/26 --output json",
-		RunE: func(c *cobra.Command, args []string) error {
-			return o.discover(c.Context(), args, newPins)
-		},
-	}
-	c.Flags().BoolVar(&newPins, "accept-new-pins", false, "take certificates that differ from the pinned ones")
-	return c
-}
-
-func (o *options) discover(ctx context.Context, args []string, newPins bool) error {
-	var keep provision.Keeper = forgetful{}
-	patterns, port := args, 0
-	if len(args) == 0 {
-		s, _, err := o.loadSite()
-		if err != nil {
-			return err
-		}
-		patterns, port = s.BMCs.Addresses, s.BMCs.Port
-		st, err := o.writer(s.Name)
-		if err != nil {
-			return err
-		}
-		defer st.Close()
-		keep = st
-	}
-	addresses, err := bmc.Expand(patterns, orPort(port))
-	if err != nil {
-		return &exitError{exitFindings, err}
-	}
-	var all []fleet.Found
-	findings, err := provision.Discover(ctx, surveyor{}, keep, addresses, newPins, func(f fleet.Found) {
-		all = append(all, f)
-		if len(addresses) > 16 {
-			fmt.Fprintf(o.errs, "\r%d of %d addresses asked", len(all), len(addresses))
-		}
-	})
-	if len(addresses) > 16 {
-		fmt.Fprintln(o.errs)
-	}
-	if err != nil {
-		return err
-	}
-	slices.SortFunc(all, func(a, b fleet.Found) int {
-		return slices.Index(addresses, a.Address) - slices.Index(addresses, b.Address)
-	})
-	if o.output == "json" {
-		err = o.json(map[string]any{"found": all, "findings": orEmpty(findings)})
-	} else {
-		o.printFound(all)
-		o.printFindings(findings)
-	}
-	if len(findings) > 0 && err == nil {
-		return &exitError{code: exitFindings}
-	}
-	return err
-}
-
-func (o *options) printFound(all []fleet.Found) {
-	w := tabwriter.NewWriter(o.out, 0, 4, 2, ' ', 0)
-	fmt.Fprintln(w, "ADDRESS\tWHAT\tVENDOR\tPRODUCT\tREDFISH\tCERTIFICATE")
-	silent := 0
-	for _, f := range all {
-		if f.What == string(bmc.NoAnswer) && len(all) > 32 {
-			silent++
-			continue
-		}
-		pin := f.Fingerprint
-		if len(pin) > 16 {
-			pin = pin[:16] + "…"
-		}
-		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\n", f.Address, f.What, f.Vendor, f.Product, f.Redfish, pin)
-	}
-	_ = w.Flush()
-	if silent > 0 {
-		o.printf("%d addresses did not answer\n", silent)
-	}
-}
 
 // adhoc are the flags of inspect without a site file.
 type adhoc struct {
@@ -111,6 +22,7 @@ type adhoc struct {
 	passwordFile string
 	newPins      bool
 	schema       bool
+	legacyTLS    bool
 }
 
 func inspectCommand(o *options) *cobra.Command {
@@ -136,6 +48,7 @@ as such and is no failure; a login refused or an address without an answer is on
 	f.StringVar(&a.username, "username", "", "login name, with ADDRESS arguments")
 	f.StringVar(&a.passwordFile, "password-file", "", "file that holds the password, with ADDRESS arguments")
 	f.BoolVar(&a.newPins, "accept-new-pins", false, "trust certificates on first use, with ADDRESS arguments")
+	f.BoolVar(&a.legacyTLS, "legacy-tls", false, "let these BMCs speak outdated TLS, with ADDRESS arguments")
 	f.BoolVar(&a.schema, "schema", false, "print the JSON Schema of the output and do nothing else")
 	return c
 }
@@ -143,13 +56,14 @@ as such and is no failure; a login refused or an address without an answer is on
 func (o *options) inspect(ctx context.Context, args []string, a adhoc) error {
 	var at []fleet.Endpoint
 	var keep provision.Keeper
+	d := newDoor(nil)
 	if len(args) > 0 {
-		addresses, err := bmc.Expand(args, orPort(0))
+		addresses, err := expandArgs(args)
 		if err != nil {
 			return &exitError{exitFindings, err}
 		}
 		for _, address := range addresses {
-			at = append(at, fleet.Endpoint{Address: address, Username: a.username, Password: fleet.SecretRef{File: a.passwordFile}})
+			at = append(at, fleet.Endpoint{Address: address, Username: a.username, Password: fleet.SecretRef{File: a.passwordFile}, LegacyTLS: a.legacyTLS})
 		}
 	} else {
 		s, _, err := o.loadSite()
@@ -165,14 +79,17 @@ func (o *options) inspect(ctx context.Context, args []string, a adhoc) error {
 		if err != nil {
 			return err
 		}
-		keep = st
+		keep, d = st, newDoor(st)
+		if err := o.forgetLeft(ctx, d); err != nil {
+			return err
+		}
 		at = endpoints(s, found)
 		if len(at) == 0 {
 			return fleet.NewFault(fleet.CodeNoServers, fleet.Invalid, nil, "no BMC of this site was found yet: run metalrise discover")
 		}
 	}
 	done := 0
-	all, err := provision.Inspect(ctx, surveyor{newPins: a.newPins}, keep, at, func(provision.Inspected) {
+	all, err := provision.Inspect(ctx, surveyor{door: d, newPins: a.newPins}, keep, at, func(provision.Inspected) {
 		if done++; len(at) > 16 {
 			fmt.Fprintf(o.errs, "\r%d of %d BMCs read", done, len(at))
 		}
@@ -196,16 +113,39 @@ func endpoints(s fleet.Site, found map[string]fleet.Found) []fleet.Endpoint {
 	var out []fleet.Endpoint
 	for _, address := range order {
 		f, ok := found[address]
-		if !ok {
+		if !ok || f.What != provision.WhatRedfish {
 			continue
 		}
 		pin := f.Fingerprint
 		if p, ok := s.BMCs.Pins[address]; ok {
 			pin = p
 		}
-		out = append(out, fleet.Endpoint{Address: address, Fingerprint: pin, Username: s.BMCs.Username, Password: s.BMCs.Password, Vendor: f.Vendor, Product: f.Product})
+		e := fleet.Endpoint{Address: address, Fingerprint: pin, Vendor: f.Vendor, Product: f.Product, LegacyTLS: s.BMCs.AllowsLegacyTLS(address)}
+		logins := s.BMCs.LoginsOf(address)
+		// The one that worked before goes first: each refusal counts on the BMC.
+		if i := slices.IndexFunc(logins, func(c fleet.Credential) bool { return f.Username != "" && c.Username == f.Username }); i > 0 {
+			logins = append([]fleet.Credential{logins[i]}, slices.Delete(slices.Clone(logins), i, i+1)...)
+		}
+		if len(logins) > 0 {
+			e.Username, e.Password, e.Fallback = logins[0].Username, logins[0].Password, logins[1:]
+		}
+		out = append(out, e)
 	}
 	return out
+}
+
+// forgetLeft closes the sessions that an earlier process left open.
+func (o *options) forgetLeft(ctx context.Context, d *door) error {
+	left, err := d.book.AllOpened(ctx)
+	if err != nil {
+		return err
+	}
+	d.forget(ctx, left, func(s store.Opened, err error) {
+		if err != nil {
+			fmt.Fprintf(o.errs, "session %s that was left open on %s: %v\n", s.Location, s.Endpoint.Address, err)
+		}
+	})
+	return nil
 }
 
 func (o *options) printInspected(all []provision.Inspected) error {
@@ -226,6 +166,12 @@ func (o *options) printInspected(all []provision.Inspected) error {
 		}
 		_ = w.Flush()
 		for _, r := range all {
+			if n, ok := r.Behind.Lockout.Get(); ok && n > 0 {
+				o.printf("%s: locks an account after %d refused logins\n", r.Endpoint.Address, n)
+			}
+			if len(r.Behind.Servers) > 1 {
+				o.printf("%s: %s (%s)\n", r.Endpoint.Address, r.Behind.What, r.Behind.Why)
+			}
 			for _, x := range r.Behind.Others {
 				o.printf("%s %s: %s (%s)\n", x.Address, x.URI, x.Kind, x.Why)
 			}
@@ -285,59 +231,6 @@ func orEmpty[T any](s []T) []T {
 		return []T{}
 	}
 	return s
-}
-
-// surveyor is provision's way to package bmc.
-type surveyor struct{ newPins bool }
-
-func (surveyor) Probe(ctx context.Context, address string) fleet.Found {
-	f, err := bmc.Probe(ctx, address)
-	out := fleet.Found{Address: address, Fingerprint: f.Fingerprint, Vendor: f.Vendor, Product: f.Product, Redfish: f.RedfishVersion,
-		UUID: f.UUID, What: string(f.What), Why: f.Why}
-	if err != nil {
-		out.Why = firstLine(err.Error())
-	}
-	return out
-}
-
-func (s surveyor) Inspect(ctx context.Context, at fleet.Endpoint) (provision.Behind, error) {
-	session, err := dial(ctx, at, s.newPins)
-	if err != nil {
-		return provision.Behind{}, err
-	}
-	defer session.Close()
-	b := provision.Behind{Fingerprint: session.Fingerprint()}
-	systems, err := session.Systems(ctx)
-	if err != nil {
-		return b, err
-	}
-	for _, sys := range systems {
-		if sys.Kind != bmc.IsServer {
-			b.Others = append(b.Others, provision.Other{Address: at.Address, URI: sys.URI, Kind: string(sys.Kind), Why: sys.Why})
-			continue
-		}
-		facts, err := session.Inspect(ctx, sys.URI)
-		if err != nil {
-			return b, err
-		}
-		b.Servers = append(b.Servers, facts)
-	}
-	b.Requests = int(session.Stats().Requests)
-	return b, nil
-}
-
-func dial(ctx context.Context, at fleet.Endpoint, newPins bool) (*bmc.Session, error) {
-	password, findings, err := resolveSecret(at.Password)
-	if err != nil {
-		return nil, err
-	}
-	_ = findings // said once, by plan
-	return bmc.Dial(ctx, bmc.Login{Endpoint: at, Password: password, Options: bmc.Options{AcceptNewPin: newPins}})
-}
-
-func resolveSecret(ref fleet.SecretRef) (string, []fleet.Finding, error) {
-	s, err := site.ResolveSecret(ref)
-	return s, nil, err
 }
 
 // forgetful is a keeper for surveys without a site: it keeps nothing.

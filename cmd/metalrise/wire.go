@@ -24,10 +24,10 @@ import (
 )
 
 // bmcs is provision's way to package bmc.
-type bmcs struct{}
+type bmcs struct{ door *door }
 
-func (bmcs) Open(ctx context.Context, at fleet.Endpoint) (provision.BMC, error) {
-	s, err := dial(ctx, at, false)
+func (b bmcs) Open(ctx context.Context, at fleet.Endpoint) (provision.BMC, error) {
+	s, err := b.door.dial(ctx, at, false)
 	if err != nil {
 		return nil, err
 	}
@@ -40,7 +40,7 @@ const powerShows = 2 * time.Minute
 
 // controller is one server behind an open BMC session.
 type controller struct {
-	session *bmc.Session
+	session *visit
 	system  string
 }
 
