@@ -139,7 +139,7 @@ func (s *Session) setOverride(ctx context.Context, sys, where node, w wish, word
 				if err = s.awaitTask(ctx, a); err != nil {
 					return err
 				}
-				return s.awaitOverride(ctx, sys, where.path, w)
+				return s.awaitOverride(ctx, sys, a.path, w) // where it went in the end
 			}
 			if first == nil {
 				first = err

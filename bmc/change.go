@@ -80,7 +80,7 @@ func (s *Session) changeFor(ctx context.Context, n node, body any, wait time.Dur
 func futureState(n node, r *refusal) string {
 	for _, m := range r.messages {
 		for _, arg := range m.args {
-			if p, err := cleanPath(arg); err == nil && strings.HasPrefix(p, "/redfish/") {
+			if p, err := cleanPath(arg); err == nil && strings.HasPrefix(arg, "/redfish/") {
 				return p
 			}
 		}
