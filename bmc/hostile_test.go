@@ -94,7 +94,9 @@ func TestHostileResources(t *testing.T) {
 		"invalid UTF-8":    {text("{\"Members\":[{\"@odata.id\":\"/\xff\xfe\"}]}"), ""},
 		"duplicate keys":   {text(`{"Members":"x","Members":"y"}`), "want a list"},
 		"html":             {text("<html><body>login</body></html>"), "not a JSON object"},
-		"redirect away":    {func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "https://evil.example/", http.StatusFound) }, "not followed"},
+		"redirect away": {func(w http.ResponseWriter, r *http.Request) {
+			http.Redirect(w, r, "https://evil.example/", http.StatusFound)
+		}, "not followed"},
 		"redirect for ever": {func(w http.ResponseWriter, r *http.Request) {
 			http.Redirect(w, r, r.URL.Path+"/", http.StatusTemporaryRedirect)
 		}, "redirects more than"},
