@@ -59,7 +59,8 @@ func connectionRows() []row {
 		}},
 		{15, "kept connections that die without a word", "reads are repeated; a change is looked at", []proof{{"dies after each answer", "", dropsKept}}},
 		{16, "freezing under parallel requests", "one request at a time where it is known or seen", []proof{
-			{"one at a time", "", freezes(1)}, {"found out", "", freezes(0)},
+			{"one at a time", "", freezes(1)}, {"found out", "", freezingInspect},
+			{"found out while driving", "facts are then read one by one, but virtual drives still side by side", freezes(0)},
 		}},
 		{17, "answers that take long", "connecting and answering have limits of their own", []proof{{"slow", "", slowAnswers}}},
 	}
@@ -218,7 +219,7 @@ func otherPin(t *testing.T) error {
 func freezes(parallel int) func(*testing.T) error {
 	return func(t *testing.T) error {
 		r := newRack(t, redfish.Standard().With(redfish.FreezesParallel), func(c *redfish.Config) { c.Delays.Response = 20 * time.Millisecond })
-		r.login.Options.Parallel = parallel
+		r.login.Options.Parallel, r.login.Options.Poll = parallel, 50*time.Millisecond
 		err := r.cycle(t)
 		if parallel == 1 {
 			err = errors.Join(err, want(r.lab.Status().Freezes == 0, "it froze %d times", r.lab.Status().Freezes))
@@ -231,7 +232,7 @@ func freezes(parallel int) func(*testing.T) error {
 // at, and done again only if it is not so.
 func dropsKept(t *testing.T) error {
 	r := newRack(t, redfish.Standard().With(redfish.DropsKept), nil)
-	return r.with(t, func(ctx context.Context, s *bmc.Session) error {
+	return r.patiently(t, func(ctx context.Context, s *bmc.Session) error {
 		var at steps
 		sure := func(act func() error) func() error {
 			return func() error {
@@ -253,6 +254,26 @@ func dropsKept(t *testing.T) error {
 		at.do("inspect again", func() error { return r.inspects(ctx, s) })
 		return at.err
 	})
+}
+
+// patiently is with for a login that may get no answer: that is transient, and
+// tried again by whoever wants it.
+func (r *rack) patiently(t *testing.T, do func(ctx context.Context, s *bmc.Session) error) error {
+	for try := 1; ; try++ {
+		s, err := r.dial(t)
+		if err == nil {
+			return do(t.Context(), s)
+		}
+		if fleet.KindOf(err) != fleet.Transient || try == 10 {
+			return err
+		}
+	}
+}
+
+func freezingInspect(t *testing.T) error {
+	r := newRack(t, redfish.Standard().With(redfish.FreezesParallel), func(c *redfish.Config) { c.Delays.Response = 20 * time.Millisecond })
+	r.login.Options.Poll = 50 * time.Millisecond
+	return r.with(t, r.inspects)
 }
 
 func slowAnswers(t *testing.T) error {

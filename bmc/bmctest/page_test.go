@@ -118,7 +118,7 @@ const head = `# Compatibility with BMCs
 What package ` + "`bmc`" + ` is tested with. **Nothing here was tried on a physical server by this project**: acts (power, media, boot) are
 tried against emulated BMCs, and "recorded tree" means answers that a real BMC, or a published mock-up, once gave.
 
-%d rows pass, %d in part, %d are open.
+Of 79 rows pass: %d, in part: %d, open: %d.
 
 ## What is needed of a BMC
 

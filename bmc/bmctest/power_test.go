@@ -173,9 +173,10 @@ func bootRows() []row {
 			{"in boot", "", httpBoot(std.With(redfish.HTTPBoot), true)}, {"in settings", "", httpBoot(at("/Settings", redfish.HTTPBoot), true)},
 			{"plain refused", "", httpRefused}, {"BIOS attribute", "", httpByBIOS},
 		}},
-		{63, "Secure Boot changes that fail and then work", "read; it is never changed", []proof{
+		{63, "Secure Boot changes that fail and then work", "tried again after a look; told as it is set, and as it is until the next start", []proof{
 			{"read", "", secureBootRead},
-			{"changed", "no part of metalrise changes Secure Boot: media and images are signed or it is the person's choice", nil},
+			{"changed", "", secureBootChanged(redfish.Standard())}, {"flaky", "", secureBootChanged(redfish.Standard().With(redfish.SecureBootFlaky))},
+			{"flaky and If-Match wanted", "", secureBootChanged(strict().With(redfish.SecureBootFlaky))},
 		}},
 	}
 }
@@ -256,6 +257,23 @@ func httpByBIOS(t *testing.T) error {
 		})
 		return at.err
 	})
+}
+
+func secureBootChanged(p redfish.Personality) func(*testing.T) error {
+	return func(t *testing.T) error {
+		r := newRack(t, p, nil)
+		return r.with(t, func(ctx context.Context, s *bmc.Session) error {
+			for _, on := range []bool{true, true, false} {
+				if err := s.SetSecureBoot(ctx, r.system(), on); err != nil {
+					return err
+				}
+				if got := r.lab.Status().SecureBoot; got != on {
+					return fmt.Errorf("secure boot is %t", got)
+				}
+			}
+			return nil
+		})
+	}
 }
 
 func secureBootRead(t *testing.T) error {

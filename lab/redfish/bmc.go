@@ -259,17 +259,18 @@ func (b *BMC) beginLocked() bool {
 
 // Status is a BMC as a lab shows it, without asking over Redfish.
 type Status struct {
-	Name     string
-	Addr     string
-	Power    PowerState
-	WishedOn bool // the machine was on when the previous lab process ended
-	Override string
-	Media    []Medium // inserted ones
-	Boots    int      // boot attempts since Start
-	LastBoot machine.BootSource
-	LastStop machine.Stop // "" while running
-	Err      error        // last fault of the lab itself, nil if none
-	Sessions int
+	Name       string
+	Addr       string
+	Power      PowerState
+	WishedOn   bool // the machine was on when the previous lab process ended
+	Override   string
+	SecureBoot bool     // as it is set for the next boot
+	Media      []Medium // inserted ones
+	Boots      int      // boot attempts since Start
+	LastBoot   machine.BootSource
+	LastStop   machine.Stop // "" while running
+	Err        error        // last fault of the lab itself, nil if none
+	Sessions   int
 	// Since Start: requests that came, and TCP connections that carried them.
 	Requests, Connections int64
 	Freezes               int64 // moments in which the quirk freezes-parallel answered nobody
@@ -291,7 +292,7 @@ func (b *BMC) Status() Status {
 	defer b.mu.Unlock()
 	s := Status{
 		Name: b.cfg.Spec.Name, Addr: b.Addr(), Power: b.power, WishedOn: b.wishedOn,
-		Override: b.boot.String(), Boots: b.last.boots, LastBoot: b.last.from, LastStop: b.last.stop,
+		Override: b.boot.String(), SecureBoot: b.secureBoot, Boots: b.last.boots, LastBoot: b.last.from, LastStop: b.last.stop,
 		Err: b.last.err, Sessions: sessions, Requests: b.asked.Load(), Connections: b.opened.Load(), Freezes: b.freezes, Faults: faults,
 	}
 	for _, sl := range b.slots {

@@ -87,17 +87,17 @@ func (b *BMC) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if b.faults.hits(Unreachable) {
 		panic(http.ErrAbortHandler) // closes the connection
 	}
+	leave, dead := b.frozen()
+	defer leave()
+	if dead {
+		panic(http.ErrAbortHandler)
+	}
 	delay := b.cfg.Delays.Response
 	if f, hit := b.faults.strike(Slow, r.Method, r.URL.Path); hit {
 		delay += f.Delay
 	}
 	if sleep(r.Context(), delay) != nil {
 		return
-	}
-	leave, dead := b.frozen()
-	defer leave()
-	if dead {
-		panic(http.ErrAbortHandler)
 	}
 	if b.redirected(w, r) {
 		return

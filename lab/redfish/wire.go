@@ -146,7 +146,7 @@ func (d *decoy) note(r *http.Request) {
 // frozen tells whether a request comes while another runs and the BMC cannot
 // stand that; it then answers nobody for a moment.
 func (b *BMC) frozen() (leave func(), dead bool) {
-	const moment = 200 * time.Millisecond
+	const moment = 100 * time.Millisecond
 	running := b.running.Add(1)
 	leave = func() { b.running.Add(-1) }
 	now := time.Now()
