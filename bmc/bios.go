@@ -80,12 +80,20 @@ func (s *Session) bios(ctx context.Context, sys node) (BIOSSettings, error) {
 	return b, nil
 }
 
-// attributes reads what is a plain value; anything else is left out.
+// attributes reads what is a plain value, or an object with the current one
+// (Cray EX); anything else is left out.
 func attributes(n node) map[string]any {
 	a := n.object("Attributes")
 	out := map[string]any{}
 	for _, name := range slices.Sorted(maps.Keys(a.m)) {
-		switch v := a.m[name].(type) {
+		value := a.m[name]
+		if o, ok := value.(map[string]any); ok {
+			value = o["current_value"]
+			if value == nil {
+				continue
+			}
+		}
+		switch v := value.(type) {
 		case string, bool, json.Number, nil:
 			if len(out) < maxAttributes && !strings.HasPrefix(name, "@") {
 				out[name] = v

@@ -3,6 +3,8 @@ package bmc
 import (
 	"context"
 	"net/http"
+	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -89,6 +91,66 @@ func TestBIOSRefusals(t *testing.T) {
 
 	_, err = dial(t, serve(t, newFake())).BIOS(t.Context(), sysPath)
 	wantFault(t, err, fleet.CodeBMCUnsupported, fleet.Unsupported)
+}
+
+// Where the BMC has a registry of attributes, a wrong word is refused before it
+// is sent, and a right one is written as the registry does.
+func TestBIOSRegistry(t *testing.T) {
+	f := withBIOS()
+	f.resources["/redfish/v1"]["Registries"] = ref("/redfish/v1/Registries")
+	f.resources["/redfish/v1/Registries"] = members("/redfish/v1/Registries/Base", "/redfish/v1/Registries/R.1.json")
+	f.resources["/redfish/v1/Registries/R.1.json"] = object{"Location": []any{
+		object{"Language": "zh", "Uri": "/none"}, object{"Language": "en-US", "Uri": "/redfish/v1/Registries/R.1.json/R.1.json"}}}
+	value := func(w string) object { return object{"ValueName": w} }
+	f.resources["/redfish/v1/Registries/R.1.json/R.1.json"] = object{"RegistryEntries": object{"Attributes": []any{
+		object{"AttributeName": "IntelProcVtd", "Type": "Enumeration", "Value": []any{value("Auto"), value("AlwaysOn")}},
+		object{"AttributeName": "NumLock", "Type": "Boolean", "ReadOnly": true},
+	}}}
+	s := dial(t, serve(t, f))
+	stage := func(name, value string) error {
+		_, err := s.StageBIOS(t.Context(), sysPath, map[string]string{name: value})
+		return err
+	}
+	wantFault(t, stage("IntelProcVtd", "Enabled"), fleet.CodeBMCUnsupported, fleet.Invalid)
+	wantFault(t, stage("NumLock", "false"), fleet.CodeBMCUnsupported, fleet.Invalid)
+	if c := f.changes(); len(c) != 0 {
+		t.Errorf("sent %v", c)
+	}
+	noError(t, stage("IntelProcVtd", "alwayson"))
+	if v := f.resources[biosPath+"/Settings"]["Attributes"].(object)["IntelProcVtd"]; v != "AlwaysOn" {
+		t.Errorf("staged %v", v)
+	}
+}
+
+// The trees of the corpus: settings are read, and the switches of virtualization
+// found under their vendors' names.
+func TestCorpusBIOS(t *testing.T) {
+	dir := corpusDir(t)
+	for tree, want := range map[string]string{
+		"dell-r750-idrac9-6.00.30": "ProcVirtualization SriovGlobalEnable", "hpe-dl360gen10-ilo5-2.96": "IntelProcVtd ProcVirtualization Sriov",
+		"hpe-dl380agen11-ilo6-1.66": "IntelProcVtd ProcVirtualization Sriov", "cisco-c220m4s-cimc-4.1.2g": "IntelVT IntelVTD SrIov", "nvidia-gh200": "", "hpecray-ex235a": "",
+	} {
+		s := dial(t, serve(t, static{dir: filepath.Join(dir, tree)}))
+		b, err := s.BIOS(t.Context(), "")
+		if err != nil {
+			t.Errorf("%s: %v", tree, err)
+			continue
+		}
+		var names []string
+		for _, v := range b.Virtualization() {
+			names = append(names, v.Name)
+		}
+		slices.Sort(names)
+		if got := strings.Join(names, " "); got != want {
+			t.Errorf("%s: %q, want %q of %d", tree, got, want, len(b.Values))
+		}
+	}
+	s := dial(t, serve(t, static{dir: filepath.Join(dir, "dmtf-public-rackmount1")}))
+	list, err := s.Events(t.Context(), "", 10)
+	noError(t, err)
+	if len(list) != 2 || list[0].Severity == "" || !list[0].Created.IsKnown() || list[0].Message == "" {
+		t.Errorf("log: %+v", list)
+	}
 }
 
 func TestBIOSVirtualization(t *testing.T) {

@@ -37,16 +37,9 @@ func (s *Session) stage(ctx context.Context, b BIOSSettings, want map[string]str
 	if err != nil {
 		return nil, err
 	}
-	values, texts := map[string]any{}, map[string]string{}
-	for _, c := range changes {
-		if c.Staged {
-			continue
-		}
-		v, err := typed(b.spelling(c.Name, c.Wish), b.Values[c.Name])
-		if err != nil {
-			return nil, err
-		}
-		values[c.Name], texts[c.Name] = v, c.Wish
+	values, texts, err := s.biosValues(ctx, b, changes)
+	if err != nil {
+		return nil, err
 	}
 	if len(values) == 0 {
 		return changes, nil
@@ -61,6 +54,30 @@ func (s *Session) stage(ctx context.Context, b BIOSSettings, want map[string]str
 		changes[i].Staged = true
 	}
 	return changes, nil
+}
+
+// biosValues are what is to be sent for changes that do not wait yet, in the
+// words and types of the BIOS, and as texts.
+func (s *Session) biosValues(ctx context.Context, b BIOSSettings, changes []BIOSChange) (map[string]any, map[string]string, error) {
+	values, texts := map[string]any{}, map[string]string{}
+	var rules map[string]biosRule
+	for _, c := range changes {
+		if c.Staged {
+			continue
+		}
+		if rules == nil {
+			rules = s.biosRules(ctx, b.Registry)
+		}
+		word, err := rules[c.Name].fit(c.Name, b.spelling(c.Name, c.Wish))
+		if err != nil {
+			return nil, nil, err
+		}
+		if values[c.Name], err = typed(word, b.Values[c.Name]); err != nil {
+			return nil, nil, err
+		}
+		texts[c.Name] = c.Wish
+	}
+	return values, texts, nil
 }
 
 // spelling writes a wish in the case the BIOS uses, where it already holds such

@@ -41,6 +41,7 @@ already is left alone. An act whose answer was lost is looked at, never repeated
 	f.StringVar(&h.passwordFile, "password-file", "", "file that holds the password")
 	f.BoolVar(&h.newPins, "accept-new-pins", false, "trust the certificate that the BMC shows")
 	f.StringVar(&h.fingerprint, "fingerprint", "", "SHA-256 of the certificate that the BMC must show")
+	f.BoolVar(&h.legacyTLS, "legacy-tls", false, "let this BMC speak outdated TLS")
 	f.StringVar(&h.system, "system", "", "URI of the system, where several stand behind the BMC")
 	c.AddCommand(bmcPowerCommand(o, h), bmcBootCommand(o, h), bmcMediaCommand(o, h), bmcBIOSCommand(o, h), bmcEventsCommand(o, h))
 	return c
@@ -52,7 +53,7 @@ func (o *options) session(ctx context.Context, arg string, h *byHand) (*bmc.Sess
 	if err != nil || len(addresses) != 1 {
 		return nil, &exitError{exitUsage, errors.Join(fmt.Errorf("%q is not one address", arg), err)}
 	}
-	at := fleet.Endpoint{Address: addresses[0], Fingerprint: h.fingerprint, Username: h.username, Password: fleet.SecretRef{File: h.passwordFile}}
+	at := fleet.Endpoint{Address: addresses[0], Fingerprint: h.fingerprint, Username: h.username, Password: fleet.SecretRef{File: h.passwordFile}, LegacyTLS: h.legacyTLS}
 	if h.username == "" {
 		if at, err = o.ofSite(ctx, addresses[0]); err != nil {
 			return nil, err
