@@ -232,9 +232,10 @@ func behind(b provision.Behind) (what, why string) {
 	return "no server", "it lists no systems"
 }
 
-// dial logs in for one command, without a book.
+// dial logs in for one command, without a book, with the first of the
+// endpoint's logins that works.
 func dial(ctx context.Context, at fleet.Endpoint, newPins bool) (*bmc.Session, error) {
-	v, err := newDoor(nil).dial(ctx, at, newPins)
+	v, _, err := newDoor(nil).login(ctx, at, newPins)
 	if err != nil {
 		return nil, err
 	}

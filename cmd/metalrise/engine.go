@@ -191,7 +191,7 @@ func (d *daemon) prepare(s fleet.Site) (*boot.Server, error) {
 	}
 	port := server.Addr().(*net.TCPAddr).Port
 	d.Engine, err = provision.NewEngine(provision.Config{
-		Site: s.Name, Journal: d.store, Archive: d.store, BMCs: bmcs{d.door}, Configs: configs{agent: lib.agentFile, site: s.Name},
+		Site: s.Name, Journal: d.store, Archive: d.store, BMCs: bmcs{newShared(d.door)}, Configs: configs{agent: lib.agentFile, site: s.Name},
 		Routes: routes{fixed: s.Serving.Address, port: port}, Secret: secret, CA: string(authority.PEM()),
 		Image: callhome.Image{Format: string(release.Disk.Format), SHA256: release.Disk.UncompressedSHA256, Bytes: release.Disk.UnpackedBytes}, Log: d.log,
 	})

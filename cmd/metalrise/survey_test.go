@@ -3,11 +3,13 @@ package main
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -233,5 +235,56 @@ func TestDiscoverResumes(t *testing.T) {
 	}
 	if code := run(t.Context(), []string{"discover", "127.93.0.1", "--resume"}, strings.NewReader(""), &out, &errs); code != exitUsage {
 		t.Errorf("resume without a state: exit %d", code)
+	}
+}
+
+// Servers behind one BMC share its session; the last one ends it.
+func TestOneSessionForOneBMC(t *testing.T) {
+	lab, dir := surveyed(t, redfish.Limits{Sessions: 1})
+	st, err := store.Open(filepath.Join(dir, "state"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer st.Close()
+	s := newShared(newDoor(st))
+	at := fleet.Endpoint{Address: lab.Addr(), Fingerprint: lab.Fingerprint(), Username: "admin", Password: fleet.SecretRef{File: filepath.Join(dir, "pw")}}
+	for range 2 {
+		var guests [6]*guest
+		var group sync.WaitGroup
+		for i := range guests {
+			group.Go(func() {
+				var err error
+				if guests[i], err = s.dial(t.Context(), at); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		group.Wait()
+		for i, g := range guests {
+			if lab.Status().Sessions != 1 {
+				t.Errorf("%d sessions while guest %d is there", lab.Status().Sessions, i)
+			}
+			if _, err := g.Look(t.Context(), "/redfish/v1/Systems/"+lab.SystemID()); err != nil {
+				t.Error(err)
+			}
+			if err := errors.Join(g.Close(), g.Close()); err != nil {
+				t.Error(err)
+			}
+		}
+		if left, _ := st.AllOpened(t.Context()); lab.Status().Sessions != 0 || len(left) != 0 {
+			t.Errorf("%d sessions, %d in the book", lab.Status().Sessions, len(left))
+		}
+	}
+	bad := at
+	bad.Password.File = filepath.Join(dir, "wrong")
+	for range 4 {
+		if _, err := s.dial(t.Context(), bad); fleet.KindOf(err) != fleet.Denied {
+			t.Errorf("%v", err)
+		}
+	}
+	if g, err := s.dial(t.Context(), at); err != nil {
+		t.Errorf("after refusals: %v", err)
+	} else if err := g.Close(); err != nil {
+		t.Error(err)
 	}
 }

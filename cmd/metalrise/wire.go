@@ -24,10 +24,10 @@ import (
 )
 
 // bmcs is provision's way to package bmc.
-type bmcs struct{ door *door }
+type bmcs struct{ sessions *shared }
 
 func (b bmcs) Open(ctx context.Context, at fleet.Endpoint) (provision.BMC, error) {
-	s, err := b.door.dial(ctx, at, false)
+	s, err := b.sessions.dial(ctx, at)
 	if err != nil {
 		return nil, err
 	}
@@ -40,7 +40,7 @@ const powerShows = 2 * time.Minute
 
 // controller is one server behind an open BMC session.
 type controller struct {
-	session *visit
+	session *guest
 	system  string
 }
 
