@@ -115,7 +115,7 @@ func (a *App) press(in Input) []Action {
 		return a.pressPopup(in)
 	}
 	key := in.Key
-	typing := !a.options.Attach && a.hub.typing()
+	typing := !a.options.Attach && (a.hub.typing() || a.hub.secret())
 	switch {
 	case key == "ctrl+c":
 		a.popup = a.askQuit()

@@ -88,6 +88,10 @@ func (h *hub) done(a *App, d Done) []Action {
 		h.say(Bad, "✗ "+causeText(d.Err))
 		return nil
 	}
+	if d.Stopped {
+		h.say(Warn, "! "+a.t("stopped; what was read until then is kept"))
+		return nil
+	}
 	if d.Path != "" {
 		delete(h.drafts, d.Path)
 		delete(h.wrong, d.Path)
@@ -128,7 +132,7 @@ const (
 func (h *hub) items() []item {
 	var out []item
 	add := func(b button) { out = append(out, item{button: b}) }
-	if h.step == stepWelcome && !h.sheet.Exists {
+	if h.step == stepWelcome && !h.sheet.Exists && h.sheet.Unreadable == "" {
 		return []item{{field: nameField()}}
 	}
 	if !h.sheet.Exists {
@@ -262,6 +266,13 @@ func (a *App) blockers() string {
 		return a.t("no server was read yet: see Look inside")
 	case h.sheet.Plan == nil:
 		return a.t("nothing can be planned yet: see F2")
+	}
+	for s := stepFind; s < stepChecks; s++ {
+		for _, f := range fields(s) {
+			if _, ok := h.drafts[f.path]; ok {
+				return a.f("%s was typed but not saved", a.t(f.label))
+			}
+		}
 	}
 	n := 0
 	for _, f := range h.findings() {

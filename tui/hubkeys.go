@@ -44,7 +44,7 @@ func (a *App) pressHub(in Input) []Action {
 		h.rail = true
 		h.note = ""
 		return nil
-	case in.Key == "enter" || in.Text == " " || in.Key == "right":
+	case in.Key == "enter" || in.Key == "right" || in.Text == " " && !h.secret():
 		return a.use(it)
 	case in.Text != "" && it.field != nil && it.field.kind != choice:
 		h.begin(it.field, "")

@@ -151,8 +151,12 @@ func (a *App) body(w int) body {
 	b.add(line(Heading, a.t(steps()[h.step].title)))
 	b.text(Plain, a.t(steps()[h.step].help))
 	b.gap()
-	if !h.sheet.Exists && h.step != stepWelcome {
+	if !h.sheet.Exists && h.sheet.Unreadable == "" && h.step != stepWelcome {
 		b.text(Warn, a.t("There is no site yet: name it on Welcome first."))
+		return b
+	}
+	if h.sheet.Unreadable != "" {
+		a.welcome(&b)
 		return b
 	}
 	for _, f := range fields(h.step) {
@@ -182,6 +186,11 @@ func (a *App) body(w int) body {
 
 func (a *App) welcome(b *body) {
 	s := a.hub.sheet
+	if s.Unreadable != "" {
+		b.text(Bad, "✗ "+s.Unreadable)
+		b.text(Plain, a.f("Correct %s or move it away, then start again. Nothing was changed.", s.Path))
+		return
+	}
 	if !s.Exists {
 		a.fieldRow(b, nameField())
 		b.gap()

@@ -49,6 +49,9 @@ type Done struct {
 	Path  string       `json:"path,omitempty"`  // of the field, for DoSet
 	Sheet *Sheet       `json:"sheet,omitempty"` // what is known now; nil when nothing changed
 	Err   *fleet.Cause `json:"err,omitempty"`
+	// Stopped tells that a person ended the action; what it had done by then
+	// counts.
+	Stopped bool `json:"stopped,omitempty"`
 }
 
 // Do is what a screen can have done.
@@ -95,7 +98,10 @@ type Sheet struct {
 	Plan     *fleet.Plan     `json:"plan,omitempty"`    // nil while nothing can be planned
 	Applied  string          `json:"applied,omitempty"` // id of the plan that somebody consented to last
 	Survey   []fleet.Finding `json:"survey,omitempty"`  // of the last Find and Inspect of this session
-	Revision int             `json:"revision"`          // rises with every sheet; older ones that come late are left out
+	// Unreadable says why a site file that is there cannot be read; then the
+	// wizard touches nothing.
+	Unreadable string `json:"unreadable,omitempty"`
+	Revision   int    `json:"revision"` // rises with every sheet; older ones that come late are left out
 }
 
 // Known is one inspected server.

@@ -24,6 +24,10 @@ type Terminal struct {
 	Record  io.Writer // nil: nothing is recorded
 }
 
+// ErrBroken tells that a fault of the screens themselves ended them. An engine
+// is not touched by that.
+var ErrBroken = errors.New("the screens broke")
+
 // Run shows an App until its user leaves or ctx ends. runs may be a Works; the
 // wizard needs one.
 func Run(ctx context.Context, o Options, t Terminal, runs Runs) error {
@@ -46,6 +50,9 @@ func Run(ctx context.Context, o Options, t Terminal, runs Runs) error {
 	_, err := program.Run()
 	if t.Look.Old { // there is no other screen to go back to
 		_, _ = io.WriteString(t.Out, "\x1b[H\x1b[J")
+	}
+	if errors.Is(err, tea.ErrProgramPanic) {
+		return errors.Join(ErrBroken, err)
 	}
 	if errors.Is(err, tea.ErrProgramKilled) && ctx.Err() != nil || errors.Is(err, tea.ErrInterrupted) {
 		return context.Canceled
@@ -263,6 +270,9 @@ func done(a Action, s *Sheet, err error) Input {
 	path := a.Path
 	if a.Do == DoOverride {
 		path = ""
+	}
+	if errors.Is(err, context.Canceled) {
+		return Input{Done: &Done{Do: a.Do, Sheet: s, Stopped: true}}
 	}
 	return Input{Done: &Done{Do: a.Do, Path: path, Sheet: s, Err: fleet.CauseOf(err)}}
 }

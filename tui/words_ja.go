@@ -168,6 +168,7 @@ func japaneseWords3() map[string]string {
 		"power":                       "電源",
 		"processors":                  "CPU",
 		"saved in %s":                 "%s に保存しました",
+		"%s was typed but not saved":  "%s は入力されましたが未保存です",
 		"saving …":                    "保存しています …",
 		"seen":                        "確認",
 		"seen %s ago":                 "%s 前の情報です",
@@ -267,6 +268,8 @@ func japaneseHelp1() map[string]string {
 func japaneseHelp2() map[string]string {
 	return map[string]string{
 		"reading BMCs: %d of %d done; Enter on Stop ends it":                                               "BMC を読み取り中: %d / %d。「中止」で Enter を押すと止まります",
+		"stopped; what was read until then is kept":                                                        "中止しました。そこまでに読んだものは残っています",
+		"Correct %s or move it away, then start again. Nothing was changed.":                               "%s を直すか移動してから、もう一度起動してください。何も変更していません。",
 		"starting the engine; it verifies the image first":                                                 "エンジンを起動しています。先にイメージを検証します",
 		"the engine is not running; nothing is lost. Press e to start it again":                            "エンジンが動いていません。何も失われていません。e で再開します",
 		"the engine was gone %d times and runs again":                                                      "エンジンは %d 回止まりましたが、今は動いています",

@@ -135,7 +135,8 @@ func (o *options) show(ctx context.Context, f *screenFlags, t tui.Options, works
 	if err != nil {
 		return err
 	}
-	term := tui.Terminal{In: o.in.(*os.File), Out: o.out.(*os.File), Look: look, Environ: os.Environ()}
+	tape := &tape{}
+	term := tui.Terminal{In: o.in.(*os.File), Out: o.out.(*os.File), Look: look, Environ: os.Environ(), Record: tape}
 	if record != nil {
 		defer record.Close()
 		term.Record = record
@@ -144,6 +145,9 @@ func (o *options) show(ctx context.Context, f *screenFlags, t tui.Options, works
 		defer c.Close()
 	}
 	err = tui.Run(ctx, t, term, works)
+	if errors.Is(err, tui.ErrBroken) && record == nil {
+		return errors.Join(err, tape.keep(o.errs))
+	}
 	if errors.Is(err, context.Canceled) {
 		return &exitError{code: exitInterrupted}
 	}
@@ -161,4 +165,38 @@ func (f *screenFlags) open() (*os.File, error) {
 		return nil, fmt.Errorf("record: %w", err)
 	}
 	return out, nil
+}
+
+// tape keeps the record of a session in memory, for the case that the screens
+// break: the record shows how, and has no secrets.
+type tape struct {
+	text []byte
+	full bool
+}
+
+// tapeSize is enough for some hours of a rack; what comes later is left out,
+// because only a record from its beginning can be played.
+const tapeSize = 32 << 20
+
+// Write implements io.Writer.
+func (t *tape) Write(p []byte) (int, error) {
+	t.full = t.full || len(t.text)+len(p) > tapeSize
+	if !t.full {
+		t.text = append(t.text, p...)
+	}
+	return len(p), nil
+}
+
+// keep writes the record to a file of its own and says where.
+func (t *tape) keep(out io.Writer) error {
+	f, err := os.CreateTemp("", "metalrise-record-*.jsonl") // made with mode 0600
+	if err != nil {
+		return fmt.Errorf("keep record: %w", err)
+	}
+	_, err = f.Write(t.text)
+	if err = errors.Join(err, f.Close()); err != nil {
+		return fmt.Errorf("keep record: %w", err)
+	}
+	fmt.Fprintf(out, "the screens broke; how is recorded, without secrets, in %s (metalrise tui --replay shows it)\n", f.Name())
+	return nil
 }

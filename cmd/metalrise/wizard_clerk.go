@@ -70,7 +70,8 @@ func (d *clerk) sheet(ctx context.Context) (tui.Sheet, error) {
 	}
 	f, err := d.load()
 	if err != nil {
-		return s, err
+		s.Unreadable = err.Error()
+		return s, nil
 	}
 	s.Exists, s.Typed, s.Site = true, f.Typed(), f.Site()
 	s.Findings = append(f.Check(), f.CheckSecrets()...)
