@@ -74,13 +74,17 @@ bench: build ## Measure: servers installed (10, 100, 1,000), start-up, memory, j
 fuzz: ## Run every fuzz target for FUZZTIME (default 30s)
 	@scripts/fuzz $(or $(FUZZTIME),30s)
 
+.PHONY: test-screens
+test-screens: ## Press a million random keys on the screens
+	METALRISE_STEPS=1000000 $(GO) test -count=1 -timeout 30m -v -run 'TestRandomInputs' ./tui
+
 .PHONY: docs
 docs: build ## Write the documents that are made from the code
 	$(BIN) docs docs
 
 .PHONY: golden
 golden: ## Accept the present results as the golden files (then read the diff)
-	$(GO) test ./plan ./ignition ./bmc ./fleet/site -update
+	$(GO) test ./plan ./ignition ./bmc ./fleet/site ./tui -update
 
 .PHONY: clean
 clean: ## Remove what was built (not the cache of the lab's image)
