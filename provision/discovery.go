@@ -28,6 +28,11 @@ type Marks interface {
 	KeepSweep(ctx context.Context, sweep string, asked int, missing []int) error
 	// Sweep reads what KeepSweep remembered; 0 when there is nothing.
 	Sweep(ctx context.Context, sweep string) (asked int, missing []int, err error)
+	// KeepOther stores what answers in a sweep and is no BMC that can be logged in
+	// to, until the sweep is forgotten.
+	KeepOther(ctx context.Context, sweep string, f fleet.Found) error
+	// Others lists what KeepOther stored, by address.
+	Others(ctx context.Context, sweep string) (map[string]fleet.Found, error)
 }
 
 // Discovery asks many addresses what answers there. It never logs in.
@@ -40,8 +45,9 @@ type Discovery struct {
 	Resume bool
 	// NewPins says that certificates which differ from the pinned ones are expected.
 	NewPins bool
-	// Skipped is told how many addresses were asked before; may be nil.
-	Skipped func(addresses int)
+	// Skipped is told how many addresses were asked before, and what is kept of
+	// those that are no BMC that can be logged in to; may be nil.
+	Skipped func(addresses int, others map[string]fleet.Found)
 }
 
 // Discover is a Discovery that keeps no marks.
@@ -66,7 +72,11 @@ func (d Discovery) Run(ctx context.Context, addresses []string, each func(fleet.
 		done.high = min(done.high, len(addresses))
 		todo = slices.DeleteFunc(todo, func(i int) bool { return i < 0 || i >= done.high })
 		if d.Skipped != nil {
-			d.Skipped(done.high - len(todo))
+			others, err := d.Marks.Others(ctx, done.name)
+			if err != nil {
+				return nil, err
+			}
+			d.Skipped(done.high-len(todo), others)
 		}
 	}
 	for _, i := range todo {
@@ -87,7 +97,7 @@ func (d Discovery) Run(ctx context.Context, addresses []string, each func(fleet.
 		done.begin(i)
 		mu.Unlock()
 		g.Go(func() error {
-			f, changed, err := d.ask(gctx, addresses[i], before)
+			f, changed, err := d.ask(gctx, addresses[i], before, done.name)
 			if err != nil {
 				return err
 			}
@@ -109,7 +119,7 @@ func (d Discovery) Run(ctx context.Context, addresses []string, each func(fleet.
 }
 
 // ask probes one address and keeps what is to be kept.
-func (d Discovery) ask(ctx context.Context, address string, before map[string]fleet.Found) (f fleet.Found, changed bool, err error) {
+func (d Discovery) ask(ctx context.Context, address string, before map[string]fleet.Found, sweep string) (f fleet.Found, changed bool, err error) {
 	f = d.Surveyor.Probe(ctx, address)
 	if err := ctx.Err(); err != nil {
 		return f, false, err
@@ -117,7 +127,11 @@ func (d Discovery) ask(ctx context.Context, address string, before map[string]fl
 	f.Address, f.At = address, time.Now()
 	old, known := before[address]
 	changed = known && old.Fingerprint != "" && f.Fingerprint != "" && f.Fingerprint != old.Fingerprint && !d.NewPins
-	if !changed && f.What == WhatRedfish {
+	switch {
+	case f.What == WhatNothing || changed:
+	case f.What != WhatRedfish && d.Marks != nil:
+		err = d.Marks.KeepOther(ctx, sweep, f)
+	case f.What == WhatRedfish:
 		f.Behind, f.Lockout, f.Username = old.Behind, old.Lockout, old.Username // learnt by logging in
 		err = keepFound(ctx, d.Keeper, f)
 	}

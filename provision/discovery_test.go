@@ -29,6 +29,9 @@ func (s *street) Probe(_ context.Context, address string) fleet.Found {
 		s.stop()
 	}
 	f := fleet.Found{What: "no answer"}
+	if address[len(address)-2:] == "50" {
+		f.What = "ipmi only"
+	}
 	if address[len(address)-2:] == "00" {
 		f.What, f.Fingerprint = provision.WhatRedfish, "f-"+address
 	}
@@ -49,6 +52,7 @@ func TestDiscoveryResumes(t *testing.T) {
 	}
 	s := &street{asked: map[string]int{}, after: 5000}
 	skipped := -1
+	var others map[string]fleet.Found
 	pass := func(list []string) error {
 		st, err := store.Open(dir)
 		if err != nil {
@@ -58,7 +62,7 @@ func TestDiscoveryResumes(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		defer cancel()
 		s.stop = cancel
-		d := provision.Discovery{Surveyor: s, Keeper: st, Marks: st, Resume: true, Skipped: func(n int) { skipped = n }}
+		d := provision.Discovery{Surveyor: s, Keeper: st, Marks: st, Resume: true, Skipped: func(n int, o map[string]fleet.Found) { skipped, others = n, o }}
 		_, err = d.Run(ctx, list, func(fleet.Found) {})
 		return err
 	}
@@ -67,6 +71,9 @@ func TestDiscoveryResumes(t *testing.T) {
 	}
 	if err := pass(addresses); err != nil {
 		t.Fatal(err)
+	}
+	if len(others) < 40 || len(others) > 50 || others["bmc0150"].What != "ipmi only" {
+		t.Errorf("%d others are remembered", len(others))
 	}
 	if skipped < 4000 || skipped > 5000 {
 		t.Errorf("the second pass skipped %d", skipped)
@@ -90,7 +97,9 @@ func TestDiscoveryResumes(t *testing.T) {
 		t.Errorf("%d found, %v", len(found), err)
 	}
 	// A finished sweep begins anew, and so does one of other addresses.
-	if err := pass(addresses[:10]); err != nil || skipped != 0 {
-		t.Errorf("%v, skipped %d", err, skipped)
+	for _, list := range [][]string{addresses[:10], addresses} {
+		if err := pass(list); err != nil || skipped != 0 || len(others) != 0 {
+			t.Errorf("%v, skipped %d, %d others", err, skipped, len(others))
+		}
 	}
 }

@@ -61,6 +61,9 @@ const surveyWidth = 64
 // WhatRedfish is fleet.Found.What of a BMC that can be inspected.
 const WhatRedfish = "redfish"
 
+// WhatNothing is fleet.Found.What of an address where nothing answers.
+const WhatNothing = "no answer"
+
 // Inspected is what a survey learnt of one address.
 type Inspected struct {
 	Endpoint fleet.Endpoint

@@ -189,8 +189,12 @@ type sight struct {
 // fewAddresses is how many silent addresses are still worth a line each.
 const fewAddresses = 32
 
-func (s *sight) skip(n int) {
+func (s *sight) skip(n int, others map[string]fleet.Found) {
 	s.asked, s.resumed = n, n > 0
+	for _, f := range others {
+		f.Position = s.listed[f.Address].Position
+		s.found = append(s.found, f)
+	}
 	if n > 0 {
 		fmt.Fprintf(s.o.errs, "%d of %d addresses were asked before\n", n, s.total)
 	}

@@ -17,10 +17,10 @@ func (f *File) Typed() fleet.Site {
 	return s
 }
 
-// Check reports every fault of the content, as Read did.
+// Check reports every fault of the content, as Read and Load did.
 func (f *File) Check() []fleet.Finding {
 	_, findings := f.decode()
-	return findings
+	return append(findings, f.unlisted...)
 }
 
 // Digest names the content as typed: comments, order of fields and the folder

@@ -27,6 +27,8 @@ type File struct {
 	sum    [32]byte        // of the text as read or last written, to notice that somebody else changed it
 	blanks map[string]bool // see blankBefore
 	listed []fleet.Listed  // rows of the imported list, as of Load
+
+	unlisted []fleet.Finding // faults of that list
 }
 
 // Load reads the site file at path, and the list of BMCs that it imports. See
@@ -41,9 +43,8 @@ func Load(path string) (*File, []fleet.Finding) {
 	if f != nil {
 		f.path, f.folder = path, filepath.Dir(path)
 		if s := f.Site(); s.BMCs.Import != "" {
-			var more []fleet.Finding
-			f.listed, more = LoadCSV(s.BMCs.Import, s.BMCs.Port)
-			findings = append(findings, more...)
+			f.listed, f.unlisted = LoadCSV(s.BMCs.Import, s.BMCs.Port)
+			findings = append(findings, f.unlisted...)
 		}
 	}
 	return f, findings

@@ -20,6 +20,7 @@ const (
 	kindMeta   = "meta"        // by name
 	kindOpened = "bmc-session" // by address and location
 	kindSweep  = "sweep"       // by digest of its addresses
+	kindOther  = "sweep-other" // by that, and address
 )
 
 // KeepFound keeps what answers at an address.
@@ -163,7 +164,15 @@ type sweep struct {
 // except those at the places of missing. 0 forgets the sweep.
 func (s *Store) KeepSweep(ctx context.Context, name string, asked int, missing []int) error {
 	if asked == 0 {
-		return s.Remove(ctx, kindSweep, name)
+		others, err := s.Others(ctx, name)
+		if err != nil {
+			return err
+		}
+		b := &batch{things: []thing{{kind: kindSweep, key: name}}}
+		for address := range others {
+			b.things = append(b.things, thing{kind: kindOther, key: name + " " + address})
+		}
+		return s.submit(ctx, b)
 	}
 	return s.Put(ctx, kindSweep, name, sweep{asked, missing})
 }
@@ -173,4 +182,25 @@ func (s *Store) Sweep(ctx context.Context, name string) (asked int, missing []in
 	var v sweep
 	_, err = s.Get(ctx, kindSweep, name, &v)
 	return v.Asked, v.Missing, err
+}
+
+// KeepOther keeps what answers in a sweep and is no BMC that can be logged in
+// to, until the sweep is forgotten.
+func (s *Store) KeepOther(ctx context.Context, name string, f fleet.Found) error {
+	return s.Put(ctx, kindOther, name+" "+f.Address, f)
+}
+
+// Others lists what KeepOther kept, by address.
+func (s *Store) Others(ctx context.Context, name string) (map[string]fleet.Found, error) {
+	all, err := All[fleet.Found](ctx, s, kindOther)
+	if err != nil {
+		return nil, err
+	}
+	out := map[string]fleet.Found{}
+	for key, f := range all {
+		if strings.HasPrefix(key, name+" ") {
+			out[f.Address] = f
+		}
+	}
+	return out, nil
 }
