@@ -207,7 +207,7 @@ func (c *client) once(ctx context.Context, q ask, path string, payload []byte) (
 		return nil, lost(q.method, path, err, left.Load())
 	}
 	defer res.Body.Close()
-	data, err := io.ReadAll(io.LimitReader(res.Body, maxBody+1))
+	data, err := io.ReadAll(io.LimitReader(&unpacked{res: res}, maxBody+1))
 	c.count.bytes.Add(int64(len(data)))
 	if err != nil {
 		return nil, lost(q.method, path, err, true)

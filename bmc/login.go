@@ -51,10 +51,14 @@ func (s *Session) login(ctx context.Context) error {
 	}
 	defer s.logins.leave()
 	path := s.sessionsPath()
-	a, err := s.client.send(ctx, ask{
+	post := ask{
 		method: http.MethodPost, path: path,
 		body: map[string]string{"UserName": s.username, "Password": s.password},
-	})
+	}
+	a, err := s.client.send(ctx, post)
+	if err != nil && isDropped(err) && ctx.Err() == nil {
+		a, err = s.client.send(ctx, post) // the connection of the read before died without a word
+	}
 	if err != nil {
 		if fleet.KindOf(err) == fleet.UnsureKind { // at worst a session leaks until the BMC times it out
 			err = fleet.NewFault(fleet.CodeBMCUnreachable, fleet.Transient, err, "the login got no answer")
@@ -74,9 +78,10 @@ func (s *Session) login(ctx context.Context) error {
 		return r.fault()
 	case a.status == http.StatusUnauthorized, a.status == http.StatusForbidden:
 		s.logins.refused++
-		// An answer that is not Redfish comes from a gate in front of the session
-		// service, which wants basic authentication.
-		if len(r.messages) > 0 || !strings.HasPrefix(strings.ToLower(a.header.Get("WWW-Authenticate")), "basic") {
+		// An answer that is not Redfish, or that misses a login with the request,
+		// comes from a gate in front of the session service, which wants basic
+		// authentication.
+		if len(r.messages) > 0 && !r.says("NoValidSession") || !strings.HasPrefix(strings.ToLower(a.header.Get("WWW-Authenticate")), "basic") {
 			return fleet.NewFault(fleet.CodeBMCLoginRefused, fleet.Denied, r, "the BMC refused the login of user %q", s.username)
 		}
 	}

@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"time"
 
 	"metalrise.dev/fleet"
 )
@@ -261,7 +262,10 @@ func (s *Session) readDrives(ctx context.Context, places []drivePlace) ([]slot, 
 		group.Go(func() { out[i], errs[i] = s.readDrive(ctx, p) })
 	}
 	group.Wait()
-	for _, err := range errs {
+	for i, err := range errs {
+		if err != nil && isDropped(err) && pause(ctx, max(s.opts.Poll, 200*time.Millisecond)) == nil {
+			out[i], err = s.readDrive(ctx, places[i]) // some freeze for a moment when asked side by side
+		}
 		if err != nil {
 			return nil, fmt.Errorf("read virtual drives: %w", err)
 		}

@@ -278,6 +278,9 @@ func (s *Session) Close() error {
 	h := http.Header{}
 	h.Set("X-Auth-Token", token)
 	a, err := s.client.send(ctx, ask{method: http.MethodDelete, path: location, header: h})
+	if err != nil && isDropped(err) { // deleting twice is deleting
+		a, err = s.client.send(ctx, ask{method: http.MethodDelete, path: location, header: h})
+	}
 	return s.wrap("close session on", s.gone(a, err, location))
 }
 

@@ -104,6 +104,10 @@ func (h *handshake) connect(ctx context.Context, network, addr string) (net.Conn
 	}
 	var said *fleet.Fault
 	var plain tls.RecordHeaderError
+	if errors.As(err, &plain) && string(plain.RecordHeader[:]) == "HTTP/" {
+		return nil, fleet.NewFault(fleet.CodeBMCUnreachable, fleet.Unsupported, err,
+			"%s speaks HTTP without TLS; nothing was sent there. Should its password travel in the open, give the address as %s%s", addr, plainPrefix, addr)
+	}
 	if errors.As(err, &said) || errors.As(err, &plain) || !isHandshake(err) {
 		return nil, err
 	}
