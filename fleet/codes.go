@@ -68,6 +68,7 @@ const (
 	CodeClockSkew         Code = "RUN-018"
 	CodeInterrupted       Code = "RUN-019"
 	CodeStoreFailed       Code = "RUN-020"
+	CodePlanStale         Code = "RUN-021"
 )
 
 // CodePage explains one code to people.
@@ -273,6 +274,9 @@ func CodePages() []CodePage {
 		{CodeStoreFailed, "the journal cannot be written",
 			"The disk that holds the site's state is full or failing. Nothing is done that cannot be written down.",
 			"Free space or repair the disk; the run continues by itself."},
+		{CodePlanStale, "the plan is not for what would be done now",
+			"The release, the site or this program changed since the plan was made, or the stored plan is damaged.",
+			"Run plan again, read it, and apply the new one."},
 	}
 }
 

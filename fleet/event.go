@@ -30,6 +30,7 @@ const (
 	ActInspect  Action = "inspect"   // facts were read out-of-band
 	ActPlan     Action = "plan"      // a plan was made and stored
 	ActConsent  Action = "consent"   // a person allowed the erasures of a plan
+	ActWithdraw Action = "withdraw"  // a person took the consent back: nothing more is begun under it
 	ActStage    Action = "stage"     // an attempt's media address and token came into force
 	ActIdentify Action = "identify"  // the BMC was asked whether it is still the same server
 	ActEject    Action = "eject"     // medium taken out of the virtual drive

@@ -37,7 +37,7 @@ func (e *Engine) Hello(ctx context.Context, c Caller, h callhome.Hello) (callhom
 	if h.Stage == callhome.Installed {
 		return w.arrive(ctx, h)
 	}
-	return w.welcome(ctx, c, h)
+	return w.welcome(ctx, c, g, h)
 }
 
 // caller finds the server to whom a token belongs.
@@ -62,13 +62,13 @@ func refused(why string) error {
 }
 
 // welcome judges a live system and, if it is as planned, grants the write.
-func (w *walker) welcome(ctx context.Context, c Caller, h callhome.Hello) (callhome.Orders, error) {
-	if err := w.engine.Archive.KeepFacts(ctx, w.plan.Server, h.Facts); err != nil {
-		return callhome.Orders{}, err
-	}
+func (w *walker) welcome(ctx context.Context, c Caller, g grant, h callhome.Hello) (callhome.Orders, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	t := w.track
+	if g.attempt != t.Attempt { // another attempt began while this call was on its way
+		return callhome.Orders{}, refused("the token is not in force")
+	}
 	if t.Live.Key != "" {
 		if t.Live.Key == c.KeyHash {
 			w.hear()
@@ -80,11 +80,15 @@ func (w *walker) welcome(ctx context.Context, c Caller, h callhome.Hello) (callh
 		return w.ordersLocked()
 	}
 	w.hear()
-	bound, err := json.Marshal(Bound{Key: c.KeyHash, Instance: h.Instance})
+	if err := w.engine.Archive.KeepFacts(ctx, w.plan.Server, h.Facts); err != nil {
+		return callhome.Orders{}, err
+	}
+	bound, err := json.Marshal(Bound{Key: c.KeyHash, Instance: clip(h.Instance)})
 	if err != nil {
 		return callhome.Orders{}, err
 	}
 	if cause := Fit(w.engine.Site, w.plan, h.Facts); cause != nil {
+		*cause = trim(*cause)
 		err := w.recordLocked(ctx,
 			fleet.Event{Action: fleet.ActHello, Edge: fleet.Ended, Outcome: fleet.Failed, Cause: cause},
 			fleet.Event{Action: fleet.ActHold, Edge: fleet.Ended, Outcome: fleet.Failed, Cause: cause})
@@ -114,14 +118,26 @@ func (w *walker) welcome(ctx context.Context, c Caller, h callhome.Hello) (callh
 func (w *walker) strangerLocked(ctx context.Context, c Caller) error {
 	err := refused("the token was redeemed by another boot")
 	cause := fleet.CauseOf(fmt.Errorf("hello of %s from %s: %w", w.plan.Server, c.Address, err))
-	events := []fleet.Event{{Action: fleet.ActProgress, Edge: fleet.Progressed, Cause: cause, Note: "a token was shown twice and refused"}}
+	var events []fleet.Event
+	if now := time.Now(); now.Sub(w.stranger) >= time.Minute { // it comes again and again
+		w.stranger = now
+		events = append(events, fleet.Event{Action: fleet.ActProgress, Edge: fleet.Progressed, Cause: cause, Note: "a token was shown twice and refused"})
+	}
 	if w.track.Marks[fleet.ActRestart].OK && !w.track.Arrived && w.track.Hold == nil {
 		cause = &fleet.Cause{Code: fleet.CodeWrongBoot, Kind: fleet.Conflict, Chain: []string{"the machine came back with the live system after its disk was written"}}
 		events = append(events, fleet.Event{Action: fleet.ActHold, Edge: fleet.Ended, Outcome: fleet.Failed, Cause: cause})
 	}
-	if e := w.recordLocked(ctx, events...); e != nil {
-		return e
+	if len(events) > 0 {
+		if e := w.recordLocked(ctx, events...); e != nil {
+			return e
+		}
 	}
+	return err
+}
+
+// Admit tells whether a caller may speak at all, before its message is read.
+func (e *Engine) Admit(c Caller) error {
+	_, _, err := e.caller(c)
 	return err
 }
 
@@ -195,12 +211,18 @@ func (w *walker) acceptWrite(ctx context.Context, c Caller, m callhome.Written) 
 	if !w.track.Granted {
 		return refused("no write was granted")
 	}
-	data, err := json.Marshal(writeResult{m.SHA256, m.Bytes, m.Seconds})
+	data, err := json.Marshal(writeResult{clip(m.SHA256), m.Bytes, m.Seconds})
 	if err != nil {
 		return err
 	}
 	done := fleet.Event{Action: fleet.ActWrite, Edge: fleet.Ended, Outcome: fleet.OK, Data: data}
-	if want := w.engine.Image.SHA256; m.SHA256 != want {
+	want := w.engine.Image.SHA256
+	wrote := fleet.Disk{WWN: m.Disk.WWN, Serial: m.Disk.Serial, SizeBytes: fleet.Known(m.Disk.SizeBytes)}
+	switch {
+	case !w.plan.InstallDisk.Match(wrote):
+		done.Outcome = fleet.Failed
+		done.Cause = fleet.CauseOf(fleet.NewFault(fleet.CodeDiskChanged, fleet.Conflict, nil, "the machine wrote disk serial %.80q wwn %.80q, planned is %s", m.Disk.Serial, m.Disk.WWN, w.plan.InstallDisk))
+	case m.SHA256 != want:
 		done.Outcome = fleet.Failed
 		done.Cause = fleet.CauseOf(fleet.NewFault(fleet.CodeImageMismatch, fleet.Conflict, nil, "the machine wrote data with sha256 %.64q, planned is %s", m.SHA256, want))
 	}
@@ -237,12 +259,20 @@ func trim(c fleet.Cause) fleet.Cause {
 	if _, ok := fleet.Page(c.Code); !ok {
 		c.Code = fleet.CodeAgentFailed
 	}
+	switch c.Kind {
+	case fleet.Transient, fleet.Denied, fleet.Unsupported, fleet.Conflict, fleet.Invalid, fleet.UnsureKind:
+	default:
+		c.Kind = fleet.Conflict
+	}
 	c.Chain = append([]string(nil), c.Chain[:min(len(c.Chain), 20)]...)
 	for i, s := range c.Chain {
-		c.Chain[i] = strings.ToValidUTF8(s[:min(len(s), 1000)], "?")
+		c.Chain[i] = clip(s)
 	}
 	return c
 }
+
+// clip bounds a text that a machine chose.
+func clip(s string) string { return strings.ToValidUTF8(s[:min(len(s), 1000)], "?") }
 
 func (e *Engine) live(c Caller) (*walker, error) {
 	w, g, err := e.caller(c)
@@ -268,9 +298,6 @@ func (w *walker) hear() {
 // arrive takes the installed system's report. It may come again after the
 // reply was lost or the machine rebooted; then it changes nothing.
 func (w *walker) arrive(ctx context.Context, h callhome.Hello) (callhome.Orders, error) {
-	if err := w.engine.Archive.KeepFacts(ctx, w.plan.Server, h.Facts); err != nil {
-		return callhome.Orders{}, err
-	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	done := callhome.Orders{Verb: callhome.Done, Now: time.Now()}
@@ -283,7 +310,11 @@ func (w *walker) arrive(ctx context.Context, h callhome.Hello) (callhome.Orders,
 	if !w.plan.Identity.Match(h.Facts.Identity) {
 		return callhome.Orders{}, refused("the token was made for another server")
 	}
+	if err := w.engine.Archive.KeepFacts(ctx, w.plan.Server, h.Facts); err != nil {
+		return callhome.Orders{}, err
+	}
 	kvm, _ := h.Facts.KVM.Get()
+	kvm.Why, kvm.Modules = clip(kvm.Why), kvm.Modules[:min(len(kvm.Modules), 16)]
 	data, err := json.Marshal(kvm)
 	if err != nil {
 		return callhome.Orders{}, err

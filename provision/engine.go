@@ -25,6 +25,7 @@ type Config struct {
 	Secret  []byte         // of the site; tokens and keys derive from it
 	CA      string         // PEM of the authority that machines trust
 	Image   callhome.Image // the release's disk image; Path is set by the engine
+	ISO     string         // SHA-256 of the release's live ISO
 	Limits  Limits
 	Log     *slog.Logger
 }
@@ -36,9 +37,10 @@ type Engine struct {
 	started time.Time
 	seats   seats
 
-	mu      sync.Mutex
-	run     *run
-	walkers sync.WaitGroup
+	applying chan struct{} // one change of the plan, or retry, at a time; taken before mu
+	mu       sync.Mutex
+	run      *run
+	walkers  sync.WaitGroup
 }
 
 // run is one plan being applied.
@@ -46,7 +48,8 @@ type run struct {
 	plan    fleet.Plan
 	keys    *keyring
 	servers map[fleet.ServerID]*walker
-	order   []fleet.ServerID // of the plan
+	order   []fleet.ServerID   // of the plan
+	end     context.CancelFunc // of its walkers
 }
 
 // NewEngine makes an engine that does nothing yet.
@@ -58,7 +61,7 @@ func NewEngine(c Config) (*Engine, error) {
 		c.Log = slog.New(slog.DiscardHandler)
 	}
 	c.Limits = c.Limits.withDefaults()
-	return &Engine{Config: c, started: time.Now(), seats: seats{free: c.Limits.BMCSessions}}, nil
+	return &Engine{Config: c, started: time.Now(), applying: make(chan struct{}, 1), seats: seats{free: c.Limits.BMCSessions}}, nil
 }
 
 // Resume continues the plan that was consented to last, if there is one. Call
@@ -79,15 +82,48 @@ func (e *Engine) Resume(ctx context.Context) error {
 	if !ok {
 		return fleet.NewFault(fleet.CodePlanUnknown, fleet.Invalid, nil, "plan %s of the journal is not stored", id)
 	}
-	if p.Image.DiskSHA256 != e.Image.SHA256 {
-		return imageChanged(p)
+	if err := e.check(p); err != nil {
+		return err
 	}
 	return e.start(ctx, p, events)
 }
 
-func imageChanged(p fleet.Plan) error {
-	return fleet.NewFault(fleet.CodeImageCorrupt, fleet.Conflict, nil,
-		"plan %.12s was made for release %s %s, and the site's image is another one now", p.ID, p.Image.Stream, p.Image.Version)
+// check makes sure that a stored plan is whole, and that what would be done now
+// is what it says: people consented to that and nothing else.
+func (e *Engine) check(p fleet.Plan) error {
+	stale := func(format string, args ...any) error {
+		return fleet.NewFault(fleet.CodePlanStale, fleet.Conflict, nil, "plan %.12s: %s", p.ID, fmt.Sprintf(format, args...))
+	}
+	again := p
+	again.Assignments = slices.Clone(p.Assignments)
+	if err := again.Seal(); err != nil || again.ID != p.ID {
+		return stale("its content does not have its digest")
+	}
+	if p.Site != e.Site {
+		return stale("it is for site %s, this is %s", p.Site, e.Site)
+	}
+	if p.Image.DiskSHA256 != e.Image.SHA256 || p.Image.ISOSHA256 != e.ISO {
+		return stale("it was made for release %s %s, and the site's image is another one now", p.Image.Stream, p.Image.Version)
+	}
+	seen := map[fleet.ServerID]bool{}
+	for _, a := range p.Assignments {
+		if a.Role == fleet.Excluded {
+			continue
+		}
+		if seen[a.Server] {
+			return stale("server %s stands in it twice", a.Server)
+		}
+		seen[a.Server] = true
+		if a.Ignition == "" {
+			continue
+		}
+		bare := a
+		bare.Ignition = ""
+		if d, err := e.Configs.Digest(bare); err != nil || d != a.Ignition {
+			return stale("the config of %s would not be the planned one", a.Server)
+		}
+	}
+	return nil
 }
 
 func allEvents(ctx context.Context, j Journal) ([]fleet.Event, error) {
@@ -110,6 +146,12 @@ func allEvents(ctx context.Context, j Journal) ([]fleet.Event, error) {
 // erases. Applying the plan that runs already changes nothing. ctx ends the
 // work that it starts, not only the call.
 func (e *Engine) Apply(ctx context.Context, c fleet.Consent) error {
+	select {
+	case e.applying <- struct{}{}:
+		defer func() { <-e.applying }()
+	case <-ctx.Done():
+		return ctx.Err()
+	}
 	p, ok, err := e.Archive.Plan(ctx, c.Plan)
 	if err != nil {
 		return err
@@ -123,8 +165,8 @@ func (e *Engine) Apply(ctx context.Context, c fleet.Consent) error {
 	if n := len(p.ErasedDisks()); c.EraseDisks != n {
 		return fleet.NewFault(fleet.CodeConsentMismatch, fleet.Denied, nil, "consent is for %d disks, the plan erases %d", c.EraseDisks, n)
 	}
-	if p.Image.DiskSHA256 != e.Image.SHA256 {
-		return imageChanged(p)
+	if err := e.check(p); err != nil {
+		return err
 	}
 	if running := e.current(); running != nil {
 		if running.plan.ID == p.ID {
@@ -160,7 +202,11 @@ func (e *Engine) newRun(p fleet.Plan, events []fleet.Event) *run {
 		r.order = append(r.order, a.Server)
 		r.servers[a.Server] = newWalker(e, r, a)
 	}
+	now := time.Now()
 	for _, ev := range events {
+		if ev.At.After(now) { // the clock was set back
+			ev.At = now
+		}
 		if w := r.servers[ev.Server]; w != nil {
 			w.track.Fold(ev)
 		}
@@ -175,7 +221,12 @@ func (e *Engine) start(ctx context.Context, p fleet.Plan, events []fleet.Event) 
 	if e.run != nil && e.run.plan.ID == p.ID {
 		return nil
 	}
+	if e.run != nil { // it is quiet: no walker of it may ever act again
+		e.run.end()
+		e.walkers.Wait()
+	}
 	e.run = e.newRun(p, events)
+	ctx, e.run.end = context.WithCancel(ctx)
 	e.run.keys.allow(grant{kind: string(DiskImage)})
 	e.run.keys.allow(grant{kind: string(AgentProgram)})
 	for _, id := range e.run.order {
@@ -213,6 +264,12 @@ func (r *run) quiet() bool {
 
 // Retry gives a held server another attempt.
 func (e *Engine) Retry(ctx context.Context, id fleet.ServerID, by string) error {
+	select {
+	case e.applying <- struct{}{}:
+		defer func() { <-e.applying }()
+	case <-ctx.Done():
+		return ctx.Err()
+	}
 	r := e.current()
 	if r == nil {
 		return fleet.NewFault(fleet.CodePlanUnknown, fleet.Invalid, nil, "no plan is being applied")
@@ -253,12 +310,41 @@ func Recall(ctx context.Context, site string, j Journal, a Archive) (fleet.Overv
 	return e.Overview(), nil
 }
 
-// consented gives the plan that a person allowed last.
+// consented gives the plan that a person allowed last and did not take back.
 func consented(events []fleet.Event) string {
 	for _, ev := range slices.Backward(events) {
-		if ev.Action == fleet.ActConsent {
+		switch ev.Action {
+		case fleet.ActConsent:
 			return ev.Plan
+		case fleet.ActWithdraw:
+			return ""
 		}
 	}
 	return ""
+}
+
+// Withdraw takes the consent back: nothing more is begun, and nothing is
+// resumed, until a plan is consented to again. A machine that writes already
+// is told to hold.
+func (e *Engine) Withdraw(ctx context.Context, by string) error {
+	select {
+	case e.applying <- struct{}{}:
+		defer func() { <-e.applying }()
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	r := e.current()
+	if r == nil {
+		return nil
+	}
+	_, err := e.Journal.Append(ctx, fleet.Event{At: time.Now(), Plan: r.plan.ID, Action: fleet.ActWithdraw, Edge: fleet.Ended, Outcome: fleet.OK, Note: "taken back by " + by})
+	if err != nil {
+		return err
+	}
+	r.end()
+	e.walkers.Wait()
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.run = nil
+	return nil
 }

@@ -91,6 +91,7 @@ func (t *Track) Fold(e fleet.Event) {
 		if e.Outcome == fleet.OK {
 			_ = json.Unmarshal(e.Data, &t.Live)
 			t.Live.At = e.At
+			t.Pending = nil // the machine runs: whatever was asked of the BMC is proved or moot
 		}
 		t.mark(e)
 	case fleet.ActWrite:
@@ -101,7 +102,7 @@ func (t *Track) Fold(e fleet.Event) {
 		}
 	case fleet.ActArrive:
 		if e.Outcome == fleet.OK {
-			t.Arrived = true
+			t.Arrived, t.Hold = true, nil // late is better than held
 			var kvm fleet.KVM
 			if json.Unmarshal(e.Data, &kvm) == nil {
 				t.KVM = fleet.Known(kvm)
@@ -142,9 +143,14 @@ func (t *Track) foldAct(e fleet.Event) {
 	}
 	t.Pending = nil
 	if e.Action == fleet.ActIdentify && e.Outcome == fleet.OK {
+		t.Sight = Sight{}
 		_ = json.Unmarshal(e.Data, &t.Sight)
+		// What was done before this look may be undone by now.
+		for _, a := range []fleet.Action{fleet.ActPowerOff, fleet.ActInsert, fleet.ActBootOnce, fleet.ActEject} {
+			delete(t.Marks, a)
+		}
 	}
-	if e.Outcome == fleet.Uncertain { // still open: look before anything else
+	if e.Outcome == fleet.Uncertain && t.Live.Key == "" { // still open: look before anything else
 		open := e
 		t.Pending = &open
 	}

@@ -70,6 +70,19 @@ func Next(t *Track, look Look, now time.Time, l Limits) Decision {
 	return nextBoot(t, look, now, l)
 }
 
+// identityLasts is for how long an identify is believed before the server is
+// switched on: an engine that was away for days looks again first.
+const identityLasts = 10 * time.Minute
+
+// done tells whether a step of the current attempt needs not be done again.
+func (t *Track) done(a fleet.Action, now time.Time) bool {
+	m := t.Marks[a]
+	if a == fleet.ActIdentify && !t.Marks[fleet.ActPowerOn].OK && now.Sub(m.At) > identityLasts {
+		return false
+	}
+	return m.OK
+}
+
 // nextBoot takes a server from any state to its live system's call.
 //
 // Transitions to: nextLive, by the desk's hello event.
@@ -85,7 +98,7 @@ func nextBoot(t *Track, look Look, now time.Time, l Limits) Decision {
 		{fleet.ActBootOnce, true, "the next boot goes to the medium, later ones to the disk"},
 		{fleet.ActPowerOn, true, "boot the live system"},
 	} {
-		if step.needed && !t.Marks[step.action].OK {
+		if step.needed && !t.done(step.action, now) {
 			return t.trying(Act{step.action, step.why}, step.action, now, l)
 		}
 	}
@@ -132,7 +145,7 @@ func nextWritten(t *Track, look Look, now time.Time, l Limits) Decision {
 		{fleet.ActRestart, waiting, "the disk is written and the medium is out"},
 		{fleet.ActPowerOn, !waiting, "boot the installed system"},
 	} {
-		if step.needed && !t.Marks[step.action].OK {
+		if step.needed && !t.done(step.action, now) {
 			return t.trying(Act{step.action, step.why}, step.action, now, l)
 		}
 	}

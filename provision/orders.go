@@ -21,6 +21,8 @@ func (w *walker) ordersLocked() (callhome.Orders, error) {
 		o.Verb, o.After = callhome.Restart, 0
 	case t.Written:
 		o.Why = "waiting until the medium is ejected"
+	case t.Marks[fleet.ActWrite].Cause != nil: // failed; the walker is about to hold the server
+		o.Verb, o.After = callhome.Hold, 10*time.Second
 	case t.Granted:
 		write, err := w.writeLocked()
 		if err != nil {
@@ -66,8 +68,8 @@ type Resource struct {
 // Open resolves a key of a media address; false when it opens nothing now.
 func (e *Engine) Open(key string) (Resource, bool, error) {
 	r := e.current()
-	if r == nil {
-		return Resource{}, false, nil
+	if r == nil { // starting: what the key opens is not known yet, which is not "nothing"
+		return Resource{}, false, fleet.NewFault(fleet.CodePlanUnknown, fleet.Transient, nil, "no plan is being applied")
 	}
 	g, ok := r.keys.find(key)
 	if !ok {

@@ -56,6 +56,8 @@ type Journal interface {
 // Configs renders what machines boot with. It is pure. The path of the agent
 // program lies below the ticket's URL.
 type Configs interface {
+	// Digest gives what fleet.Assignment.Ignition must be for this assignment.
+	Digest(a fleet.Assignment) (string, error)
 	// Live gives the Ignition config of the system on the medium.
 	Live(a fleet.Assignment, ticket callhome.Ticket, agentPath string) ([]byte, error)
 	// Installed gives the installed system's Ignition config and further kernel

@@ -29,6 +29,7 @@ type walker struct {
 	done     int64 // bytes of the write
 	total    int64
 	told     time.Time     // when progress was journaled last
+	stranger time.Time     // when a stranger was journaled last
 	changed  chan struct{} // closed and renewed at each change of the track, for the desk's long polls
 }
 
@@ -189,11 +190,15 @@ func (w *walker) identify(ctx context.Context, bmc BMC) (any, error) {
 		return nil, err
 	}
 	if !w.plan.Identity.Match(s.Identity) {
-		return nil, fleet.NewFault(fleet.CodeIdentityMismatch, fleet.Conflict, nil,
-			"planned serial %q uuid %q, found serial %q uuid %q", w.plan.Identity.Serial, w.plan.Identity.UUID, s.Identity.Serial, s.Identity.UUID)
+		return nil, mismatch(w.plan.Identity, s.Identity)
 	}
 	s.Media = redactMedia(s.Media)
 	return s, nil
+}
+
+func mismatch(planned, found fleet.Identity) error {
+	return fleet.NewFault(fleet.CodeIdentityMismatch, fleet.Conflict, nil,
+		"planned serial %q uuid %q, found serial %.80q uuid %.80q", planned.Serial, planned.UUID, found.Serial, found.UUID)
 }
 
 // redactMedia keeps unguessable addresses out of the journal: what matters to
@@ -218,6 +223,10 @@ func (w *walker) settle(ctx context.Context, a fleet.Action) {
 	}
 	if err != nil {
 		w.end(ctx, a, fleet.Uncertain, nil, fleet.NewFault(fleet.CodeOf(err), uncertainUnlessFinal(err), err, "look whether %s was done", a))
+		return
+	}
+	if !w.plan.Identity.Match(s.Identity) {
+		w.end(ctx, a, fleet.Failed, nil, mismatch(w.plan.Identity, s.Identity))
 		return
 	}
 	if Judge(a, s, w.mediaURL()) {
@@ -302,6 +311,7 @@ func (w *walker) retry(ctx context.Context, by string) error {
 	if w.track.Hold == nil {
 		return fleet.NewFault(fleet.CodePlanUnknown, fleet.Conflict, nil, "server %s is not held: %s", w.plan.Server, describe(w.decision))
 	}
+	w.decision = nil // it is not held any more, whatever the walker decided last
 	return w.recordLocked(ctx, fleet.Event{Action: fleet.ActRetry, Edge: fleet.Ended, Outcome: fleet.OK, Note: "asked for by " + by})
 }
 

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -147,6 +148,8 @@ func (w *world) KeepFacts(_ context.Context, s fleet.ServerID, f fleet.Facts) er
 
 func (w *world) Towards(host string) (string, error) { return "https://10.0.0.250:8443", nil }
 
+func (w *world) Digest(fleet.Assignment) (string, error) { return "", nil }
+
 func (w *world) Live(_ fleet.Assignment, t callhome.Ticket, _ string) ([]byte, error) {
 	return json.Marshal(t)
 }
@@ -185,6 +188,7 @@ func (r *rig) call(ctx context.Context, name string, act func() error) error {
 		r.mu.Unlock()
 		return fleet.NewFault(fleet.CodeBMCUnreachable, fleet.Transient, nil, "no answer")
 	}
+	r.w.mustBegin(r.id, name)
 	err := act()
 	lost := r.lose == name
 	if lost {
@@ -404,4 +408,24 @@ func (w *world) unplug() {
 		}
 		r.mu.Unlock()
 	}
+}
+
+// mustBegin panics when the world is changed although the journal's last word
+// on the server is not that this very action began.
+func (w *world) mustBegin(id fleet.ServerID, call string) {
+	if call == "open" || call == "look" {
+		return
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, e := range slices.Backward(w.events) {
+		switch {
+		case e.Server != id || e.Action == fleet.ActHello || e.Action == fleet.ActWrite || e.Action == fleet.ActProgress:
+			continue
+		case e.Edge == fleet.Began && strings.HasPrefix(string(e.Action), call):
+			return
+		}
+		panic(fmt.Sprintf("%s of %s, but the journal says last: %s %s", call, id, e.Action, e.Edge))
+	}
+	panic(call + " of " + string(id) + " with an empty journal")
 }
