@@ -217,7 +217,7 @@ func (s *Session) setSecureBoot(ctx context.Context, systemURI string, on bool) 
 			return err
 		}
 		if err == nil {
-			if err := s.awaitTask(ctx, a); err != nil {
+			if err := s.watchTask(ctx, a); err != nil {
 				return err
 			}
 		}

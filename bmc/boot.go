@@ -136,7 +136,7 @@ func (s *Session) setOverride(ctx context.Context, sys, where node, w wish, word
 		for _, body := range bootBodies(sys, where, w, word) {
 			a, err := s.change(ctx, where, body)
 			if err == nil {
-				if err = s.awaitTask(ctx, a); err != nil {
+				if err = s.watchTask(ctx, a); err != nil {
 					return err
 				}
 				return s.awaitOverride(ctx, sys, a.path, w) // where it went in the end
@@ -248,7 +248,7 @@ func (s *Session) clearBoot(ctx context.Context, systemURI string) error {
 	} {
 		a, err := s.change(ctx, where, map[string]any{"Boot": o})
 		if err == nil {
-			if err = s.awaitTask(ctx, a); err == nil {
+			if err = s.watchTask(ctx, a); err == nil {
 				err = s.awaitCleared(ctx, sys.path, where.path)
 			}
 			return err

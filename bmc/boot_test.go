@@ -3,6 +3,7 @@ package bmc
 import (
 	"net/http"
 	"testing"
+	"time"
 
 	"metalrise.dev/fleet"
 )
@@ -146,4 +147,19 @@ func TestSecureBootFailsOnce(t *testing.T) {
 	if c := f.changes(); len(c) != 1 {
 		t.Errorf("changes: %v", c)
 	}
+}
+
+// A job that ends with the next start only does not hold up what shows already.
+func TestBootOnceWithJobOfTheNextStart(t *testing.T) {
+	f := newFake()
+	f.resources["/redfish/v1/Jobs/1"] = object{"@odata.type": "#Task.v1_4_3.Task", "TaskState": "Pending"}
+	f.hook = onRequest("PATCH", sysPath, func(_ int, w http.ResponseWriter, _ *http.Request, body object) bool {
+		merge(f.resources[sysPath], body)
+		w.Header().Set("Location", "/redfish/v1/Jobs/1")
+		w.WriteHeader(http.StatusAccepted)
+		return true
+	})
+	l := serve(t, f)
+	l.Options.Settle = 50 * time.Millisecond
+	noError(t, dial(t, l).BootOnce(t.Context(), sysPath, Cd))
 }

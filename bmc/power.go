@@ -189,7 +189,7 @@ func isWordRefused(err error) bool {
 func (s *Session) resetWord(ctx context.Context, path, target string, w Wish, word string) (again bool, err error) {
 	a, err := s.do(ctx, ask{method: http.MethodPost, path: target, body: map[string]string{"ResetType": word}})
 	if err == nil {
-		return false, s.awaitTask(ctx, a)
+		return false, s.watchTask(ctx, a)
 	}
 	var r *refusal
 	if !errors.As(err, &r) || fleet.KindOf(err) == fleet.UnsureKind {
