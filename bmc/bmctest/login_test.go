@@ -24,7 +24,8 @@ func loginRows() []row {
 			{"links only", "", works(std, redfish.NoSessionServiceLink)}, {"none", "", works(std, redfish.NoSessions)},
 		}},
 		{21, "a login that wants an Authorization header, or refuses it", "none is sent; where one is demanded, basic authentication stands in", []proof{
-			{"refused", "", works(std, redfish.LoginRefusesAuth)}, {"wanted", "the refusal is taken for one of the password", works(std, redfish.LoginWantsBasic)},
+			{"refused", "", works(std, redfish.LoginRefusesAuth)}, {"wanted", "", works(std, redfish.LoginWantsBasic)},
+			{"wanted, and the password is wrong", "", wrongTwice},
 		}},
 		{22, "a token without a location, or no token", "used without a log-out; basic authentication stands in", []proof{
 			{"no location", "", works(std, redfish.NoSessionLocation)}, {"no token", "", works(std, redfish.NoSessionToken)},
@@ -78,6 +79,19 @@ func sessionsLost(t *testing.T) error {
 		err := s.Close()
 		return errors.Join(err, want(r.lab.Status().Sessions == 0, "%d sessions left", r.lab.Status().Sessions))
 	})
+}
+
+// wrongTwice must not come to a third login, at which many accounts lock.
+func wrongTwice(t *testing.T) error {
+	r := newRack(t, redfish.Standard().With(redfish.LoginWantsBasic), func(c *redfish.Config) { c.Limits.LockoutThreshold = 3 })
+	login := r.login
+	login.Password = "not-it"
+	_, err := bmc.Dial(t.Context(), login)
+	if err := refused(err, fleet.CodeBMCLoginRefused); err != nil {
+		return err
+	}
+	_, err = r.dial(t) // would be refused were the account locked
+	return err
 }
 
 func passwordChange(t *testing.T) error {

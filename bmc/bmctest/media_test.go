@@ -135,7 +135,7 @@ func slotRows() []row {
 	return []row{
 		{73, "one medium at a time", "all drives are emptied before one is filled", []proof{{"two slots", "", works(slots("A", "B"), redfish.OneMedium, redfish.StaleMedium)}}},
 		{74, "a licence that is missing", "an error code of its own (BMC-030), not tried again", []proof{
-			{"Dell", "", licence(redfish.LicenceDell)}, {"HPE", "", licence(redfish.LicenceHPE)}, {"Supermicro", "", licence(redfish.LicenceSupermicro)}, {"Fujitsu", "", licence(redfish.LicenceFujitsu)},
+			{"Dell", "", licence(redfish.LicenceDell)}, {"HPE", "", licence(redfish.LicenceHPE)}, {"Supermicro", "", licence(redfish.LicenceSupermicro)}, {"Fujitsu", "", licence(redfish.LicenceFujitsu)}, {"Fujitsu, nothing allowed", "", licenceOf(redfish.IRMC().With(redfish.LicenceFujitsu))},
 		}},
 		{75, "demands on the address of an image", "https and .iso as most want it; what is refused is told, and no drive that stays empty passes", []proof{
 			{"suffix", "", works(std, redfish.ImageWantsSuffix)}, {"https", "", works(std, redfish.ImageWantsTLS)},
@@ -148,9 +148,9 @@ func slotRows() []row {
 			{"task", "", works(task)}, {"task that vanishes", "", works(task, redfish.TaskVanishes)},
 			{"late", "", worksAs(late, func(c *redfish.Config) { c.Delays.Insert = 200 * time.Millisecond })},
 		}},
-		{77, "inserts by a maker's action", "Huawei's VmmControl and Supermicro's CfgCD are spoken", []proof{
+		{77, "inserts by a maker's action", "Huawei's VmmControl, Supermicro's CfgCD and Fujitsu's FTSVirtualMedia (over HTTPS) are spoken", []proof{
 			{"VmmControl", "", works(vmm)}, {"CfgCD", "", works(cfg)},
-			{"FTSVirtualMedia", "Fujitsu's tree wants NFS or CIFS shares, which metalrise does not serve", nil},
+			{"FTSVirtualMedia", "", works(redfish.IRMC())},
 		}},
 		{78, "an eject that disturbs the running system", "the engine ejects when the disk is written, then restarts: that works also when the eject stopped the system", []proof{
 			{"after off", "", ejectAfterOff},
@@ -160,9 +160,11 @@ func slotRows() []row {
 	}
 }
 
-func licence(q redfish.Quirk) func(*testing.T) error {
+func licence(q redfish.Quirk) func(*testing.T) error { return licenceOf(redfish.Standard().With(q)) }
+
+func licenceOf(p redfish.Personality) func(*testing.T) error {
 	return func(t *testing.T) error {
-		r := newRack(t, redfish.Standard().With(q), nil)
+		r := newRack(t, p, nil)
 		return r.with(t, func(ctx context.Context, s *bmc.Session) error {
 			err := s.Insert(ctx, r.system(), liveISO)
 			if err := refused(err, fleet.CodeBMCLicence); err != nil {

@@ -128,6 +128,7 @@ const (
 	MediaByPatch                  // row 65: PATCH Image and Inserted; there is no action
 	MediaByVmm                    // row 77: Huawei's action VmmControl with Connect and Disconnect
 	MediaByCfgCD                  // row 77: Supermicro's CfgCD, PATCH Host and Path, then IsoConfig.Mount
+	MediaByFTS                    // row 77: Fujitsu's FTSComputerSystem.VirtualMedia, an action of the system
 )
 
 // MatchRule says whether a change must name the version it is based on.

@@ -34,6 +34,10 @@ func (b *BMC) systemBody() object {
 	if way := b.cfg.Personality.BootSettings; way != "" {
 		out["@Redfish.Settings"] = object{"@odata.type": "#Settings.v1_3_5.Settings", "SettingsObject": link(at + way), "SupportedApplyTimes": []string{"OnReset"}}
 	}
+	if b.cfg.Personality.Media == MediaByFTS {
+		out["Actions"].(object)["Oem"] = b.ftsBody()
+		out["Oem"] = object{"ts_fujitsu": object{"VirtualMedia": link(b.ftsConfigPath())}}
+	}
 	for _, sub := range []string{"Processors", "Memory", "EthernetInterfaces", "NetworkInterfaces", "Storage", "SimpleStorage", "Bios"} {
 		out[sub] = link(at + "/" + sub)
 	}

@@ -242,7 +242,7 @@ func (b *BMC) slotBody(s *slot, at string) object {
 // slotActions adds how this BMC takes a medium.
 func (b *BMC) slotActions(s *slot, at string, out object) {
 	switch {
-	case b.is(NoInsert):
+	case b.is(NoInsert), b.cfg.Personality.Media == MediaByFTS:
 		delete(out, "Image")
 	case b.cfg.Personality.Media == MediaByVmm:
 		out["Oem"] = object{"Huawei": object{"Actions": object{"#" + vmmAction: object{"target": at + "/Oem/Huawei/Actions/" + vmmAction}}}}

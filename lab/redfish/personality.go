@@ -126,12 +126,13 @@ func OpenBMC() Personality {
 	return p
 }
 
-// IRMC is like Fujitsu's: allowed values follow the power, slashes are escaped,
+// IRMC is like Fujitsu's: media by an action of the system, allowed values follow the power, slashes are escaped,
 // Disabled is refused.
 func IRMC() Personality {
 	p := Standard()
 	p.Name, p.Vendor, p.OEM, p.Product, p.Firmware = "irmc", "FUJITSU", "ts_fujitsu", "iRMC S5", "3.37P"
 	p.SystemID, p.ManagerID, p.ChassisID, p.MediaPlace = "0", "iRMC", "0", UnderSystem
+	p.Media = MediaByFTS
 	p.Quirks = []Quirk{ResetByPower, EscapedSlashes, DisabledRefused}
 	return p
 }

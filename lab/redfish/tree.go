@@ -47,6 +47,9 @@ func (b *BMC) tree() map[string]node {
 	b.storageTree(t)
 	b.chassisTree(t)
 	b.managerTree(t)
+	if b.cfg.Personality.Media == MediaByFTS {
+		b.ftsTree(t)
+	}
 	if b.cfg.Personality.MediaPlace != UnderManager {
 		b.mediaTree(t, b.systemPath())
 	}
