@@ -17,7 +17,8 @@ const maxAddresses = 65536 // a /16, or the same in IPv6
 // "10.0.9.11-15", "10.0.9.11-10.0.9.20", "10.0.9.0/28" (without network and
 // broadcast address), "fd00::1", "[fd00::1]:8443", "fd00::10-fd00::1f", each
 // but bare IPv6 with ":port" after it if need be. "http://" before a pattern
-// stays before each of its addresses; their port is then 80. It reports every bad pattern
+// stays before each of its addresses; their port is then 80. So does "ipmi://",
+// with port 623. It reports every bad pattern
 // at once, with code SITE-001.
 func Expand(patterns []string, defaultPort int) ([]string, error) {
 	if defaultPort == 0 {
@@ -29,9 +30,11 @@ func Expand(patterns []string, defaultPort int) ([]string, error) {
 	for _, p := range patterns {
 		room := maxAddresses - len(out)
 		rest, plain := strings.CutPrefix(strings.TrimSpace(p), plainPrefix)
-		port := defaultPort
+		port, scheme := defaultPort, ""
 		if plain {
-			port = 80
+			port, scheme = 80, plainPrefix
+		} else if ip, ok := strings.CutPrefix(rest, ipmiScheme); ok {
+			rest, port, scheme = ip, ipmiPort, ipmiScheme
 		}
 		list, err := expandOne(rest, port, room)
 		if err != nil {
@@ -39,9 +42,7 @@ func Expand(patterns []string, defaultPort int) ([]string, error) {
 			continue
 		}
 		for _, a := range list {
-			if plain {
-				a = plainPrefix + a
-			}
+			a = scheme + a
 			if !known[a] {
 				known[a] = true
 				out = append(out, a)

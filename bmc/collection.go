@@ -15,6 +15,10 @@ const (
 	maxPages   = 100    // of one collection
 	maxMembers = 2000   // of one collection; a rack's worth of drives is below it
 	maxWork    = 10_000 // members of one inspection; the largest honest one seen has 62
+
+	// Of one inspection; the largest honest one seen has 85 requests and 0.2 MB.
+	maxReads     = 5000
+	maxReadBytes = 64 << 20
 )
 
 // expansion is what is known of a BMC's $expand. What the service root says is
@@ -66,6 +70,8 @@ type reader struct {
 	read map[string]*reading
 	work int // members handled
 
+	reads, bytes atomic.Int64 // asked for, and what came
+
 	// gate is held shared by reads that run side by side, and alone by those
 	// that follow once the BMC dropped one.
 	gate  sync.RWMutex
@@ -111,9 +117,19 @@ func (r *reader) get(ctx context.Context, path string) (node, error) {
 // that moment.
 func (r *reader) fetch(ctx context.Context, path string) (node, error) {
 	const enough = 3 // then it is not the crowd that it minds
+	if r.reads.Add(1) > maxReads || r.bytes.Load() > maxReadBytes {
+		return node{}, fleet.NewFault(fleet.CodeBMCAnswerInvalid, fleet.Invalid, nil, "not read: more than %d resources or %d MiB in all", maxReads, maxReadBytes>>20)
+	}
+	get := func() (node, error) {
+		n, a, err := r.s.get(ctx, path, r.seen)
+		if a != nil {
+			r.bytes.Add(int64(len(a.body)))
+		}
+		return n, err
+	}
 	if !r.alone.Load() || r.vain.Load() >= enough {
 		r.gate.RLock()
-		n, _, err := r.s.get(ctx, path, r.seen)
+		n, err := get()
 		r.gate.RUnlock()
 		if err == nil || !isDropped(err) || ctx.Err() != nil || r.vain.Load() >= enough {
 			return n, err
@@ -122,9 +138,9 @@ func (r *reader) fetch(ctx context.Context, path string) (node, error) {
 	}
 	r.gate.Lock()
 	defer r.gate.Unlock()
-	n, _, err := r.s.get(ctx, path, r.seen)
+	n, err := get()
 	if err != nil && isDropped(err) && pause(ctx, max(r.s.opts.Poll, 200*time.Millisecond)) == nil {
-		n, _, err = r.s.get(ctx, path, r.seen)
+		n, err = get()
 	}
 	if err != nil && isDropped(err) {
 		r.vain.Add(1)

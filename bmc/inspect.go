@@ -11,6 +11,10 @@ import (
 	"metalrise.dev/fleet"
 )
 
+// inspectTimeout bounds one inspection, however slowly a BMC answers: 85 requests,
+// four at a time, of 60 s each would take 21 minutes.
+const inspectTimeout = 30 * time.Minute
+
 // Inspect reads what the BMC knows of one server; systemURI "" means the only
 // one behind it. What cannot be read is unknown, with the reason in Problems;
 // only a system that cannot be read at all is an error.
@@ -19,6 +23,8 @@ func (s *Session) Inspect(ctx context.Context, systemURI string) (fleet.Facts, e
 	if err != nil {
 		return fleet.Facts{}, s.wrap("inspect", err)
 	}
+	ctx, cancel := context.WithTimeout(ctx, inspectTimeout)
+	defer cancel()
 	var seen problems
 	r := s.reader(&seen)
 	sys, err := r.get(ctx, uri)

@@ -17,7 +17,7 @@ import (
 
 const (
 	ipmiScheme = "ipmi://"
-	ipmiPort   = "623"
+	ipmiPort   = 623
 	ipmiSystem = "ipmi" // stands in for the URI of the only system there can be
 )
 
@@ -31,7 +31,7 @@ func IPMIAddress(address string) (hostport string, ok bool) {
 	if _, _, err := net.SplitHostPort(rest); err == nil {
 		return rest, true
 	}
-	return net.JoinHostPort(strings.Trim(rest, "[]"), ipmiPort), true
+	return net.JoinHostPort(strings.Trim(rest, "[]"), strconv.Itoa(ipmiPort)), true
 }
 
 // suites are the cipher suites that authenticate, protect and encrypt every

@@ -297,6 +297,11 @@ func TestIPMINoAnswer(t *testing.T) {
 
 func TestIPMIAddress(t *testing.T) {
 	for in, want := range map[string]string{"ipmi://10.0.0.1": "10.0.0.1:623", "ipmi://[fd00::1]": "[fd00::1]:623", "ipmi://bmc:1623": "bmc:1623", "10.0.0.1:443": ""} {
+		if want != "" {
+			if all, err := Expand([]string{in}, 443); err != nil || len(all) != 1 || all[0] != "ipmi://"+want {
+				t.Errorf("%s: %q %v", in, all, err)
+			}
+		}
 		if got, ok := IPMIAddress(in); got != want || ok != (want != "") {
 			t.Errorf("%s: %q %v", in, got, ok)
 		}
