@@ -48,7 +48,7 @@ func startLab(t *testing.T, p redfish.Personality, limits redfish.Limits) (*redf
 // image serves a small medium.
 func image(t *testing.T) string {
 	t.Helper()
-	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	srv := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { // iRMC loads over https alone
 		http.ServeContent(w, r, "live.iso", time.Time{}, strings.NewReader(strings.Repeat("medium", 1000)))
 	}))
 	t.Cleanup(srv.Close)

@@ -26,6 +26,9 @@ func (s *Session) Look(ctx context.Context, systemURI string) (Sight, error) {
 		return Sight{}, s.wrap("look at "+sys.path+" of", err)
 	}
 	sight := Sight{Identity: identity(sys), Power: power(sys), BootOverride: readOverride(sys)}
+	if p := s.powerShown(ctx, sys); p != fleet.PowerOther {
+		sight.Power = fleet.Known(p)
+	}
 	if !sight.BootOverride.IsSet() {
 		// Some keep what is for the next start on the settings object alone.
 		if next := sys.object("@Redfish.Settings").link("SettingsObject"); next != "" {

@@ -197,8 +197,10 @@ func (s *Session) slots(ctx context.Context, sys node) (usable []slot, unusable 
 	before := s.slotsOf[same(sys.path)]
 	s.slotsMu.Unlock()
 	if len(before) > 0 {
-		usable, err = s.readDrives(ctx, before)
-		return usable, nil, err
+		if usable, err = s.readDrives(ctx, before); !isMissing(err) {
+			return usable, nil, err
+		}
+		usable = nil // a drive is gone, as after a firmware update: look for them anew
 	}
 	r := s.reader(nil)
 	var places []drivePlace

@@ -166,3 +166,22 @@ func TestDrivesThatCannot(t *testing.T) {
 		}
 	}
 }
+
+// Drives that move are found again.
+func TestDrivesMove(t *testing.T) {
+	f := newFake()
+	s := dial(t, serve(t, f))
+	noError(t, s.Insert(t.Context(), sysPath, iso))
+	f.with(func() {
+		const moved = "/redfish/v1/Managers/1/VirtualMedia/1"
+		f.resources[moved] = f.resources[slotPath]
+		f.resources[moved]["@odata.id"] = moved
+		delete(f.resources, slotPath)
+		f.resources["/redfish/v1/Managers/1/VirtualMedia"] = members(moved)
+	})
+	sight, err := s.Look(t.Context(), sysPath)
+	noError(t, err)
+	if len(sight.Media) != 1 || !sight.Media[0].Inserted {
+		t.Errorf("media: %+v", sight.Media)
+	}
+}

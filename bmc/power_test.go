@@ -90,8 +90,13 @@ func TestPowerStatesOfTheField(t *testing.T) {
 		c.change(f)
 		l := serve(t, f)
 		l.Options.Settle = 30 * time.Millisecond
-		if err := dial(t, l).WaitPower(t.Context(), sysPath, c.want); err != nil {
+		s := dial(t, l)
+		if err := s.WaitPower(t.Context(), sysPath, c.want); err != nil {
 			t.Errorf("%s: %v", name, err)
+		}
+		sight, err := s.Look(t.Context(), sysPath)
+		if err != nil || !sight.Power.IsKnown() || sight.Power.Or(fleet.PowerOther) == fleet.PowerOther {
+			t.Errorf("%s: looks %v, %v", name, sight.Power, err)
 		}
 	}
 	for _, power := range []any{nil, "PoweringOff", "Moonlight"} {

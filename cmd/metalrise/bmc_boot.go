@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -77,7 +78,7 @@ func (o *options) boot(ctx context.Context, s *bmc.Session, what, url, system st
 	case !b.IsSet():
 		o.printf("%s boots in its normal order\n", s.Address())
 	default:
-		o.printf("%s boots from %s (%s) %s\n", s.Address(), b.Target, b.Enabled, b.HTTPURI)
+		o.printf("%s\n", strings.TrimSpace(fmt.Sprintf("%s boots from %s (%s) %s", s.Address(), b.Target, b.Enabled, b.HTTPURI)))
 	}
 	return nil
 }
