@@ -56,7 +56,9 @@ func (s *Session) login(ctx context.Context) error {
 		body: map[string]string{"UserName": s.username, "Password": s.password},
 	}
 	a, err := s.client.send(ctx, post)
-	if err != nil && isDropped(err) && ctx.Err() == nil {
+	lost := 0 // logins that got no answer, which may have been a refusal
+	if err != nil && isDropped(err) && ctx.Err() == nil && s.logins.refused+1 < s.limit {
+		lost = 1
 		a, err = s.client.send(ctx, post) // the connection of the read before died without a word
 	}
 	if err != nil {
@@ -77,7 +79,7 @@ func (s *Session) login(ctx context.Context) error {
 	case r.isNotReady() || r.says(passwordChange):
 		return r.fault()
 	case a.status == http.StatusUnauthorized, a.status == http.StatusForbidden:
-		s.logins.refused++
+		s.logins.refused += 1 + lost
 		// An answer that is not Redfish, or that misses a login with the request,
 		// comes from a gate in front of the session service, which wants basic
 		// authentication.

@@ -34,7 +34,8 @@ const (
 	LegacyRedfish       What = "legacy redfish"       // only the /rest/v1 of before the standard (iLO 4 below 2.30)
 	IPMIOnly            What = "ipmi only"            // answers the RMCP presence ping, but no Redfish
 	NotBMC              What = "not a bmc"            // something else speaks there
-	NoAnswer            What = "no answer"            // no TCP or no TLS connection, no RMCP
+	Unknown             What = "unknown"              // something listens, but did not answer in time
+	NoAnswer            What = "no answer"            // no TCP connection, no RMCP
 )
 
 // Found is what one address tells without a login.
@@ -50,7 +51,7 @@ type Found struct {
 	OEM            string     `json:"oem,omitempty"`      // key under Oem: "Dell", "Hpe", …
 	IPMI           bool       `json:"ipmi,omitempty"`     // answers the RMCP presence ping; asked only where Redfish is not found
 	Outdated       fleet.Code `json:"outdated,omitempty"` // BMC-016 to BMC-018: a login needs LegacyTLS
-	Err            error      `json:"-"`                  // cause of NoAnswer and NotBMC
+	Err            error      `json:"-"`                  // cause of NoAnswer, Unknown and NotBMC
 }
 
 // Probe asks one address. See Prober.Probe.
@@ -122,7 +123,7 @@ func (p *Prober) Probe(ctx context.Context, address string) (Found, error) {
 		return Found{Address: address, What: NoAnswer, Why: "not asked", Err: ctx.Err()}, ctx.Err()
 	}
 	f, err := p.readFound(ctx, address, conn)
-	if f.What == NotBMC || f.What == NoAnswer {
+	if f.What == NotBMC || f.What == Unknown {
 		again, stop := p.ping(ctx, host)
 		defer stop()
 		return f.orIPMI(<-again)
@@ -171,10 +172,12 @@ func (p *Prober) readFound(ctx context.Context, address string, conn net.Conn) (
 		switch {
 		case isPlainHTTP(err):
 			f.Why = "speaks HTTP without TLS at this port; write " + plainPrefix + c.host + " if this is meant"
+		case isSlow(err):
+			f.What, f.Why = Unknown, "something listens, but did not answer in time"
 		case fleet.CodeOf(err) == fleet.CodeBMCUnreachable && f.Fingerprint == "" && !c.plain:
 			f.Why = "something listens, but speaks no TLS"
 		case fleet.CodeOf(err) == fleet.CodeBMCUnreachable:
-			f.Why = "something listens, but does not answer a request"
+			f.Why = "something listens, but breaks off"
 		case fleet.CodeOf(err) == fleet.CodeBMCNotRedfish && isLegacy(ctx, c):
 			f.What, f.Why, f.Err = LegacyRedfish, "answers at /rest/v1 only", nil
 		}

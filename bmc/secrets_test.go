@@ -134,3 +134,29 @@ func TestHidingKeepsTheChain(t *testing.T) {
 		t.Errorf("%+v", c)
 	}
 }
+
+// A login whose connection died may have been a refused one: it counts when the
+// next is refused.
+func TestLostLoginsCountAsRefused(t *testing.T) {
+	f := newFake()
+	f.hook = func(w http.ResponseWriter, r *http.Request, _ object) bool {
+		if !strings.HasSuffix(r.URL.Path, "/Sessions") {
+			return false
+		}
+		if f.logins == 1 {
+			panic(http.ErrAbortHandler)
+		}
+		complain(w, http.StatusUnauthorized, "Base.1.0.ResourceAtUriUnauthorized")
+		return true
+	}
+	l := serve(t, f)
+	l.Options.Ledger = NewLedger()
+	for range 4 {
+		if _, err := Dial(t.Context(), l); fleet.KindOf(err) != fleet.Denied {
+			t.Errorf("%v", err)
+		}
+	}
+	if f.logins != maxBadLogins {
+		t.Errorf("%d logins", f.logins)
+	}
+}

@@ -74,8 +74,8 @@ func (s *street) serve(tb testing.TB, a netip.Addr, is What, secure bool, h http
 }
 
 // raw puts something there that is no HTTP server.
-func (s *street) raw(tb testing.TB, a netip.Addr, talk func(net.Conn)) {
-	l := s.listen(tb, a, NotBMC)
+func (s *street) raw(tb testing.TB, a netip.Addr, is What, talk func(net.Conn)) {
+	l := s.listen(tb, a, is)
 	go func() {
 		for {
 			c, err := l.Accept()
@@ -105,22 +105,26 @@ func TestSweepOfAStreet(t *testing.T) {
 	}
 	odd := nth(network, 4000)
 	next := func() netip.Addr { odd = odd.Next(); return odd }
-	s.raw(t, next(), func(c net.Conn) { // slow-loris: one byte of nothing at a time
-		for {
-			if _, err := c.Write([]byte{22}); err != nil {
+	s.raw(t, next(), Unknown, func(c net.Conn) { // slow-loris: one byte of nothing at a time
+		for i := 0; ; i++ {
+			b := []byte{2} // a handshake record of 4 KiB that never ends
+			if head := []byte{22, 3, 3, 16, 0}; i < len(head) {
+				b[0] = head[i]
+			}
+			if _, err := c.Write(b); err != nil {
 				return
 			}
 			time.Sleep(20 * time.Millisecond)
 		}
 	})
-	s.raw(t, next(), func(c net.Conn) { _, _ = io.Copy(io.Discard, c) })            // says nothing
-	s.raw(t, next(), func(c net.Conn) { _ = c.(*net.TCPConn).SetLinger(0) })        // resets
-	s.raw(t, next(), func(c net.Conn) { fmt.Fprint(c, "SSH-2.0-OpenSSH_9.2\r\n") }) // another protocol
-	s.raw(t, next(), func(c net.Conn) { fmt.Fprint(c, strings.Repeat("x", 1<<16)) })
+	s.raw(t, next(), Unknown, func(c net.Conn) { _, _ = io.Copy(io.Discard, c) })           // says nothing
+	s.raw(t, next(), NotBMC, func(c net.Conn) { _ = c.(*net.TCPConn).SetLinger(0) })        // resets
+	s.raw(t, next(), NotBMC, func(c net.Conn) { fmt.Fprint(c, "SSH-2.0-OpenSSH_9.2\r\n") }) // another protocol
+	s.raw(t, next(), NotBMC, func(c net.Conn) { fmt.Fprint(c, strings.Repeat("x", 1<<16)) })
 	plain := next()
 	s.serve(t, plain, NotBMC, false, root) // plain HTTP where TLS is expected
 	s.serve(t, next(), NotBMC, true, func(w http.ResponseWriter, r *http.Request) { fmt.Fprint(w, "<html>a printer</html>") })
-	s.serve(t, next(), NotBMC, true, func(w http.ResponseWriter, r *http.Request) { // endless headers, slowly
+	s.serve(t, next(), Unknown, true, func(w http.ResponseWriter, r *http.Request) { // never answers a request
 		<-r.Context().Done()
 	})
 	s.serve(t, next(), EnclosureController, true, func(w http.ResponseWriter, r *http.Request) {
@@ -137,7 +141,7 @@ func TestSweepOfAStreet(t *testing.T) {
 	addresses, err := Expand([]string{network}, s.port)
 	noError(t, err)
 	p := NewProber(512)
-	p.connect, p.request = 300*time.Millisecond, 600*time.Millisecond
+	p.connect, p.request = 3*time.Second, 5*time.Second // enough for a busy test machine
 	seen := map[string]Found{}
 	noError(t, p.sweep(t.Context(), addresses, func(f Found) { seen[f.Address] = f }))
 	if len(seen) != len(addresses) {
@@ -165,7 +169,7 @@ func TestSweepOfAStreet(t *testing.T) {
 
 func TestSweepEndsWithItsContext(t *testing.T) {
 	s := newStreet(t, 28444)
-	s.raw(t, nth("127.83.32.0/24", 7), func(c net.Conn) { _, _ = io.Copy(io.Discard, c) })
+	s.raw(t, nth("127.83.32.0/24", 7), Unknown, func(c net.Conn) { _, _ = io.Copy(io.Discard, c) })
 	ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
 	defer cancel()
 	err := Sweep(ctx, []string{"127.83.32.7:28444", "127.83.32.8:28444"}, 1, func(f Found) { t.Errorf("told about %+v", f) })
