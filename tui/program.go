@@ -41,12 +41,15 @@ func Run(ctx context.Context, o Options, t Terminal, runs Runs) error {
 			return fmt.Errorf("begin record: %w", err)
 		}
 	}
+	outer := ctx
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
 	m := &runner{ctx: ctx, app: New(o), look: t.Look, runs: runs, rec: rec, cancels: map[Do]context.CancelFunc{}}
 	m.works, _ = runs.(Works)
-	program := tea.NewProgram(m, append(t.options(), tea.WithContext(ctx))...)
+	program := tea.NewProgram(m, t.options()...)
 	m.send = func(in Input) { program.Send(in) }
+	// Bubble Tea's own way to end with a context does not wait for its reader.
+	defer context.AfterFunc(ctx, program.Quit)()
 	_, err := program.Run()
 	if t.Look.Old { // there is no other screen to go back to
 		_, _ = io.WriteString(t.Out, "\x1b[H\x1b[J")
@@ -54,7 +57,7 @@ func Run(ctx context.Context, o Options, t Terminal, runs Runs) error {
 	if errors.Is(err, tea.ErrProgramPanic) {
 		return errors.Join(ErrBroken, err)
 	}
-	if errors.Is(err, tea.ErrProgramKilled) && ctx.Err() != nil || errors.Is(err, tea.ErrInterrupted) {
+	if outer.Err() != nil || errors.Is(err, tea.ErrInterrupted) {
 		return context.Canceled
 	}
 	return err

@@ -36,7 +36,7 @@ func TestRandomInputs(t *testing.T) {
 				t.Fatalf("step %d applies %+v though %s", i, act, a.blockers())
 			}
 		}
-		if i%4 == 0 {
+		if i%10 == 0 {
 			checkPicture(t, "step "+strconv.Itoa(i), a, a.View())
 		}
 	}

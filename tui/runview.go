@@ -22,7 +22,11 @@ func (a *App) viewRun() Picture {
 		}
 		p.Lines = append(p.Lines, line(Plain, " "+text))
 	case a.run.view.Plan == "":
-		p.Lines = append(p.Lines, nil, line(Plain, " "+a.t("No plan was applied yet; there is nothing to watch. metalrise apply begins one.")))
+		text := a.t("No plan was applied yet; there is nothing to watch. metalrise apply begins one.")
+		if !a.options.Attach {
+			text = a.t("No plan was applied yet; Review starts one. Esc leads to the steps.")
+		}
+		p.Lines = append(p.Lines, nil, line(Plain, " "+text))
 	case a.run.page == pageLog:
 		p.Lines = append(p.Lines, a.logRows(room)...)
 	case a.run.page == pageCard:

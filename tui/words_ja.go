@@ -225,6 +225,7 @@ func japaneseHelp1() map[string]string {
 		"Memory set aside on each host as pages of 1 GiB. Empty is none.":                                                                                                               "各ホストで 1 GiB ページとして確保するメモリー。空ならなし。",
 		"Name the site. The wizard keeps one site file; commands and the wizard read and write the same one.":                                                                           "サイトに名前を付けます。ウィザードとコマンドは同じサイトファイルを読み書きします。",
 		"No plan was applied yet; there is nothing to watch. metalrise apply begins one.":                                                                                               "まだ計画は実行されていません。metalrise apply で始まります。",
+		"No plan was applied yet; Review starts one. Esc leads to the steps.":                                                                                                           "まだ計画は実行されていません。「最終確認」で開始します。Esc で手順へ。",
 		"Plan %.12s was started; its run can be watched.":                                                                                                                               "計画 %.12s は開始済みです。実行画面で見られます。",
 		"Public keys of user core, or the path of a file that holds them, as in ~/.ssh/id_ed25519.pub. Empty: nobody can log in.":                                                       "利用者 core の公開鍵、またはそのファイルのパス (例 ~/.ssh/id_ed25519.pub)。空なら誰もログインできません。",
 		"START: erase the disks above and install":                                                                                                                                      "開始: 上のディスクを消去して導入",
@@ -260,13 +261,13 @@ func japaneseHelp1() map[string]string {
 		"nothing moves: %d installed, %d held for a person":                                                                                                                             "動作なし: 完了 %d 台、操作待ち %d 台",
 		"only a held server can be given another attempt":                                                                                                                               "再試行できるのは保留のサーバーだけです",
 		"q or Ctrl-C: leave, after a question.":                                                                                                                                         "q か Ctrl-C: 確認してから離れます。",
-		"r: another attempt with the held server. A disk that was written well is not written again.":                                                                                   "r: 保留のサーバーを再試行します。正しく書けたディスクは書き直しません。",
 	}
 }
 
 // japaneseHelp2 is a part of the table.
 func japaneseHelp2() map[string]string {
 	return map[string]string{
+		"r: another attempt with the held server. A disk that was written well is not written again.":      "r: 保留のサーバーを再試行します。正しく書けたディスクは書き直しません。",
 		"reading BMCs: %d of %d done; Enter on Stop ends it":                                               "BMC を読み取り中: %d / %d。「中止」で Enter を押すと止まります",
 		"stopped; what was read until then is kept":                                                        "中止しました。そこまでに読んだものは残っています",
 		"Correct %s or move it away, then start again. Nothing was changed.":                               "%s を直すか移動してから、もう一度起動してください。何も変更していません。",
