@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -104,9 +105,14 @@ func (p *Prober) Probe(ctx context.Context, address string) (Found, error) {
 	case <-ctx.Done():
 		return Found{Address: address, What: NoAnswer, Why: "not asked", Err: ctx.Err()}, ctx.Err()
 	}
-	host, _ := hostPort(address)
+	host, _ := hostPort(strings.TrimPrefix(address, ipmiScheme))
 	pinged, stop := p.ping(ctx, host)
 	defer stop()
+	if strings.HasPrefix(address, ipmiScheme) {
+		f := Found{Address: address, What: NoAnswer, Why: "no RMCP answer"}
+		f.Err = fmt.Errorf("probe %s: %w", address, fleet.NewFault(fleet.CodeBMCUnreachable, fleet.Transient, nil, "no answer to the RMCP presence ping"))
+		return f.orIPMI(<-pinged)
+	}
 	dialer := net.Dialer{Timeout: p.knock}
 	conn, err := dialer.DialContext(ctx, "tcp", host)
 	if err != nil {
@@ -136,7 +142,7 @@ func (f Found) orIPMI(answered bool) (Found, error) {
 	if answered {
 		f.Why = "answers the RMCP presence ping; " + f.Why
 		if f.What == NoAnswer {
-			f.Why = "answers the RMCP presence ping on UDP, but nothing listens on TCP"
+			f.Why = "answers the RMCP presence ping; Redfish was not found"
 		}
 		f.What, f.IPMI, f.Err = IPMIOnly, true, nil
 	}

@@ -208,6 +208,9 @@ func TestIPMIOnly(t *testing.T) {
 	if f.What != IPMIOnly || !f.IPMI || f.Fingerprint != "" {
 		t.Errorf("%+v", f)
 	}
+	if f, err := p.Probe(t.Context(), ipmiScheme+"127.83.40.1:623"); err != nil || f.What != IPMIOnly {
+		t.Errorf("%+v, %v", f, err)
+	}
 	for name, bad := range map[string][]byte{"without IPMI": append(append([]byte(nil), pong[:20]...), 1, 0, 0, 0, 0, 0, 0, 0), "cut off": pong[:14], "other": []byte("hello")} {
 		p := NewProber(4)
 		p.ipmiPort = ipmi(t, "127.83.40.2:0", bad)
