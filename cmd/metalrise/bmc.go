@@ -18,6 +18,7 @@ type byHand struct {
 	adhoc
 	fingerprint string
 	system      string
+	meanwhile   bool // change something although the engine works on the server
 }
 
 const bmcLoginHelp = `
@@ -33,6 +34,8 @@ func bmcCommand(o *options) *cobra.Command {
 		Short: "Drive one server's BMC by hand: power, boot, media, BIOS settings, log",
 		Long: `bmc does by hand what apply does: each act is followed by a look, and what is so
 already is left alone. An act whose answer was lost is looked at, never repeated.
+A server of the site that the engine works on is not changed, unless --meanwhile
+is given.
 ` + bmcLoginHelp + exitHelp,
 		Example: "  metalrise bmc power 10.0.9.11 status\n  metalrise bmc media 10.0.9.11 insert https://10.0.0.5/live.iso\n  metalrise bmc boot 10.0.9.11 cd",
 	}
@@ -43,6 +46,7 @@ already is left alone. An act whose answer was lost is looked at, never repeated
 	f.StringVar(&h.fingerprint, "fingerprint", "", "SHA-256 of the certificate that the BMC must show")
 	f.BoolVar(&h.legacyTLS, "legacy-tls", false, "let this BMC speak outdated TLS")
 	f.StringVar(&h.system, "system", "", "URI of the system, where several stand behind the BMC")
+	f.BoolVar(&h.meanwhile, "meanwhile", false, "change something although the site's engine works on this server")
 	c.AddCommand(bmcPowerCommand(o, h), bmcBootCommand(o, h), bmcMediaCommand(o, h), bmcBIOSCommand(o, h), bmcEventsCommand(o, h))
 	return c
 }
@@ -102,6 +106,18 @@ func (o *options) with(ctx context.Context, address string, h *byHand, do func(s
 	return errors.Join(do(s), s.Close())
 }
 
+// change is with for a command that changes something.
+func (o *options) change(ctx context.Context, address string, h *byHand, changes bool, do func(s *bmc.Session) error) error {
+	return o.with(ctx, address, h, func(s *bmc.Session) error {
+		if changes {
+			if err := o.unlessMoving(ctx, s.Address(), h); err != nil {
+				return err
+			}
+		}
+		return do(s)
+	})
+}
+
 // uncertain looks after an act whose outcome is unknown: what the look shows as
 // done was done.
 func (o *options) uncertain(err error, done func() bool) error {
@@ -109,6 +125,32 @@ func (o *options) uncertain(err error, done func() bool) error {
 		return err
 	}
 	fmt.Fprintf(o.errs, "the answer was lost (%v), but the BMC shows that it was done\n", err)
+	return nil
+}
+
+// unlessMoving refuses to change a server of the site that the engine works on:
+// it would take what it then sees for a fault of the server.
+func (o *options) unlessMoving(ctx context.Context, address string, h *byHand) error {
+	if h.username != "" || h.meanwhile {
+		return nil // no site, or a person who knows
+	}
+	dir, err := o.siteDir()
+	if err != nil {
+		return err
+	}
+	view, err := overview(ctx, dir)
+	if err != nil {
+		return err
+	}
+	return moving(view, address)
+}
+
+func moving(view fleet.Overview, address string) error {
+	for _, s := range view.Servers {
+		if view.Engine && s.BMC == address && (s.Condition == fleet.Moving || s.Condition == fleet.Waiting) {
+			return &exitError{exitDenied, fmt.Errorf("the engine works on %s behind %s (%s): wait, stop it with metalrise stop, or give --meanwhile", s.Hostname, address, s.Step)}
+		}
+	}
 	return nil
 }
 

@@ -45,7 +45,7 @@ left to change.
 			if err != nil {
 				return err
 			}
-			return o.with(c.Context(), args[0], h, func(s *bmc.Session) error { return o.bios(c.Context(), s, w, want, h) })
+			return o.change(c.Context(), args[0], h, len(want) > 0 || w.virtualization, func(s *bmc.Session) error { return o.bios(c.Context(), s, w, want, h) })
 		},
 	}
 	f := c.Flags()

@@ -29,7 +29,7 @@ none takes the override away. Nothing is started or restarted.
 			if err != nil {
 				return err
 			}
-			return o.with(c.Context(), args[0], h, func(s *bmc.Session) error {
+			return o.change(c.Context(), args[0], h, what != "status", func(s *bmc.Session) error {
 				return o.boot(c.Context(), s, what, args[len(args)-1], h.system)
 			})
 		},
@@ -105,7 +105,7 @@ holds something is emptied only with --while-on.
 			if err != nil {
 				return err
 			}
-			return o.with(c.Context(), args[0], h, func(s *bmc.Session) error {
+			return o.change(c.Context(), args[0], h, what != "status", func(s *bmc.Session) error {
 				return o.media(c.Context(), s, what, args[len(args)-1], h.system, whileOn)
 			})
 		},

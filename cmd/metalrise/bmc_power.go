@@ -28,7 +28,7 @@ on that is off. A BMC that has no word for one of them gets off and on.
 			if err != nil {
 				return err
 			}
-			return o.with(c.Context(), args[0], h, func(s *bmc.Session) error {
+			return o.change(c.Context(), args[0], h, a.what != "status", func(s *bmc.Session) error {
 				return o.power(c.Context(), s, h.system, a)
 			})
 		},

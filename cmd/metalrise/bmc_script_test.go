@@ -11,6 +11,7 @@ import (
 
 	"github.com/rogpeppe/go-internal/testscript"
 
+	"metalrise.dev/fleet"
 	"metalrise.dev/lab/machine"
 	"metalrise.dev/lab/machine/fake"
 	"metalrise.dev/lab/redfish"
@@ -52,6 +53,21 @@ func TestBMCScripts(t *testing.T) {
 			return os.WriteFile(filepath.Join(e.WorkDir, "site.yaml"), []byte(site), 0o600)
 		},
 	})
+}
+
+func TestBMCLeavesMovingServersAlone(t *testing.T) {
+	view := fleet.Overview{Engine: true, Servers: []fleet.Status{
+		{BMC: "10.0.0.1:443", Hostname: "a", Condition: fleet.Waiting}, {BMC: "10.0.0.2:443", Hostname: "b", Condition: fleet.Held}}}
+	if err := moving(view, "10.0.0.1:443"); err == nil {
+		t.Error("a server that the engine works on may be changed")
+	}
+	if err := moving(view, "10.0.0.2:443"); err != nil {
+		t.Errorf("a held server: %v", err)
+	}
+	view.Engine = false
+	if err := moving(view, "10.0.0.1:443"); err != nil {
+		t.Errorf("without an engine: %v", err)
+	}
 }
 
 // setFault arms a fault of the BMC: "fault lose-reply method=POST path=*Reset".
