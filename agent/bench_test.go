@@ -31,6 +31,8 @@ func (c *crowd) Written(context.Context, boot.Caller, callhome.Written) (callhom
 	return callhome.Orders{Verb: callhome.Restart}, nil
 }
 
+func (c *crowd) Admit(boot.Caller) error { return nil }
+
 func (c *crowd) Failed(_ context.Context, _ boot.Caller, m callhome.Failed) (callhome.Orders, error) {
 	return callhome.Orders{}, fmt.Errorf("agent failed: %+v", m.Cause)
 }

@@ -111,6 +111,8 @@ func (d *desk) Written(_ context.Context, who boot.Caller, m callhome.Written) (
 	return d.orders(callhome.Restart), nil
 }
 
+func (d *desk) Admit(boot.Caller) error { return nil }
+
 func (d *desk) Failed(_ context.Context, who boot.Caller, m callhome.Failed) (callhome.Orders, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()

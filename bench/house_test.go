@@ -239,6 +239,7 @@ func (h *house) open(ctx context.Context, journal provision.Journal) error {
 		Site: h.site.Name, Journal: journal, Archive: h.ledger, BMCs: drivers{}, Configs: configs{h.program, h.site.Name},
 		Routes: route("https://127.0.0.1:" + strconv.Itoa(port)), Secret: secret, CA: string(authority.PEM()), Limits: h.limits,
 		Image: callhome.Image{Format: string(h.release.Disk.Format), SHA256: h.release.Disk.UncompressedSHA256},
+		ISO:   h.release.ISO.SHA256,
 	})
 	if err != nil {
 		return err

@@ -134,6 +134,8 @@ func (c configs) artefact(path string) ignition.Artefact {
 	return ignition.Artefact{Path: path, SHA256: c.program.sum, Bytes: c.program.bytes}
 }
 
+func (configs) Digest(a fleet.Assignment) (string, error) { return ignition.Digest(a) }
+
 func (c configs) Live(a fleet.Assignment, t callhome.Ticket, path string) ([]byte, error) {
 	return ignition.Live(ignition.LiveInput{Assignment: a, Ticket: t, Agent: c.artefact(path)})
 }
@@ -168,6 +170,13 @@ func through[M any](d desk, ctx context.Context, c boot.Caller, m M,
 	return to(e, ctx, provision.Caller{Token: c.Token, KeyHash: c.KeyHash, Address: c.Addr.Addr().Unmap().String()}, m)
 }
 
+func (d desk) Admit(c boot.Caller) error {
+	e := d.engine.Load()
+	if e == nil || d.life.Err() != nil {
+		return fleet.NewFault(fleet.CodeUnexpected, fleet.Transient, nil, "the engine is not there")
+	}
+	return e.Admit(provision.Caller{Token: c.Token, KeyHash: c.KeyHash})
+}
 func (d desk) Hello(ctx context.Context, c boot.Caller, m callhome.Hello) (callhome.Orders, error) {
 	return through(d, ctx, c, m, (*provision.Engine).Hello)
 }

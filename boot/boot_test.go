@@ -35,6 +35,8 @@ type testDesk struct {
 	err    error
 	caller Caller
 	calls  []string
+	// stranger is what Admit says.
+	stranger error
 }
 
 func (d *testDesk) answer(what string, who Caller) (callhome.Orders, error) {
@@ -53,6 +55,12 @@ func (d *testDesk) Progress(_ context.Context, who Caller, _ callhome.Progress) 
 func (d *testDesk) Written(_ context.Context, who Caller, _ callhome.Written) (callhome.Orders, error) {
 	return d.answer("written", who)
 }
+func (d *testDesk) Admit(Caller) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.stranger
+}
+
 func (d *testDesk) Failed(_ context.Context, who Caller, _ callhome.Failed) (callhome.Orders, error) {
 	return d.answer("failed", who)
 }
@@ -218,6 +226,16 @@ func TestMalformedCallsNeverReachDesk(t *testing.T) {
 	}
 	if len(r.desk.calls) > 0 {
 		t.Errorf("the desk was asked: %q", r.desk.calls)
+	}
+}
+
+// TestStrangersAreNotRead sends a message that could not be understood: the
+// refusal shows that nobody tried.
+func TestStrangersAreNotRead(t *testing.T) {
+	r := newRig(t, testLibrary{}, nil)
+	r.desk.stranger = fleet.NewFault(fleet.CodeTokenRefused, fleet.Denied, nil, "not in force")
+	if status, refusal, _ := r.post(t, callhome.PathHello, "t", strings.Repeat("{", 1<<20)); status != http.StatusForbidden || refusal.Code != fleet.CodeTokenRefused {
+		t.Errorf("status %d, %+v, want 403 and %s", status, refusal, fleet.CodeTokenRefused)
 	}
 }
 

@@ -35,6 +35,9 @@ type Caller struct {
 // 503 with the request to come again. The text of a fault is sent to the
 // machine; the chain below it is not.
 type Desk interface {
+	// Admit tells whether a caller may speak at all. It is asked before a
+	// message is read, so that strangers cost no memory.
+	Admit(who Caller) error
 	Hello(ctx context.Context, who Caller, m callhome.Hello) (callhome.Orders, error)
 	Progress(ctx context.Context, who Caller, m callhome.Progress) (callhome.Orders, error)
 	Written(ctx context.Context, who Caller, m callhome.Written) (callhome.Orders, error)
@@ -56,6 +59,10 @@ func call[M any](s *Server, check func(M) error, answer func(context.Context, Ca
 		_ = rc.SetReadDeadline(time.Now().Add(bodyTimeout))
 		who, err := callerOf(r)
 		if err != nil {
+			s.refuse(w, r, err)
+			return
+		}
+		if err := s.cfg.Desk.Admit(who); err != nil {
 			s.refuse(w, r, err)
 			return
 		}

@@ -84,7 +84,7 @@ func (o *options) apply(ctx context.Context, id string, erase int, detach bool) 
 		o.printf("plan %.12s is being applied; see metalrise status\n", p.ID)
 		return nil
 	}
-	return o.watch(ctx, client, dir, p)
+	return o.watch(ctx, dir, p)
 }
 
 // findPlan reads the plan whose id begins with prefix, and whether a person
@@ -110,9 +110,13 @@ func findPlan(ctx context.Context, dir, prefix string) (fleet.Plan, bool, error)
 	if !ok {
 		return p, false, fleet.NewFault(fleet.CodePlanUnknown, fleet.Invalid, nil, "no single plan's id begins with %q", prefix)
 	}
-	last, err := st.LastConsent(ctx)
-	return p, last == p.ID, err
+	last, at, err := st.LastConsent(ctx)
+	return p, last == p.ID && time.Since(at) < consentLasts, err
 }
+
+// consentLasts is how long a plan may be continued without asking again: after
+// a day nobody can be sure that the disks still hold what they held.
+const consentLasts = 24 * time.Hour
 
 // consent gets a person's word, typed or given by flag.
 func (o *options) consent(p fleet.Plan, erase int) (int, error) {
@@ -148,27 +152,44 @@ func who(unattended bool) string {
 	return name
 }
 
-var errQuiet = errors.New("nothing moves any more")
+var (
+	errQuiet = errors.New("nothing moves any more")
+	errGone  = errors.New("the engine ended before the work was done; metalrise apply continues it, engine.log in the state folder may say why")
+)
+
+// attend ends a view when nothing moves any more, or when the engine is gone.
+func attend(ctx context.Context, dir, plan string, stop context.CancelCauseFunc) {
+	misses := 0
+	for {
+		select {
+		case <-time.After(500 * time.Millisecond):
+		case <-ctx.Done():
+			return
+		}
+		view, err := overview(ctx, dir)
+		if err != nil || view.Plan != plan {
+			continue
+		}
+		if view.Quiet {
+			stop(errQuiet)
+		}
+		if misses++; view.Engine {
+			misses = 0
+		}
+		if misses >= 6 { // three seconds: not just a restart
+			stop(errGone)
+		}
+	}
+}
 
 // watch prints events until nothing moves, then the report.
-func (o *options) watch(ctx context.Context, c *api.Client, dir string, p fleet.Plan) error {
+func (o *options) watch(ctx context.Context, dir string, p fleet.Plan) error {
 	names := map[fleet.ServerID]string{}
 	for _, a := range p.Assignments {
 		names[a.Server] = a.Hostname
 	}
 	ctx, stop := context.WithCancelCause(ctx)
-	go func() {
-		for {
-			select {
-			case <-time.After(500 * time.Millisecond):
-			case <-ctx.Done():
-				return
-			}
-			if view, err := c.Overview(ctx); err == nil && view.Plan == p.ID && view.Quiet {
-				stop(errQuiet)
-			}
-		}
-	}()
+	go attend(ctx, dir, p.ID, stop)
 	last := int64(0)
 	show := func(e fleet.Event) error {
 		last = e.Seq
@@ -183,6 +204,9 @@ func (o *options) watch(ctx context.Context, c *api.Client, dir string, p fleet.
 	if errors.Is(cause, context.Canceled) {
 		fmt.Fprintln(o.errs, "\nthe work goes on without this view; see metalrise status, metalrise events --follow")
 		return &exitError{code: exitInterrupted}
+	}
+	if errors.Is(cause, errGone) {
+		return cause
 	}
 	if err != nil && !errors.Is(cause, errQuiet) {
 		return err

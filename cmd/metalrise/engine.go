@@ -12,7 +12,9 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -76,13 +78,20 @@ func (o *options) ensureEngine(ctx context.Context, c *api.Client, dir string) e
 	}
 	ended := make(chan error, 1)
 	go func() { ended <- cmd.Wait() }()
+	var gone time.Time
 	for {
+		// Ours may have ended because another one began at the same moment: that
+		// one answers when it has verified the images.
+		if !gone.IsZero() && time.Since(gone) > 5*time.Second {
+			return fmt.Errorf("start engine: it ended at once:\n%s", tail(logPath, begin))
+		}
 		if _, err := c.Overview(ctx); !errors.Is(err, api.ErrNoEngine) {
 			return err
 		}
 		select {
 		case <-ended:
-			return fmt.Errorf("start engine: it ended at once:\n%s", tail(logPath, begin))
+			ended = nil
+			gone = time.Now()
 		case <-time.After(50 * time.Millisecond): // verifying images of gigabytes takes seconds
 		case <-ctx.Done():
 			return ctx.Err()
@@ -110,6 +119,7 @@ func tail(path string, from int64) string {
 type daemon struct {
 	*provision.Engine
 	ctx   context.Context // of the work
+	busy  atomic.Int64    // when a plan was applied last, in nanoseconds since 1970
 	stop  context.CancelFunc
 	store *store.Store
 	log   *slog.Logger
@@ -117,7 +127,16 @@ type daemon struct {
 }
 
 // Apply starts work that outlives the call. It is api's way in.
-func (d *daemon) Apply(c fleet.Consent) error { return d.Engine.Apply(d.ctx, c) }
+func (d *daemon) Apply(c fleet.Consent) error {
+	d.busy.Store(time.Now().UnixNano())
+	if err := d.Engine.Apply(d.ctx, c); err != nil {
+		return err
+	}
+	if d.ctx.Err() != nil {
+		return fleet.NewFault(fleet.CodeInterrupted, fleet.Transient, d.ctx.Err(), "the engine is ending; apply again")
+	}
+	return nil
+}
 
 // Stop ends the daemon.
 func (d *daemon) Stop() { d.stop() }
@@ -152,6 +171,7 @@ func (o *options) engine(ctx context.Context) error {
 	g.Go(func() error { d.restWhenDone(gctx); return nil })
 	g.Go(func() error { d.closeLeft(gctx, left); return nil })
 	err = g.Wait()
+	stop() // also when the socket failed: no engine acts that nobody can reach
 	d.Wait()
 	return err
 }
@@ -193,7 +213,8 @@ func (d *daemon) prepare(s fleet.Site) (*boot.Server, error) {
 	d.Engine, err = provision.NewEngine(provision.Config{
 		Site: s.Name, Journal: d.store, Archive: d.store, BMCs: bmcs{newShared(d.door)}, Configs: configs{agent: lib.agentFile, site: s.Name},
 		Routes: routes{fixed: s.Serving.Address, port: port}, Secret: secret, CA: string(authority.PEM()),
-		Image: callhome.Image{Format: string(release.Disk.Format), SHA256: release.Disk.UncompressedSHA256, Bytes: release.Disk.UnpackedBytes}, Log: d.log,
+		Image: callhome.Image{Format: string(release.Disk.Format), SHA256: release.Disk.UncompressedSHA256, Bytes: release.Disk.UnpackedBytes},
+		ISO:   release.ISO.SHA256, Log: d.log,
 	})
 	if err != nil {
 		return nil, errors.Join(err, server.Close())
@@ -249,6 +270,12 @@ func (d *daemon) listen(s fleet.Site, a *boot.Authority, lib *library) (*boot.Se
 	if port == 0 {
 		port = known
 	}
+	if known != 0 && port != known {
+		if view, err := provision.Recall(d.ctx, s.Name, d.store, d.store); err != nil || !settled(view) {
+			return nil, errors.Join(err, fleet.NewFault(fleet.CodeSiteInvalid, fleet.Conflict, nil,
+				"serving.port %d: machines of the unfinished run were told %d; finish it, or take it back with metalrise stop --cancel", port, known))
+		}
+	}
 	server, err := boot.Listen(d.ctx, boot.Config{
 		Addr: net.JoinHostPort(s.Serving.Address, strconv.Itoa(port)), Authority: a, Desk: desk{&lib.engine}, Library: lib, Log: d.log,
 	})
@@ -280,12 +307,16 @@ func (d *daemon) restWhenDone(ctx context.Context) {
 				idle = time.Now()
 			}
 		}
-		if time.Since(idle) > rest {
+		if time.Since(idle) > rest && time.Since(time.Unix(0, d.busy.Load())) > rest {
 			d.log.Info("nothing left to do")
 			d.stop()
 			return
 		}
 	}
+}
+
+func settled(view fleet.Overview) bool {
+	return !slices.ContainsFunc(view.Servers, func(s fleet.Status) bool { return s.Condition != fleet.Settled })
 }
 
 // ownProgram is this very binary, which machines run as the agent.

@@ -79,7 +79,7 @@ func labConsoleCommand(l *labOptions) *cobra.Command {
 			}
 			var out io.Writer = &plainText{w: l.out}
 			if raw {
-				out = l.out
+				out = l.tty
 			}
 			return labHint(client.Console(c.Context(), args[0], follow, out))
 		},
@@ -87,44 +87,6 @@ func labConsoleCommand(l *labOptions) *cobra.Command {
 	c.Flags().BoolVar(&follow, "follow", false, "go on with what comes")
 	c.Flags().BoolVar(&raw, "raw", false, "pass control sequences on to this terminal")
 	return c
-}
-
-// plainText drops terminal control sequences: what runs in a machine must not
-// steer the terminal of who watches it.
-type plainText struct {
-	w     io.Writer
-	state escapeState
-}
-
-type escapeState int
-
-const (
-	inText     escapeState = iota
-	inEscape               // after ESC
-	inSequence             // after ESC [, until a letter
-	inString               // after ESC ] and the like, until BEL or ESC
-)
-
-func (p *plainText) Write(b []byte) (int, error) {
-	out := make([]byte, 0, len(b))
-	for _, c := range b {
-		switch {
-		case c == 0x1b:
-			p.state = inEscape
-		case p.state == inEscape && c == '[':
-			p.state = inSequence
-		case p.state == inEscape && strings.IndexByte("]PX^_", c) >= 0:
-			p.state = inString
-		case p.state == inEscape && c >= 0x20 && c <= 0x2f:
-			// ESC ( B and the like: one more byte follows
-		case p.state == inEscape, p.state == inSequence && c >= 0x40 && c <= 0x7e, p.state == inString && c == 0x07:
-			p.state = inText
-		case p.state == inText && (c >= 0x20 && c != 0x7f || c == '\n' || c == '\t'):
-			out = append(out, c)
-		}
-	}
-	_, err := p.w.Write(out)
-	return len(b), err
 }
 
 func labFaultCommand(l *labOptions) *cobra.Command {

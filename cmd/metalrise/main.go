@@ -55,7 +55,10 @@ func (e *exitError) Unwrap() error { return e.err }
 
 // run is main with everything given to it.
 func run(ctx context.Context, args []string, in io.Reader, out, errs io.Writer) int {
-	root := newRoot(&streams{in: in, out: out, errs: errs})
+	tty := out
+	// What BMCs and machines say of themselves may hold control sequences.
+	out, errs = &plainText{w: out, returns: true}, &plainText{w: errs, returns: true}
+	root := newRoot(&streams{in: in, out: out, errs: errs, tty: tty})
 	root.SetArgs(args)
 	err := root.ExecuteContext(ctx)
 	if err == nil {

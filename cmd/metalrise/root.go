@@ -19,7 +19,8 @@ import (
 // streams is where a command reads and writes.
 type streams struct {
 	in        io.Reader
-	out, errs io.Writer
+	out, errs io.Writer // without control sequences
+	tty       io.Writer // standard output itself, for screens
 }
 
 // options are the flags that all commands share.

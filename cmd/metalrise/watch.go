@@ -148,27 +148,58 @@ func (o *options) retry(ctx context.Context, args []string) error {
 }
 
 func stopCommand(o *options) *cobra.Command {
-	return &cobra.Command{
+	var cancel bool
+	c := &cobra.Command{
 		Use:   "stop",
 		Short: "Stop the site's engine; machines wait until it runs again",
 		Long: `stop ends the engine of the site. Nothing is lost: metalrise apply continues where
 it was. Machines that are writing go on writing and report when it is back.
+
+With --cancel the consent to erase disks is taken back too: nothing is begun or
+continued until a plan is consented to again. Machines in the middle of a write
+stop it; their disks cannot boot then.
 ` + exitHelp,
-		Example: "  metalrise stop",
+		Example: "  metalrise stop\n  metalrise stop --cancel",
 		Args:    usage(cobra.NoArgs),
 		RunE: func(c *cobra.Command, _ []string) error {
 			dir, err := o.siteDir()
 			if err != nil {
 				return err
 			}
-			err = api.NewClient(dir).Stop(c.Context())
-			if errors.Is(err, api.ErrNoEngine) {
-				o.printf("no engine is running\n")
-				return nil
-			}
-			return err
+			return o.stop(c.Context(), dir, cancel)
 		},
 	}
+	c.Flags().BoolVar(&cancel, "cancel", false, "take the consent to erase disks back")
+	return c
+}
+
+func (o *options) stop(ctx context.Context, dir string, cancel bool) error {
+	client := api.NewClient(dir)
+	_, err := client.Overview(ctx)
+	running := !errors.Is(err, api.ErrNoEngine)
+	switch {
+	case running && cancel:
+		if err := client.Withdraw(ctx, who(false)); err != nil {
+			return err
+		}
+	case cancel: // no engine: the journal is ours
+		st, err := store.Open(dir)
+		if err != nil {
+			return err
+		}
+		_, err = st.Append(ctx, fleet.Event{At: time.Now(), Action: fleet.ActWithdraw, Edge: fleet.Ended, Outcome: fleet.OK, Note: "taken back by " + who(false)})
+		if err := errors.Join(err, st.Close()); err != nil {
+			return err
+		}
+	}
+	if cancel {
+		o.printf("the consent was taken back\n")
+	}
+	if !running {
+		o.printf("no engine is running\n")
+		return nil
+	}
+	return client.Stop(ctx)
 }
 
 // siteDir is the state folder of the site file, which need not be valid just to

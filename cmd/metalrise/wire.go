@@ -113,6 +113,8 @@ func (c configs) artefact(path string) ignition.Artefact {
 	return ignition.Artefact{Path: path, SHA256: c.agent.sha256, Bytes: c.agent.bytes}
 }
 
+func (configs) Digest(a fleet.Assignment) (string, error) { return ignition.Digest(a) }
+
 func (c configs) Live(a fleet.Assignment, t callhome.Ticket, agentPath string) ([]byte, error) {
 	return ignition.Live(ignition.LiveInput{Assignment: a, Ticket: t, Agent: c.artefact(agentPath)})
 }
@@ -158,6 +160,14 @@ func (d desk) ready() (*provision.Engine, error) {
 
 func caller(c boot.Caller) provision.Caller {
 	return provision.Caller{Token: c.Token, KeyHash: c.KeyHash, Address: c.Addr.Addr().Unmap().String()}
+}
+
+func (d desk) Admit(c boot.Caller) error {
+	e, err := d.ready()
+	if err != nil {
+		return err
+	}
+	return e.Admit(caller(c))
 }
 
 func (d desk) Hello(ctx context.Context, c boot.Caller, m callhome.Hello) (callhome.Orders, error) {

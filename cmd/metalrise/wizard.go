@@ -102,7 +102,7 @@ func (o *options) replay(path string) error {
 // onTerminal tells whether both ends are a terminal on which a cursor moves.
 func (o *options) onTerminal() bool {
 	in, ok := o.in.(*os.File)
-	out, ok2 := o.out.(*os.File)
+	out, ok2 := o.tty.(*os.File)
 	if !ok || !ok2 || !tui.Detect(os.Getenv).Attributes {
 		return false
 	}
@@ -136,7 +136,7 @@ func (o *options) show(ctx context.Context, f *screenFlags, t tui.Options, works
 		return err
 	}
 	tape := &tape{}
-	term := tui.Terminal{In: o.in.(*os.File), Out: o.out.(*os.File), Look: look, Environ: os.Environ(), Record: tape}
+	term := tui.Terminal{In: o.in.(*os.File), Out: o.tty.(*os.File), Look: look, Environ: os.Environ(), Record: tape}
 	if record != nil {
 		defer record.Close()
 		term.Record = record

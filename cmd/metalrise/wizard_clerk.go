@@ -124,7 +124,7 @@ func (d *clerk) remember(ctx context.Context, s *tui.Sheet, f *site.File, st *st
 		}
 		return strings.Compare(string(a.Server.ID), string(b.Server.ID))
 	})
-	if s.Applied, err = st.LastConsent(ctx); err != nil {
+	if s.Applied, _, err = st.LastConsent(ctx); err != nil {
 		return err
 	}
 	if len(s.Servers) == 0 {

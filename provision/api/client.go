@@ -48,6 +48,11 @@ func (c *Client) Retry(ctx context.Context, server fleet.ServerID, by string) er
 	return c.call(ctx, http.MethodPost, "/v1/retry", RetryRequest{server, by}, nil)
 }
 
+// Withdraw takes the consent of the running plan back.
+func (c *Client) Withdraw(ctx context.Context, by string) error {
+	return c.call(ctx, http.MethodPost, "/v1/withdraw", WithdrawRequest{by}, nil)
+}
+
 // Stop ends the engine.
 func (c *Client) Stop(ctx context.Context) error {
 	return c.call(ctx, http.MethodPost, "/v1/stop", nil, nil)

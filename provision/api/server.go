@@ -7,6 +7,7 @@
 //	GET  /v1/events?after=N      fleet.Event, one a line; &follow=1 goes on until the caller leaves
 //	POST /v1/apply               fleet.Consent
 //	POST /v1/retry               RetryRequest
+//	POST /v1/withdraw            WithdrawRequest
 //	POST /v1/stop                the engine ends; machines go on by themselves and wait for the next one
 package api
 
@@ -33,6 +34,8 @@ type Engine interface {
 	Apply(c fleet.Consent) error
 	// Retry gives a held server another attempt.
 	Retry(ctx context.Context, id fleet.ServerID, by string) error
+	// Withdraw takes the consent of the running plan back.
+	Withdraw(ctx context.Context, by string) error
 	// Stop ends the engine soon.
 	Stop()
 }
@@ -49,6 +52,11 @@ type Journal interface {
 type RetryRequest struct {
 	Server fleet.ServerID `json:"server"`
 	By     string         `json:"by"`
+}
+
+// WithdrawRequest takes a consent back.
+type WithdrawRequest struct {
+	By string `json:"by"`
 }
 
 // Refusal is the body of an answer that is not 200.
@@ -107,6 +115,14 @@ func handler(e Engine, j Journal) http.Handler {
 			return
 		}
 		reply(w, struct{}{}, e.Retry(r.Context(), q.Server, q.By))
+	})
+	mux.HandleFunc("POST /v1/withdraw", func(w http.ResponseWriter, r *http.Request) {
+		var q WithdrawRequest
+		if err := read(r, &q); err != nil {
+			reply(w, nil, err)
+			return
+		}
+		reply(w, struct{}{}, e.Withdraw(r.Context(), q.By))
 	})
 	mux.HandleFunc("POST /v1/stop", func(w http.ResponseWriter, _ *http.Request) {
 		reply(w, struct{}{}, nil)

@@ -3,7 +3,9 @@ package store
 import (
 	"context"
 	"database/sql"
+	"encoding/json"
 	"errors"
+	"fmt"
 	"strings"
 	"time"
 
@@ -117,16 +119,26 @@ func (s *Store) PlanByPrefix(ctx context.Context, prefix string) (fleet.Plan, bo
 	return found[0], true, nil
 }
 
-// LastConsent gives the id of the plan that a person allowed last; "" when there
-// is none.
-func (s *Store) LastConsent(ctx context.Context) (string, error) {
-	var id sql.NullString
-	err := s.db.QueryRowContext(ctx, `SELECT json_extract(body, '$.plan') FROM events
-		WHERE json_extract(body, '$.action') = ? ORDER BY seq DESC LIMIT 1`, string(fleet.ActConsent)).Scan(&id)
+// LastConsent gives the id of the plan that a person allowed last, and when; ""
+// when there is none or it was taken back.
+func (s *Store) LastConsent(ctx context.Context) (plan string, at time.Time, err error) {
+	var body []byte
+	err = s.db.QueryRowContext(ctx, `SELECT body FROM events WHERE json_extract(body, '$.action') IN (?, ?) ORDER BY seq DESC LIMIT 1`,
+		string(fleet.ActConsent), string(fleet.ActWithdraw)).Scan(&body)
 	if errors.Is(err, sql.ErrNoRows) {
-		return "", nil
+		return "", time.Time{}, nil
 	}
-	return id.String, err
+	if err != nil {
+		return "", time.Time{}, fmt.Errorf("read last consent: %w", err)
+	}
+	var e fleet.Event
+	if err := json.Unmarshal(body, &e); err != nil {
+		return "", time.Time{}, fmt.Errorf("decode last consent: %w", err)
+	}
+	if e.Action == fleet.ActWithdraw {
+		return "", e.At, nil
+	}
+	return e.Plan, e.At, nil
 }
 
 // Opened is a session on a BMC that is not known to be closed.

@@ -74,6 +74,13 @@ func Open(dir string) (*Store, error) {
 		_ = lock.Close()
 		return nil, fleet.NewFault(fleet.CodeSiteLocked, fleet.Conflict, err, "state folder %s is in use", dir)
 	}
+	// SQLite takes the mode of an existing file for all that it makes beside it.
+	f, err := os.OpenFile(filepath.Join(dir, "state.db"), os.O_CREATE|os.O_RDWR, 0o600)
+	if err != nil {
+		_ = lock.Close()
+		return nil, fmt.Errorf("state database: %w", err)
+	}
+	_ = f.Close()
 	s, err := open(dir, "rwc")
 	if err != nil {
 		_ = lock.Close()

@@ -145,3 +145,87 @@ func BenchmarkAppend(b *testing.B) {
 		})
 	}
 }
+
+// TestDurability holds the settings on which every promise of resuming rests.
+func TestDurability(t *testing.T) {
+	s, err := Open(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	var mode string
+	var sync int
+	if err := s.db.QueryRow("PRAGMA journal_mode").Scan(&mode); err != nil || mode != "wal" {
+		t.Errorf("journal mode %q, %v, want wal", mode, err)
+	}
+	if err := s.db.QueryRow("PRAGMA synchronous").Scan(&sync); err != nil || sync != 2 {
+		t.Errorf("synchronous %d, %v, want 2 (full)", sync, err)
+	}
+	if err := s.Put(t.Context(), "x", "y", 1); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"state.db", "state.db-wal", "lock"} {
+		if info, err := os.Stat(s.Dir() + "/" + name); err != nil || info.Mode().Perm()&0o077 != 0 {
+			t.Errorf("%s: %v, %v: others can read it", name, info.Mode(), err)
+		}
+	}
+}
+
+func TestFailedCommitIsToldToItsCallers(t *testing.T) {
+	s, err := Open(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	if _, err := s.db.Exec("DROP TABLE events"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.Append(t.Context(), fleet.Event{}); fleet.CodeOf(err) != fleet.CodeStoreFailed {
+		t.Errorf("append without a table: %v, want %s", err, fleet.CodeStoreFailed)
+	}
+}
+
+func TestNewerStateIsRefused(t *testing.T) {
+	dir := t.TempDir()
+	s, err := Open(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.db.Exec("PRAGMA user_version = 99"); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Open(dir); err == nil {
+		t.Error("the state of a newer metalrise was opened")
+	}
+}
+
+func TestLastConsent(t *testing.T) {
+	s, err := Open(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	want := func(plan string) {
+		t.Helper()
+		if got, _, err := s.LastConsent(t.Context()); err != nil || got != plan {
+			t.Errorf("%q, %v, want %q", got, err, plan)
+		}
+	}
+	add := func(a fleet.Action, plan string) {
+		t.Helper()
+		if _, err := s.Append(t.Context(), fleet.Event{Action: a, Plan: plan}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want("")
+	add(fleet.ActConsent, "A")
+	add(fleet.ActPlan, "B")
+	want("A")
+	add(fleet.ActConsent, "B")
+	want("B")
+	add(fleet.ActWithdraw, "B")
+	want("")
+}
