@@ -37,7 +37,7 @@ func connectionRows() []row {
 		{3, "accelerators, DPUs and switches listed as systems", "listed as what they are, never driven", []proof{{"no reset action", "", accelerator("Actions", nil)}, {"type dpu", "", accelerator("SystemType", "DPU")}}},
 		{4, "a root without Systems (enclosure controllers)", "recognised without a login", []proof{{"probe", "", enclosure}}},
 		{5, "redirects between the forms of a path, also of the login", "followed on the same host with method and body kept", []proof{
-			{"root wants a slash", "", works(std, redfish.RootWantsSlash)}, {"root wants none", "", works(std, redfish.RootWantsNoSlash)},
+			{"root wants a slash", "", avoids(std, redfish.RootWantsSlash)}, {"root wants none", "", works(std, redfish.RootWantsNoSlash)},
 			{"308 for all paths", "", works(std, redfish.PathsWantSlash)}, {"login redirected", "", works(std, redfish.LoginRedirectedAsGET)},
 		}},
 		{6, "a redirect to another port", "not followed with credentials; the error names the place", []proof{{"moved", "", movedPort}}},

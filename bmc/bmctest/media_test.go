@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -60,7 +61,8 @@ func mediaRows() []row {
 			{"all of them", "", works(std, redfish.InsertRefusesFlags, redfish.InsertWantsProtocol, redfish.InsertWantsMethod, redfish.InsertWantsUser)},
 		}},
 		{69, "ejects that need a body, or something to eject", "an empty object is sent; an empty drive is a success", []proof{
-			{"body", "", works(std, redfish.EjectWantsObject)}, {"empty", "", works(std, redfish.EjectEmptyRefused)},
+			{"body", "", avoids(std, redfish.EjectWantsObject)}, {"empty", "", avoids(std, redfish.EjectEmptyRefused)},
+			{"empty, shown full", "", ejectShownFull},
 		}},
 		{70, "drives that show old media, or lie", "ejected first; only Inserted and Image are believed", []proof{
 			{"stale", "", works(std, redfish.StaleMedium)}, {"name kept", "", works(std, redfish.ImageNameKept)}, {"connected via", "", works(std, redfish.ConnectedViaLies)},
@@ -133,12 +135,12 @@ func slotRows() []row {
 	vmm, cfg := redfish.IBMC(), redfish.X11()
 	vmm.Quirks, cfg.Media, cfg.Slots, cfg.Quirks = nil, redfish.MediaByCfgCD, optical("CfgCD"), nil
 	return []row{
-		{73, "one medium at a time", "all drives are emptied before one is filled", []proof{{"two slots", "", works(slots("A", "B"), redfish.OneMedium, redfish.StaleMedium)}}},
+		{73, "one medium at a time", "all drives are emptied before one is filled", []proof{{"two slots", "", avoids(slots("A", "B").With(redfish.StaleMedium), redfish.OneMedium)}}},
 		{74, "a licence that is missing", "an error code of its own (BMC-030), not tried again", []proof{
 			{"Dell", "", licence(redfish.LicenceDell)}, {"HPE", "", licence(redfish.LicenceHPE)}, {"Supermicro", "", licence(redfish.LicenceSupermicro)}, {"Fujitsu", "", licence(redfish.LicenceFujitsu)}, {"Fujitsu, nothing allowed", "", licenceOf(redfish.IRMC().With(redfish.LicenceFujitsu))},
 		}},
 		{75, "demands on the address of an image", "https and .iso as most want it; what is refused is told, and no drive that stays empty passes", []proof{
-			{"suffix", "", works(std, redfish.ImageWantsSuffix)}, {"https", "", works(std, redfish.ImageWantsTLS)},
+			{"suffix", "", avoids(std, redfish.ImageWantsSuffix)}, {"https", "", avoids(std, redfish.ImageWantsTLS)},
 			{"https told", "", addressTold("http://192.0.2.9/live.iso", "https", redfish.ImageWantsTLS)},
 			{"files only told", "", addressTold(liveISO, "NFS", redfish.ImageFromFilesOnly)},
 			{"stays empty", "", staysEmpty},
@@ -234,6 +236,26 @@ func ejectRunning(t *testing.T) error {
 			return within("a boot from disk", func() bool { return r.lab.Status().LastBoot.Kind == machine.FromDisk })
 		})
 		return at.err
+	})
+}
+
+// ejectShownFull has one look show a medium that is not there, so that an eject
+// goes out and is refused.
+func ejectShownFull(t *testing.T) error {
+	var lie atomic.Int32
+	r := newRack(t, redfish.Standard().With(redfish.EjectEmptyRefused), func(c *redfish.Config) {
+		c.Personality.MediaPlace = redfish.UnderManager
+		c.Reshape = edit("/VirtualMedia/CD1", func(b object) {
+			if lie.Add(1) == 1 {
+				b["Inserted"], b["Image"] = true, liveISO
+			}
+		})
+	})
+	return r.with(t, func(ctx context.Context, s *bmc.Session) error {
+		if err := s.Eject(ctx, r.system()); err != nil {
+			return err
+		}
+		return want(r.lab.Acted(redfish.EjectEmptyRefused), "the refusal was never met")
 	})
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -182,9 +183,32 @@ func serials(f fleet.Facts) string {
 	return strings.Join(out, " ")
 }
 
-// works proves that a whole installation goes through.
+// avoids proves that a whole installation goes through without ever doing what
+// the quirk stands against; lab/redfish shows that it would be refused.
+func avoids(p redfish.Personality, quirk redfish.Quirk) func(*testing.T) error {
+	return func(t *testing.T) error {
+		r := newRack(t, p.With(quirk), nil)
+		if err := r.cycle(t); err != nil {
+			return err
+		}
+		return want(!r.lab.Acted(quirk), "%s was met", quirk)
+	}
+}
+
+// works proves that a whole installation goes through, and that it met the quirks.
 func works(p redfish.Personality, quirks ...redfish.Quirk) func(*testing.T) error {
-	return worksAs(p.With(quirks...), nil)
+	return func(t *testing.T) error {
+		r := newRack(t, p.With(quirks...), nil)
+		if err := r.cycle(t); err != nil {
+			return err
+		}
+		for _, h := range redfish.Quirks() {
+			if slices.Contains(quirks, h.Quirk) && !h.Start && !r.lab.Acted(h.Quirk) {
+				return fmt.Errorf("it works, but %s was never met", h.Quirk)
+			}
+		}
+		return nil
+	}
 }
 
 func worksAs(p redfish.Personality, change func(*redfish.Config)) func(*testing.T) error {

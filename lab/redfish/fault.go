@@ -114,8 +114,9 @@ func unslash(s string) string {
 // faults are the faults of one BMC. The zero value has none. Its lock is the
 // innermost one: it may be asked while any other is held.
 type faults struct {
-	mu  sync.Mutex
-	all []*armed
+	mu    sync.Mutex
+	all   []*armed
+	acted map[Quirk]bool // quirks that were met
 }
 
 // strike reports the fault of this kind that acts on this occasion. Every armed

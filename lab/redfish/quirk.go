@@ -143,6 +143,14 @@ func Quirks() []QuirkHelp {
 	}
 }
 
+// Acted tells whether the BMC behaved so at least once since Start: a test that
+// went well without meeting the quirk proves nothing of it.
+func (b *BMC) Acted(q Quirk) bool {
+	b.faults.mu.Lock()
+	defer b.faults.mu.Unlock()
+	return b.faults.acted[q]
+}
+
 // known tells a quirk that a fault can give.
 func (q Quirk) known() bool {
 	return slices.ContainsFunc(Quirks(), func(h QuirkHelp) bool { return h.Quirk == q && !h.Start })
@@ -151,5 +159,14 @@ func (q Quirk) known() bool {
 // is tells whether the BMC behaves so on this occasion. It counts the occasion
 // for faults that give the quirk, so it is asked once.
 func (b *BMC) is(q Quirk) bool {
-	return slices.Contains(b.cfg.Personality.Quirks, q) || b.faults.quirk(q)
+	so := b.has(q) || b.faults.quirk(q)
+	if so {
+		b.faults.mu.Lock()
+		defer b.faults.mu.Unlock()
+		if b.faults.acted == nil {
+			b.faults.acted = map[Quirk]bool{}
+		}
+		b.faults.acted[q] = true
+	}
+	return so
 }
