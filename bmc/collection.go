@@ -131,7 +131,7 @@ func (r *reader) fetch(ctx context.Context, path string) (node, error) {
 		r.gate.RLock()
 		n, err := get()
 		r.gate.RUnlock()
-		if err == nil || !isDropped(err) || ctx.Err() != nil || r.vain.Load() >= enough {
+		if err == nil || !wasDropped(err) || ctx.Err() != nil || r.vain.Load() >= enough {
 			return n, err
 		}
 		r.alone.Store(true)
@@ -139,13 +139,18 @@ func (r *reader) fetch(ctx context.Context, path string) (node, error) {
 	r.gate.Lock()
 	defer r.gate.Unlock()
 	n, err := get()
-	if err != nil && isDropped(err) && pause(ctx, max(r.s.opts.Poll, 200*time.Millisecond)) == nil {
+	if err != nil && wasDropped(err) && pause(ctx, max(r.s.opts.Poll, 200*time.Millisecond)) == nil {
 		n, err = get()
 	}
-	if err != nil && isDropped(err) {
+	if err != nil && wasDropped(err) {
 		r.vain.Add(1)
 	}
 	return n, err
+}
+
+// wasDropped tells a connection that broke from an answer whose JSON is cut short.
+func wasDropped(err error) bool {
+	return fleet.CodeOf(err) == fleet.CodeBMCUnreachable && isDropped(err)
 }
 
 // put remembers a resource that came inside another.
