@@ -190,6 +190,9 @@ func (s surveyor) Inspect(ctx context.Context, at fleet.Endpoint) (provision.Beh
 	if s.door == nil {
 		s.door = newDoor(nil)
 	}
+	if _, ok := bmc.IPMIAddress(at.Address); ok {
+		return s.door.inspectIPMI(ctx, at)
+	}
 	session, with, err := s.door.login(ctx, at, s.newPins)
 	if err != nil {
 		return provision.Behind{}, err
