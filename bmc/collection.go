@@ -6,7 +6,6 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
-	"time"
 
 	"metalrise.dev/fleet"
 )
@@ -71,12 +70,6 @@ type reader struct {
 	work int // members handled
 
 	reads, bytes atomic.Int64 // asked for, and what came
-
-	// gate is held shared by reads that run side by side, and alone by those
-	// that follow once the BMC dropped one.
-	gate  sync.RWMutex
-	alone atomic.Bool
-	vain  atomic.Int32 // reads that were dropped though they were alone
 }
 
 type reading struct {
@@ -112,45 +105,16 @@ func (r *reader) get(ctx context.Context, path string) (node, error) {
 	return g.n, g.err
 }
 
-// fetch reads from the BMC. One that drops connections while several requests
-// run is asked one by one from then on; some freeze for a moment, too, and get
-// that moment.
+// fetch reads from the BMC within the bounds of one inspection.
 func (r *reader) fetch(ctx context.Context, path string) (node, error) {
-	const enough = 3 // then it is not the crowd that it minds
 	if r.reads.Add(1) > maxReads || r.bytes.Load() > maxReadBytes {
 		return node{}, fleet.NewFault(fleet.CodeBMCAnswerInvalid, fleet.Invalid, nil, "not read: more than %d resources or %d MiB in all", maxReads, maxReadBytes>>20)
 	}
-	get := func() (node, error) {
-		n, a, err := r.s.get(ctx, path, r.seen)
-		if a != nil {
-			r.bytes.Add(int64(len(a.body)))
-		}
-		return n, err
-	}
-	if !r.alone.Load() || r.vain.Load() >= enough {
-		r.gate.RLock()
-		n, err := get()
-		r.gate.RUnlock()
-		if err == nil || !wasDropped(err) || ctx.Err() != nil || r.vain.Load() >= enough {
-			return n, err
-		}
-		r.alone.Store(true)
-	}
-	r.gate.Lock()
-	defer r.gate.Unlock()
-	n, err := get()
-	if err != nil && wasDropped(err) && pause(ctx, max(r.s.opts.Poll, 200*time.Millisecond)) == nil {
-		n, err = get()
-	}
-	if err != nil && wasDropped(err) {
-		r.vain.Add(1)
+	n, a, err := r.s.get(ctx, path, r.seen)
+	if a != nil {
+		r.bytes.Add(int64(len(a.body)))
 	}
 	return n, err
-}
-
-// wasDropped tells a connection that broke from an answer whose JSON is cut short.
-func wasDropped(err error) bool {
-	return fleet.CodeOf(err) == fleet.CodeBMCUnreachable && isDropped(err)
 }
 
 // put remembers a resource that came inside another.

@@ -87,6 +87,7 @@ type Session struct {
 	password string
 	root     node
 	expand   expansion
+	crowd    crowd
 
 	mu       sync.Mutex
 	token    string // "" with basic authentication
@@ -237,7 +238,7 @@ func (s *Session) get(ctx context.Context, path string, seen *problems) (node, *
 	if err != nil {
 		return node{}, nil, fleet.NewFault(fleet.CodeBMCAnswerInvalid, fleet.Invalid, err, "cannot read resource")
 	}
-	a, err := s.do(ctx, ask{method: http.MethodGet, path: path})
+	a, err := s.crowd.read(ctx, s.opts.Poll, func() (*answer, error) { return s.do(ctx, ask{method: http.MethodGet, path: path}) })
 	if err != nil {
 		return node{}, a, err
 	}
