@@ -260,7 +260,11 @@ func (a *App) details(w, room int) []Line {
 	}
 	all := a.about(s, w)
 	if s.Condition != fleet.Held && len(all) > room { // keep the head, and the newest of the rest
-		all = append(all[:1:1], all[len(all)-room+1:]...)
+		rest := all[len(all)-room+1:]
+		for len(rest) > 0 && len(rest[0]) == 1 && strings.HasPrefix(rest[0][0].Text, "      ") {
+			rest = rest[1:] // the end of a note whose beginning is not shown
+		}
+		all = append(all[:1:1], rest...)
 	}
 	return all[:min(room, len(all))]
 }
