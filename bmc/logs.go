@@ -113,8 +113,8 @@ func (r *reader) entries(ctx context.Context, l node, path string, limit int) []
 	return out
 }
 
-// logPages reads a log's pages. A log of many pages that says how long it is,
-// is read from where its last pages begin, and its first page besides.
+// logPages reads a log's pages from its start, maxLogPages of them at most. Of a
+// longer log that begins with its oldest entries the newest are not read.
 func (r *reader) logPages(ctx context.Context, path string) ([]node, error) {
 	first, err := r.get(ctx, path)
 	if err != nil {

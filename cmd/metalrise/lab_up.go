@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"syscall"
 	"time"
 
@@ -18,6 +19,7 @@ import (
 	"metalrise.dev/lab"
 	"metalrise.dev/lab/machine"
 	"metalrise.dev/lab/nodeimage"
+	"metalrise.dev/lab/redfish"
 )
 
 // labFlags are what shapes a new lab.
@@ -55,7 +57,7 @@ The lab runs in the background until metalrise lab down.
 	p.StringVar(&f.kind, "machine", string(machine.Container), "kind of machine: container or qemu")
 	p.StringVar(&f.Firmware, "firmware", "uefi", "firmware of the machines: uefi or bios")
 	p.IntVar(&f.Disks, "disks", 2, "disks of each server; all but the first hold data")
-	p.StringVar(&f.Personality, "personality", "standard", "habits of the BMCs: standard, embedded or strict")
+	p.StringVar(&f.Personality, "personality", "standard", "habits of the BMCs: "+personalities())
 	p.IntVar(&f.BMCPort, "bmc-port", 443, "port of the BMCs")
 	p.IntVar(&f.MemoryMiB, "memory", 0, "memory of a machine in MiB (default 2048)")
 	p.StringVar(&f.network, "network", "", "network of the servers, a /24 (default: a free one by the name)")
@@ -280,4 +282,13 @@ func labServeCommand(l *labOptions) *cobra.Command {
 			return errors.Join(running.Serve(c.Context()), running.Close())
 		},
 	}
+}
+
+// personalities names the habits that emulated BMCs can take on.
+func personalities() string {
+	var names []string
+	for _, p := range redfish.Personalities() {
+		names = append(names, p.Name)
+	}
+	return strings.Join(names, ", ")
 }

@@ -8,7 +8,6 @@ import (
 	"net"
 	"os"
 	"strconv"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -49,7 +48,7 @@ func (c *controller) Look(ctx context.Context) (provision.Sight, error) {
 	if err != nil {
 		return provision.Sight{}, err
 	}
-	out := provision.Sight{Identity: s.Identity, Power: s.Power.Or(fleet.PowerOther), BootOnce: onceFromDrive(s.BootOverride)}
+	out := provision.Sight{Identity: s.Identity, Power: s.Power.Or(fleet.PowerOther), BootOnce: s.BootOverride.GoesTo(bmc.Cd)}
 	for _, m := range s.Media {
 		if !m.Inserted {
 			continue
@@ -59,13 +58,6 @@ func (c *controller) Look(ctx context.Context) (provision.Sight, error) {
 		}
 	}
 	return out, nil
-}
-
-// onceFromDrive tells whether the next boot goes to an optical drive, whatever
-// the BMC calls that ("Cd", "UsbCd", "CD/DVD").
-func onceFromDrive(b bmc.BootOverride) bool {
-	target := strings.ToLower(b.Target)
-	return strings.EqualFold(b.Enabled, "Once") && (strings.Contains(target, "cd") || strings.Contains(target, "dvd"))
 }
 
 func (c *controller) Insert(ctx context.Context, url string) error {
