@@ -24,7 +24,10 @@ func TestStartNeedsTheTypedNumber(t *testing.T) {
 	press(a, "up", "ctrl+u", "5", "enter")
 	a.hub.cursor[stepReview] = 0
 	press(a, "enter", "ctrl+u", "5", "enter")
-	acts := press(a, "enter")
+	if acts := press(a, "enter"); len(acts) != 0 {
+		t.Fatalf("an Enter at the same moment started it: %+v", acts)
+	}
+	acts := a.Step(Input{At: noon.Add(time.Second), Key: "enter"})
 	if len(acts) != 1 || acts[0].Do != DoApply || acts[0].Disks != 5 || acts[0].Plan != s.Plan.ID {
 		t.Fatalf("actions %+v\n%s", acts, a.View().Text())
 	}

@@ -4,6 +4,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"metalrise.dev/fleet"
 )
@@ -24,7 +25,8 @@ type hub struct {
 	busy    map[Do]Progress
 	note    string
 	noted   Style
-	consent string // number of disks as typed
+	consent string    // number of disks as typed
+	since   time.Time // of the consent
 }
 
 const (

@@ -141,6 +141,10 @@ func (a *App) begin() []Action {
 		h.say(Bad, "✗ "+a.t("type the number of disks to be erased first"))
 		return nil
 	}
+	if a.now.Sub(h.since) < grace { // a second Enter that was still under way, or pasted
+		h.say(Warn, "! "+a.t("press Enter once more to start"))
+		return nil
+	}
 	if len(h.busy) > 0 {
 		h.say(Warn, "! "+a.t("wait until what is under way has ended"))
 		return nil
@@ -275,6 +279,7 @@ func (a *App) accept(f *field, typed string) []Action {
 			return refuse(a.f("this plan erases %d disks", want))
 		}
 		delete(h.drafts, f.path)
+		h.since = a.now
 		return nil
 	case pathName:
 		if typed == "" {

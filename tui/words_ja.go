@@ -157,14 +157,15 @@ func japaneseWords2() map[string]string {
 		"nothing can be planned yet: see F2": "まだ計画を作れません: F2 を参照",
 		"now":                                "今",
 		"offered":                            "あり",
+		"press Enter once more to start":     "開始するにはもう一度 Enter を押してください",
 		"plan %.12s":                         "計画 %.12s",
-		"port":                               "ポート",
 	}
 }
 
 // japaneseWords3 is a part of the table.
 func japaneseWords3() map[string]string {
 	return map[string]string{
+		"port":                        "ポート",
 		"power":                       "電源",
 		"processors":                  "CPU",
 		"saved in %s":                 "%s に保存しました",

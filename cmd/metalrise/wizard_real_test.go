@@ -151,6 +151,7 @@ func TestRealWizard(t *testing.T) {
 		t.Errorf("the command makes another plan than %v:\n%.300s", shown, out)
 	}
 	p.fills("2")
+	time.Sleep(600 * time.Millisecond) // an Enter at the same moment would not count
 	p.presses("Enter")
 	p.sees("0 of 2 installed")
 
