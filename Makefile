@@ -21,7 +21,7 @@ PACKAGES := \
 	qemu-system-x86 qemu-utils ovmf \
 	mmdebstrap squashfs-tools xorriso isolinux syslinux-common dosfstools mtools gdisk e2fsprogs \
 	grub-common grub-efi-amd64-bin grub-pc-bin cpio xz-utils zstd gzip \
-	gcc libc6-dev libblkid-dev iproute2 python3-sushy jq tmux
+	gcc libc6-dev libblkid-dev iproute2 procps curl python3-sushy openipmi ipmitool jq tmux
 
 .PHONY: help
 help: ## Show this help

@@ -77,6 +77,10 @@ func cleanUUID(s string) string {
 			return ""
 		}
 	}
+	switch plain { // what boards show whose maker set none, in both byte orders
+	case "03000200040005000006000700080009", "00020003000400050006000700080009":
+		return ""
+	}
 	return plain[:8] + "-" + plain[8:12] + "-" + plain[12:16] + "-" + plain[16:20] + "-" + plain[20:]
 }
 

@@ -13,3 +13,11 @@ func TestSameUUIDInBothByteOrders(t *testing.T) {
 		t.Error("another UUID matches")
 	}
 }
+
+func TestPlaceholderUUIDIsUnknown(t *testing.T) {
+	for _, u := range []string{"03000200-0400-0500-0006-000700080009", "00020003-0004-0005-0006-000700080009", "00000000-0000-0000-0000-000000000000"} {
+		if got := NewIdentity(u, "").UUID; got != "" {
+			t.Errorf("%s is taken for a UUID", got)
+		}
+	}
+}

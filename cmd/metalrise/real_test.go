@@ -3,7 +3,6 @@ package main
 import (
 	"bytes"
 	"encoding/json"
-	"fmt"
 	"math/rand/v2"
 	"os"
 	"os/exec"
@@ -328,7 +327,7 @@ func TestRealFaultsOfOneServer(t *testing.T) {
 			if !strings.Contains(out, "what to do") {
 				t.Errorf("explain %s: %s", s.Cause.Code, out)
 			}
-			t.Log(fmt.Sprintf("%s held with %s: %s", s.Server, s.Cause.Code, strings.Join(s.Cause.Chain, ": ")))
+			t.Logf("%s held with %s: %s", s.Server, s.Cause.Code, strings.Join(s.Cause.Chain, ": "))
 		}
 	}
 	r.must("lab", "fault", "--name", r.lab, "n2", "--clear")

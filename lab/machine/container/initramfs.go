@@ -49,7 +49,7 @@ func MaybeInit() {
 	err := s.boot()
 	if nb := new(notBootable); errors.As(err, &nb) {
 		s.say(wordNotBooted, nb.why)
-	} else if err != nil {
+	} else {
 		s.say(wordFault, err.Error())
 	}
 	os.Exit(1)

@@ -29,11 +29,10 @@ func spec(t *testing.T, firmware string) machine.Spec {
 
 // console collects what a machine says and tells when something was said.
 type console struct {
-	t      *testing.T
-	mu     sync.Mutex
-	text   bytes.Buffer
-	waits  map[string]chan struct{}
-	logged int
+	t     *testing.T
+	mu    sync.Mutex
+	text  bytes.Buffer
+	waits map[string]chan struct{}
 }
 
 func newConsole(t *testing.T) *console { return &console{t: t, waits: map[string]chan struct{}{}} }
