@@ -47,7 +47,9 @@ func TestHostileAnswers(t *testing.T) {
 			fmt.Fprint(w, `{`)
 		}, "unexpected EOF"},
 		"without end": {func(w http.ResponseWriter, _ *http.Request) { _, _ = io.Copy(w, zeros{}) }, "longer than"},
-		"redirect":    {func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "https://192.0.2.1/", http.StatusTemporaryRedirect) }, "status 307"},
+		"redirect": {func(w http.ResponseWriter, r *http.Request) {
+			http.Redirect(w, r, "https://192.0.2.1/", http.StatusTemporaryRedirect)
+		}, "status 307"},
 		"refusal": {func(w http.ResponseWriter, _ *http.Request) {
 			w.WriteHeader(403)
 			fmt.Fprint(w, `{"code":"RUN-006","text":"no"}`)
