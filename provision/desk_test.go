@@ -56,7 +56,7 @@ func TestDeskRefuses(t *testing.T) {
 		if _, err := e.Written(t.Context(), caller, callhome.Written{SHA256: "good"}); err == nil {
 			t.Error("a write was accepted before a hello")
 		}
-		for _, ev := range w.events {
+		for _, ev := range w.journal() {
 			if ev.Action == fleet.ActWrite {
 				t.Fatalf("a write was granted: %+v", ev)
 			}
@@ -75,7 +75,7 @@ func TestDeskRefuses(t *testing.T) {
 			t.Errorf("written with another key: %v", err)
 		}
 		grants := 0
-		for _, ev := range w.events {
+		for _, ev := range w.journal() {
 			if ev.Action == fleet.ActWrite && ev.Edge == fleet.Began {
 				grants++
 			}

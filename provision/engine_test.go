@@ -236,8 +236,8 @@ func TestApplyWantsTheRightNumberOfDisks(t *testing.T) {
 				t.Errorf("%+v: %v, want %s", c, err, want)
 			}
 		}
-		if len(w.events) != 0 {
-			t.Errorf("a refused apply wrote %d events", len(w.events))
+		if len(w.journal()) != 0 {
+			t.Errorf("a refused apply wrote %d events", len(w.journal()))
 		}
 	})
 }

@@ -97,9 +97,11 @@ func TestOnlyOneOfTwoPlansIsApplied(t *testing.T) {
 			t.Errorf("%d plans acted", len(acted))
 		}
 		for id, r := range s.servers {
-			if r.written() != 1 || r.powerOffs != 1 {
-				t.Errorf("%s: %d writes, power cut %d times", id, r.written(), r.powerOffs)
+			r.mu.Lock()
+			if r.writes != 1 || r.powerOffs != 1 {
+				t.Errorf("%s: %d writes, power cut %d times", id, r.writes, r.powerOffs)
 			}
+			r.mu.Unlock()
 		}
 	})
 }
@@ -138,10 +140,10 @@ func TestWithdrawnConsentIsNotResumed(t *testing.T) {
 		if err := e.Withdraw(ctx, "test"); err != nil {
 			t.Fatal(err)
 		}
-		n := len(s.events)
+		n := len(s.journal())
 		time.Sleep(time.Hour)
-		if len(s.events) != n {
-			t.Errorf("%d events after the consent was taken back", len(s.events)-n)
+		if len(s.journal()) != n {
+			t.Errorf("%d events after the consent was taken back", len(s.journal())-n)
 		}
 		end()
 		e, ctx, end = s.start(t)
@@ -170,8 +172,8 @@ func TestStalePlansAreRefused(t *testing.T) {
 				e, ctx, end := s.start(t)
 				defer end()
 				err := e.Apply(ctx, fleet.Consent{Plan: s.plan.ID, EraseDisks: len(s.plan.ErasedDisks())})
-				if fleet.CodeOf(err) != fleet.CodePlanStale || len(s.events) != 0 {
-					t.Errorf("%v with %d events, want %s", err, len(s.events), fleet.CodePlanStale)
+				if fleet.CodeOf(err) != fleet.CodePlanStale || len(s.journal()) != 0 {
+					t.Errorf("%v with %d events, want %s", err, len(s.journal()), fleet.CodePlanStale)
 				}
 			})
 		})

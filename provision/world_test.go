@@ -135,6 +135,13 @@ func (w *world) Events(_ context.Context, after int64, limit int) ([]fleet.Event
 	return append([]fleet.Event(nil), rest[:min(limit, len(rest))]...), nil
 }
 
+// journal is a copy of all events.
+func (w *world) journal() []fleet.Event {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return append([]fleet.Event(nil), w.events...)
+}
+
 func (w *world) Plan(_ context.Context, id string) (fleet.Plan, bool, error) {
 	return w.plan, id == w.plan.ID, nil
 }
