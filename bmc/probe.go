@@ -11,6 +11,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -117,6 +118,9 @@ func (p *Prober) Probe(ctx context.Context, address string) (Found, error) {
 	conn, err := dialer.DialContext(ctx, "tcp", host)
 	if err != nil {
 		f := Found{Address: address, What: NoAnswer, Why: "no TCP connection and no RMCP answer"}
+		if errors.Is(err, syscall.ECONNRESET) { // a reset that comes at once is seen here, a later one while reading
+			f.What, f.Why = NotBMC, "something listens, but resets connections"
+		}
 		f.Err = fmt.Errorf("probe %s: %w", address, fleet.NewFault(fleet.CodeBMCUnreachable, fleet.Transient, err, "no TCP connection"))
 		return f.orIPMI(<-pinged)
 	}
