@@ -304,7 +304,7 @@ func (d *clerk) Find(ctx context.Context, each func(done, total int)) (tui.Sheet
 		}
 		done := 0
 		each(0, len(addresses))
-		return provision.Discover(ctx, surveyor{}, st, addresses, false, func(fleet.Found) {
+		return provision.Discover(ctx, surveyor{door: newDoor(st)}, st, addresses, false, func(fleet.Found) {
 			done++
 			each(done, len(addresses))
 		})
@@ -324,7 +324,7 @@ func (d *clerk) Inspect(ctx context.Context, each func(done, total int)) (tui.Sh
 		}
 		done := 0
 		each(0, len(at))
-		all, err := provision.Inspect(ctx, surveyor{}, st, at, func(provision.Inspected) {
+		all, err := provision.Inspect(ctx, surveyor{door: newDoor(st)}, st, at, func(provision.Inspected) {
 			done++
 			each(done, len(at))
 		})
