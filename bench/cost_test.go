@@ -83,9 +83,9 @@ func (l ledger) KeepFound(ctx context.Context, f fleet.Found) error {
 	return l.Store.KeepFound(ctx, f)
 }
 
-func (l ledger) KeepServer(ctx context.Context, s fleet.Server, f fleet.Facts) error {
+func (l ledger) KeepServers(ctx context.Context, address string, s []fleet.Server, f []fleet.Facts) error {
 	defer l.waits.add(time.Now())
-	return l.Store.KeepServer(ctx, s, f)
+	return l.Store.KeepServers(ctx, address, s, f)
 }
 
 func (l ledger) KeepFacts(ctx context.Context, id fleet.ServerID, f fleet.Facts) error {

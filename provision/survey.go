@@ -50,8 +50,9 @@ type Keeper interface {
 	KeepFound(ctx context.Context, f fleet.Found) error
 	// Found lists what answered before, by address.
 	Found(ctx context.Context) (map[string]fleet.Found, error)
-	// KeepServer stores an enrolled server with its facts.
-	KeepServer(ctx context.Context, s fleet.Server, f fleet.Facts) error
+	// KeepServers stores the servers behind one BMC, each with its facts, in place
+	// of those stored for its address before.
+	KeepServers(ctx context.Context, address string, servers []fleet.Server, facts []fleet.Facts) error
 }
 
 // surveyWidth bounds how many BMCs are logged in to at once: each costs a TLS
@@ -123,20 +124,23 @@ func keepInspected(ctx context.Context, k Keeper, r Inspected, before map[string
 	if err := keepBehind(ctx, k, r, before); err != nil {
 		return err
 	}
+	var servers []fleet.Server
+	var facts []fleet.Facts
+	var events []fleet.Event
 	for _, f := range r.Behind.Servers {
 		s := Enroll(r.Endpoint, f)
 		if s.ID == "" {
 			continue // said by NoIdentity; such a machine cannot be kept apart, so it is not kept
 		}
-		if err := k.KeepServer(ctx, s, f); err != nil {
-			return err
-		}
-		if _, err := k.Append(ctx, fleet.Event{At: time.Now(), Server: s.ID, Action: fleet.ActInspect, Edge: fleet.Ended, Outcome: fleet.OK,
-			Note: fmt.Sprintf("%s %s behind %s, %d disks, %d ports, %d requests", f.Manufacturer, f.Model, r.Endpoint.Address, len(f.Disks), len(f.NICs), r.Behind.Requests)}); err != nil {
-			return err
-		}
+		servers, facts = append(servers, s), append(facts, f)
+		events = append(events, fleet.Event{At: time.Now(), Server: s.ID, Action: fleet.ActInspect, Edge: fleet.Ended, Outcome: fleet.OK,
+			Note: fmt.Sprintf("%s %s behind %s, %d disks, %d ports, %d requests", f.Manufacturer, f.Model, r.Endpoint.Address, len(f.Disks), len(f.NICs), r.Behind.Requests)})
 	}
-	return nil
+	if err := k.KeepServers(ctx, r.Endpoint.Address, servers, facts); err != nil || len(events) == 0 {
+		return err
+	}
+	_, err := k.Append(ctx, events...)
+	return err
 }
 
 // keepBehind adds what a login told to what was found without one.

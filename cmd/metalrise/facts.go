@@ -58,11 +58,12 @@ func (o *options) facts(ctx context.Context, dir, only string) error {
 		return err
 	}
 	all := []fleet.Facts{}
-	for _, id := range slices.Sorted(maps.Keys(told)) {
+	for _, place := range slices.Sorted(maps.Keys(told)) {
+		id := string(told[place].Identity.ID())
 		if only != "" && only != id {
 			continue
 		}
-		all = append(all, told[id])
+		all = append(all, told[place])
 		if f, ok := seen[id]; ok {
 			all = append(all, f)
 		}

@@ -240,4 +240,6 @@ func (forgetful) Append(_ context.Context, e ...fleet.Event) ([]fleet.Event, err
 func (forgetful) Events(context.Context, int64, int) ([]fleet.Event, error)         { return nil, nil }
 func (forgetful) KeepFound(context.Context, fleet.Found) error                      { return nil }
 func (forgetful) Found(context.Context) (map[string]fleet.Found, error)             { return nil, nil }
-func (forgetful) KeepServer(context.Context, fleet.Server, fleet.Facts) error       { return nil }
+func (forgetful) KeepServers(context.Context, string, []fleet.Server, []fleet.Facts) error {
+	return nil
+}

@@ -15,8 +15,8 @@ import (
 // Kinds of things in the state.
 const (
 	kindFound  = "found"       // by address
-	kindServer = "server"      // by server id
-	kindFacts  = "facts"       // by server id; out-of-band
+	kindServer = "server"      // by place
+	kindFacts  = "facts"       // by place; out-of-band
 	kindInBand = "facts-agent" // by server id; in-band
 	kindPlan   = "plan"        // by plan id
 	kindMeta   = "meta"        // by name
@@ -35,20 +35,58 @@ func (s *Store) Found(ctx context.Context) (map[string]fleet.Found, error) {
 	return All[fleet.Found](ctx, s, kindFound)
 }
 
-// KeepServer keeps an enrolled server and its out-of-band facts.
-func (s *Store) KeepServer(ctx context.Context, v fleet.Server, f fleet.Facts) error {
-	if err := s.Put(ctx, kindServer, string(v.ID), v); err != nil {
+// KeepServers keeps the servers behind one BMC with what it told of them, in
+// place of all that were kept for its address before. facts has the facts of the
+// server at the same index.
+func (s *Store) KeepServers(ctx context.Context, address string, servers []fleet.Server, facts []fleet.Facts) error {
+	before, err := s.places(ctx, address)
+	if err != nil {
 		return err
 	}
-	return s.Put(ctx, kindFacts, string(v.ID), f)
+	b := &batch{}
+	for _, place := range before {
+		b.things = append(b.things, thing{kind: kindServer, key: place}, thing{kind: kindFacts, key: place})
+	}
+	for i, v := range servers {
+		for kind, value := range map[string]any{kindServer: v, kindFacts: facts[i]} {
+			body, err := json.Marshal(value)
+			if err != nil {
+				return fmt.Errorf("encode %s %s: %w", kind, v.ID, err)
+			}
+			b.things = append(b.things, thing{kind: kind, key: place(v), body: body})
+		}
+	}
+	return s.submit(ctx, b)
 }
 
-// Servers lists the enrolled servers by id.
+// places lists the places kept for one address.
+func (s *Store) places(ctx context.Context, address string) ([]string, error) {
+	rows, err := s.db.QueryContext(ctx, "SELECT key FROM things WHERE kind = ? AND key >= ? AND key < ?", kindServer, address+" ", address+"!")
+	if err != nil {
+		return nil, fmt.Errorf("read servers at %s: %w", address, err)
+	}
+	defer rows.Close()
+	var out []string
+	for rows.Next() {
+		var key string
+		if err := rows.Scan(&key); err != nil {
+			return nil, fmt.Errorf("read servers at %s: %w", address, err)
+		}
+		out = append(out, key)
+	}
+	return out, rows.Err()
+}
+
+// place is where a server stands. Servers are kept by place and not by id, so
+// that two which show the same serial do not hide each other.
+func place(v fleet.Server) string { return v.BMC.Address + " " + v.BMC.SystemURI }
+
+// Servers lists the enrolled servers by their place.
 func (s *Store) Servers(ctx context.Context) (map[string]fleet.Server, error) {
 	return All[fleet.Server](ctx, s, kindServer)
 }
 
-// Facts lists what BMCs told of servers, by server id.
+// Facts lists what BMCs told of servers, by the same places.
 func (s *Store) Facts(ctx context.Context) (map[string]fleet.Facts, error) {
 	return All[fleet.Facts](ctx, s, kindFacts)
 }

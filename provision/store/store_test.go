@@ -229,3 +229,43 @@ func TestLastConsent(t *testing.T) {
 	add(fleet.ActWithdraw, "B")
 	want("")
 }
+
+// TestServersAreKeptByPlace: two servers with one serial are two, and a BMC that
+// shows another server now does not show the old one any more.
+func TestServersAreKeptByPlace(t *testing.T) {
+	s, err := Open(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	keep := func(address string, ids ...fleet.ServerID) {
+		t.Helper()
+		var servers []fleet.Server
+		for i, id := range ids {
+			servers = append(servers, fleet.Server{ID: id, BMC: fleet.Endpoint{Address: address, SystemURI: "/redfish/v1/Systems/" + string(rune('a'+i))}})
+		}
+		if err := s.KeepServers(t.Context(), address, servers, make([]fleet.Facts, len(ids))); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want := func(n int) {
+		t.Helper()
+		servers, err := s.Servers(t.Context())
+		if err != nil || len(servers) != n {
+			t.Errorf("%d servers, %v, want %d", len(servers), err, n)
+		}
+		if facts, err := s.Facts(t.Context()); err != nil || len(facts) != n {
+			t.Errorf("%d facts, %v, want %d", len(facts), err, n)
+		}
+	}
+	keep("10.0.0.1:443", "SAME")
+	keep("10.0.0.2:443", "SAME")
+	want(2)
+	keep("10.0.0.11:443", "X", "Y")
+	keep("10.0.0.1:4430", "Z")
+	want(5)
+	keep("10.0.0.1:443", "OTHER")
+	want(5)
+	keep("10.0.0.11:443")
+	want(3)
+}
