@@ -27,6 +27,7 @@ type world struct {
 	cut     int  // the append that would write this event kills the engine; 0: never
 	durable bool // the event of the cut is durable although the caller never hears of it
 	kill    context.CancelFunc
+	noSpace bool // the journal cannot be written
 	facts   map[fleet.ServerID]fleet.Facts
 }
 
@@ -108,6 +109,9 @@ func (w *world) Append(ctx context.Context, events ...fleet.Event) ([]fleet.Even
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
+	if w.noSpace {
+		return nil, fleet.NewFault(fleet.CodeStoreFailed, fleet.Transient, nil, "no space left on device")
+	}
 	cut := w.cut > 0 && len(w.events) < w.cut && len(w.events)+len(events) >= w.cut
 	if cut {
 		w.engine.Store(nil)
@@ -133,6 +137,12 @@ func (w *world) Events(_ context.Context, after int64, limit int) ([]fleet.Event
 	defer w.mu.Unlock()
 	rest := w.events[min(int(after), len(w.events)):]
 	return append([]fleet.Event(nil), rest[:min(limit, len(rest))]...), nil
+}
+
+func (w *world) full(now bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.noSpace = now
 }
 
 // journal is a copy of all events.
