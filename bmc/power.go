@@ -222,6 +222,9 @@ func fulfilled(w Wish, now fleet.PowerState) bool {
 }
 
 func (s *Session) powerOf(ctx context.Context, path string) (fleet.PowerState, error) {
+	if p, ok := s.chosenPower(ctx, path); ok {
+		return p, nil
+	}
 	n, _, err := s.get(ctx, path, nil)
 	if err != nil {
 		return fleet.PowerOther, err

@@ -87,6 +87,7 @@ type Session struct {
 	password string
 	root     node
 	expand   expansion
+	choose   selection
 	crowd    crowd
 
 	mu       sync.Mutex
@@ -151,6 +152,7 @@ func (s *Session) start(ctx context.Context) error {
 	}
 	s.root = root
 	s.expand.init(root)
+	s.choose.init(root)
 	return s.login(ctx)
 }
 
