@@ -35,7 +35,8 @@ func bmcCommand(o *options) *cobra.Command {
 		Long: `bmc does by hand what apply does: each act is followed by a look, and what is so
 already is left alone. An act whose answer was lost is looked at, never repeated.
 A server of the site that the engine works on is not changed, unless --meanwhile
-is given.
+is given. A BMC that knows IPMI only is named ipmi://ADDRESS: power and boot work
+there.
 ` + bmcLoginHelp + exitHelp,
 		Example: "  metalrise bmc power 10.0.9.11 status\n  metalrise bmc media 10.0.9.11 insert https://10.0.0.5/live.iso\n  metalrise bmc boot 10.0.9.11 cd",
 	}
@@ -51,8 +52,29 @@ is given.
 	return c
 }
 
+// hand is what power and boot need of a session: Redfish's or IPMI's.
+type hand interface {
+	Address() string
+	Look(ctx context.Context, systemURI string) (bmc.Sight, error)
+	Power(ctx context.Context, systemURI string, w bmc.Wish) error
+	WaitPower(ctx context.Context, systemURI string, want fleet.PowerState) error
+	BootOnce(ctx context.Context, systemURI string, t bmc.Target) error
+	ClearBoot(ctx context.Context, systemURI string) error
+	Close() error
+}
+
+// redfishOnly is for what IPMI cannot do.
+func redfishOnly(do func(*bmc.Session) error) func(hand) error {
+	return func(s hand) error {
+		if r, ok := s.(*bmc.Session); ok {
+			return do(r)
+		}
+		return fleet.NewFault(fleet.CodeBMCUnsupported, fleet.Unsupported, nil, "bmc %s knows IPMI only, which has no way to do this", s.Address())
+	}
+}
+
 // session logs in to one BMC.
-func (o *options) session(ctx context.Context, arg string, h *byHand) (*bmc.Session, error) {
+func (o *options) session(ctx context.Context, arg string, h *byHand) (hand, error) {
 	addresses, err := bmc.Expand([]string{arg}, orPort(0))
 	if err != nil || len(addresses) != 1 {
 		return nil, &exitError{exitUsage, errors.Join(fmt.Errorf("%q is not one address", arg), err)}
@@ -63,7 +85,14 @@ func (o *options) session(ctx context.Context, arg string, h *byHand) (*bmc.Sess
 			return nil, err
 		}
 	}
-	return dial(ctx, at, h.newPins)
+	if _, ok := bmc.IPMIAddress(at.Address); !ok {
+		return dial(ctx, at, h.newPins)
+	}
+	password, err := newDoor(nil).secrets.Resolve(at.Password)
+	if err != nil {
+		return nil, err
+	}
+	return bmc.DialIPMI(ctx, bmc.Login{Endpoint: at, Password: password})
 }
 
 // ofSite finds the login of a BMC of the site.
@@ -98,7 +127,7 @@ func (o *options) ofSite(ctx context.Context, address string) (fleet.Endpoint, e
 }
 
 // with runs one command in a session of its own.
-func (o *options) with(ctx context.Context, address string, h *byHand, do func(s *bmc.Session) error) error {
+func (o *options) with(ctx context.Context, address string, h *byHand, do func(s hand) error) error {
 	s, err := o.session(ctx, address, h)
 	if err != nil {
 		return err
@@ -107,8 +136,8 @@ func (o *options) with(ctx context.Context, address string, h *byHand, do func(s
 }
 
 // change is with for a command that changes something.
-func (o *options) change(ctx context.Context, address string, h *byHand, changes bool, do func(s *bmc.Session) error) error {
-	return o.with(ctx, address, h, func(s *bmc.Session) error {
+func (o *options) change(ctx context.Context, address string, h *byHand, changes bool, do func(s hand) error) error {
+	return o.with(ctx, address, h, func(s hand) error {
 		if changes {
 			if err := o.unlessMoving(ctx, s.Address(), h); err != nil {
 				return err

@@ -45,7 +45,7 @@ left to change.
 			if err != nil {
 				return err
 			}
-			return o.change(c.Context(), args[0], h, len(want) > 0 || w.virtualization, func(s *bmc.Session) error { return o.bios(c.Context(), s, w, want, h) })
+			return o.change(c.Context(), args[0], h, len(want) > 0 || w.virtualization, redfishOnly(func(s *bmc.Session) error { return o.bios(c.Context(), s, w, want, h) }))
 		},
 	}
 	f := c.Flags()
@@ -185,9 +185,9 @@ until Ctrl-C; with --output json each line is then one entry.
 			if limit < 1 || limit > 2000 {
 				return &exitError{exitUsage, fmt.Errorf("--limit %d: want 1 to 2000", limit)}
 			}
-			return o.with(c.Context(), args[0], h, func(s *bmc.Session) error {
+			return o.with(c.Context(), args[0], h, redfishOnly(func(s *bmc.Session) error {
 				return o.bmcEvents(c.Context(), s, h.system, limit, follow)
-			})
+			}))
 		},
 	}
 	c.Flags().IntVar(&limit, "limit", limit, "entries to show, 1 to 2000")

@@ -29,7 +29,7 @@ none takes the override away. Nothing is started or restarted.
 			if err != nil {
 				return err
 			}
-			return o.change(c.Context(), args[0], h, what != "status", func(s *bmc.Session) error {
+			return o.change(c.Context(), args[0], h, what != "status", func(s hand) error {
 				return o.boot(c.Context(), s, what, args[len(args)-1], h.system)
 			})
 		},
@@ -42,14 +42,14 @@ type bootDone struct {
 	Boot    bmc.BootOverride `json:"bootOverride"`
 }
 
-func (o *options) boot(ctx context.Context, s *bmc.Session, what, url, system string) error {
+func (o *options) boot(ctx context.Context, s hand, what, url, system string) error {
 	target := map[string]bmc.Target{"cd": bmc.Cd, "pxe": bmc.Pxe, "disk": bmc.Hdd, "http": bmc.UefiHTTP}[what]
 	var err error
 	switch what {
 	case "cd", "pxe", "disk":
 		err = s.BootOnce(ctx, system, target)
 	case "http":
-		err = s.BootHTTP(ctx, system, url)
+		err = redfishOnly(func(s *bmc.Session) error { return s.BootHTTP(ctx, system, url) })(s)
 	case "none":
 		err = s.ClearBoot(ctx, system)
 	}
@@ -105,9 +105,9 @@ holds something is emptied only with --while-on.
 			if err != nil {
 				return err
 			}
-			return o.change(c.Context(), args[0], h, what != "status", func(s *bmc.Session) error {
+			return o.change(c.Context(), args[0], h, what != "status", redfishOnly(func(s *bmc.Session) error {
 				return o.media(c.Context(), s, what, args[len(args)-1], h.system, whileOn)
-			})
+			}))
 		},
 	}
 	c.Flags().BoolVar(&whileOn, "while-on", false, "eject although the server is on")

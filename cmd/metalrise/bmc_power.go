@@ -28,7 +28,7 @@ on that is off. A BMC that has no word for one of them gets off and on.
 			if err != nil {
 				return err
 			}
-			return o.change(c.Context(), args[0], h, a.what != "status", func(s *bmc.Session) error {
+			return o.change(c.Context(), args[0], h, a.what != "status", func(s hand) error {
 				return o.power(c.Context(), s, h.system, a)
 			})
 		},
@@ -52,7 +52,7 @@ type powerDone struct {
 	Power   fleet.PowerState `json:"power"`
 }
 
-func (o *options) power(ctx context.Context, s *bmc.Session, system string, a powerAsk) error {
+func (o *options) power(ctx context.Context, s hand, system string, a powerAsk) error {
 	before, err := s.Look(ctx, system)
 	if err != nil {
 		return err
@@ -71,7 +71,7 @@ func (o *options) power(ctx context.Context, s *bmc.Session, system string, a po
 	return nil
 }
 
-func (o *options) switchPower(ctx context.Context, s *bmc.Session, system string, a powerAsk) (fleet.PowerState, error) {
+func (o *options) switchPower(ctx context.Context, s hand, system string, a powerAsk) (fleet.PowerState, error) {
 	wish := map[string]bmc.Wish{"on": bmc.On, "off": bmc.ForceOff, "cycle": bmc.Cycle, "reset": bmc.Restart}[a.what]
 	to := fleet.PowerOn
 	if a.what == "off" {
