@@ -294,8 +294,8 @@ func (e *Engine) Overview() fleet.Overview {
 }
 
 // Recall gives the same overview from a journal alone, when no engine runs.
-func Recall(ctx context.Context, site string, j Journal, a Archive) (fleet.Overview, error) {
-	e := &Engine{Config: Config{Site: site, Limits: Limits{}.withDefaults()}, started: time.Now()}
+func Recall(ctx context.Context, j Journal, a Archive) (fleet.Overview, error) {
+	e := &Engine{Config: Config{Limits: Limits{}.withDefaults()}, started: time.Now()}
 	events, err := allEvents(ctx, j)
 	if err != nil {
 		return fleet.Overview{}, err
@@ -305,6 +305,7 @@ func Recall(ctx context.Context, site string, j Journal, a Archive) (fleet.Overv
 		if err != nil || !ok {
 			return fleet.Overview{}, fmt.Errorf("plan %s of the journal: %w", id, errors.Join(err, errors.New("not stored")))
 		}
+		e.Site = p.Site
 		e.run = e.newRun(p, events)
 	}
 	return e.Overview(), nil

@@ -271,7 +271,7 @@ func (d *daemon) listen(s fleet.Site, a *boot.Authority, lib *library) (*boot.Se
 		port = known
 	}
 	if known != 0 && port != known {
-		if view, err := provision.Recall(d.ctx, s.Name, d.store, d.store); err != nil || !settled(view) {
+		if view, err := provision.Recall(d.ctx, d.store, d.store); err != nil || !settled(view) {
 			return nil, errors.Join(err, fleet.NewFault(fleet.CodeSiteInvalid, fleet.Conflict, nil,
 				"serving.port %d: machines of the unfinished run were told %d; finish it, or take it back with metalrise stop --cancel", port, known))
 		}

@@ -229,7 +229,7 @@ func overview(ctx context.Context, dir string) (fleet.Overview, error) {
 		return view, err
 	}
 	defer st.Close()
-	return provision.Recall(ctx, "", st, st)
+	return provision.Recall(ctx, st, st)
 }
 
 // follow reads the journal itself, so that it needs no engine and survives its
