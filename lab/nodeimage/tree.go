@@ -1,6 +1,7 @@
 package nodeimage
 
 import (
+	"errors"
 	"fmt"
 	"io/fs"
 	"os"
@@ -107,7 +108,7 @@ func furnish(root, version string) error {
 		"etc/fstab":      "",
 		"etc/hosts":      "127.0.0.1 localhost\n::1 localhost\n",
 	} {
-		if err := os.WriteFile(filepath.Join(root, path), []byte(text), 0o644); err != nil {
+		if err := replace(filepath.Join(root, path), []byte(text), 0o644); err != nil {
 			return err
 		}
 	}
@@ -156,11 +157,22 @@ func place(from, to string) error {
 		case slices.Contains(dirs, "sudoers.d"):
 			mode = 0o440
 		}
-		if err := os.WriteFile(target, data, mode); err != nil {
-			return err
-		}
-		return os.Chmod(target, mode)
+		return replace(target, data, mode)
 	})
+}
+
+// replace writes a file in place of whatever is there. A link of the tree leads, for
+// us outside of it, to a file of this computer: it is never followed.
+func replace(path string, data []byte, mode os.FileMode) error {
+	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_EXCL|os.O_WRONLY, mode)
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(data)
+	return errors.Join(err, f.Chmod(mode), f.Close())
 }
 
 // strip removes what the running node does not need.
