@@ -164,9 +164,12 @@ func (t *Track) mark(e fleet.Event) {
 	m := t.Marks[e.Action]
 	m.At, m.Cause = e.At, e.Cause
 	m.OK = e.Outcome == fleet.OK || e.Outcome == fleet.Adopted
-	if m.OK {
+	switch {
+	case m.OK:
 		m.Failures = 0
-	} else {
+	case e.Cause != nil && e.Cause.Code == fleet.CodeInterrupted:
+		// Not done because we were stopped: that says nothing about the BMC.
+	default:
 		m.Failures++
 	}
 	t.Marks[e.Action] = m

@@ -239,7 +239,7 @@ func TestRealInstallSurvivesTenKills(t *testing.T) {
 	}
 	kills := 0
 	for range 10 {
-		time.Sleep(time.Duration(100+random.IntN(1400)) * time.Millisecond)
+		time.Sleep(time.Duration(50+random.IntN(750)) * time.Millisecond)
 		if pid := r.engine(); pid != 0 {
 			if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
 				t.Fatal(err)
@@ -253,7 +253,7 @@ func TestRealInstallSurvivesTenKills(t *testing.T) {
 	}
 	r.await(5*time.Minute, "all servers installed", allSettled)
 	t.Logf("installed in %s with %d kills of the engine", time.Since(begin).Round(time.Second), kills)
-	if kills < 10 {
+	if kills < 8 { // a quick install may be over before the last ones
 		t.Errorf("only %d of 10 kills hit a running engine", kills)
 	}
 	r.installedOnce()
