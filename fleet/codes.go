@@ -69,6 +69,27 @@ const (
 	CodeInterrupted       Code = "RUN-019"
 	CodeStoreFailed       Code = "RUN-020"
 	CodePlanStale         Code = "RUN-021"
+	CodeClusterAddress    Code = "KUBE-001"
+	CodeClusterNetwork    Code = "KUBE-002"
+	CodePayloadInvalid    Code = "KUBE-003"
+	CodePayloadCorrupt    Code = "KUBE-004"
+	CodeAddressTaken      Code = "KUBE-005"
+	CodeNodePrepare       Code = "KUBE-006"
+	CodeClusterBegin      Code = "KUBE-007"
+	CodeNodeJoin          Code = "KUBE-008"
+	CodeNodeSilent        Code = "KUBE-009"
+	CodeNodeNotAdmitted   Code = "KUBE-010"
+	CodeNodeNotReady      Code = "KUBE-011"
+	CodeKVMUnproven       Code = "KUBE-012"
+	CodeAPIUnreachable    Code = "KUBE-013"
+	CodeCSRRefused        Code = "KUBE-014"
+	CodeTokenExpired      Code = "KUBE-015"
+	CodeQuorumAtRisk      Code = "KUBE-016"
+	CodeDrainBlocked      Code = "KUBE-017"
+	CodeAPIRefused        Code = "KUBE-018"
+	CodeFlavourUnknown    Code = "KUBE-019"
+	CodeClusterStalled    Code = "KUBE-020"
+	CodeNodeShape         Code = "KUBE-021"
 )
 
 // CodePage explains one code to people.
@@ -277,6 +298,69 @@ func CodePages() []CodePage {
 		{CodePlanStale, "the plan is not for what would be done now",
 			"The release, the site or this program changed since the plan was made, or the stored plan is damaged.",
 			"Run plan again, read it, and apply the new one."},
+		{CodeClusterAddress, "the API's address is missing or impossible",
+			"More than one control plane needs an address for the API that does not belong to one of them: cluster.vip or cluster.loadBalancer. A virtual address must lie in the servers' network and belong to nobody.",
+			"Set one of the two in the site file and plan again."},
+		{CodeClusterNetwork, "the cluster's own networks collide",
+			"Pods, services and servers need address ranges that do not overlap, and each range must be large enough for the planned nodes.",
+			"Correct cluster.podCIDR or cluster.serviceCIDR and plan again."},
+		{CodePayloadInvalid, "the nodes' software cannot be used",
+			"The folder named by cluster.software is missing, is not a payload, lacks something that this flavour needs, or is for another kind of processor.",
+			"Name the right folder; `metalrise lab payload` makes one for the lab."},
+		{CodePayloadCorrupt, "the nodes' software is damaged",
+			"A file of the payload does not have the digest that payload.json gives.",
+			"Copy the payload again from where it came."},
+		{CodeAddressTaken, "somebody else answers to the API's virtual address",
+			"Before the address was taken, the segment was asked who has it, and somebody answered.",
+			"Free the address, or choose another cluster.vip and plan again."},
+		{CodeNodePrepare, "the node's software could not be put in place",
+			"Fetching, verifying or starting the nodes' software on the installed system ended with an error.",
+			"Read the cause; it carries the step and the end of its output. Then `metalrise retry`."},
+		{CodeClusterBegin, "the cluster could not be begun",
+			"The first control plane did not come up. The other nodes wait, because a second beginning would make a second cluster.",
+			"Read the cause, correct it, then retry this server: what is half done on it is removed first."},
+		{CodeNodeJoin, "the node could not join the cluster",
+			"The join ended with an error on the node. The rest of the cluster is not touched by it.",
+			"Read the cause; then `metalrise retry`: what is half done on the node is removed and it gets a new token."},
+		{CodeNodeSilent, "the installed system fell silent",
+			"The installed system was becoming a node and was not heard from in time. It may be switched off, or have lost its network.",
+			"Look at its console; switch it on. It goes on by itself; `metalrise retry` when the server is held."},
+		{CodeNodeNotAdmitted, "the node did not appear in the cluster as planned",
+			"The node said that it joined, but the API does not show it with the planned name, address and system UUID.",
+			"Compare the causes. Remove an old Node object of that name; then `metalrise retry`."},
+		{CodeNodeNotReady, "the node is not ready",
+			"One or more of the node's checks did not come true in time. Each says what is missing.",
+			"Read the checks in `metalrise status`; the node goes on by itself as soon as they are true."},
+		{CodeKVMUnproven, "KVM is not proven on the node",
+			"The installed system cannot run virtual machines with KVM, and the site file does not allow emulation.",
+			"Switch on the processor's virtualization in the BIOS settings (the cause names the attribute), or set virtualization.emulation: true for machines that only rehearse."},
+		{CodeAPIUnreachable, "the cluster's API does not answer",
+			"No control plane answered at the API's address.",
+			"Check that control planes run and that this computer reaches the address. Everything goes on by itself once it answers."},
+		{CodeCSRRefused, "a certificate was refused",
+			"A node asked for a certificate whose name, address or identity is not the planned one.",
+			"If the request is honest, plan again with the values it names; else find out who asked."},
+		{CodeTokenExpired, "the node's token expired",
+			"The token with which the node was to join was not used in its time.",
+			"`metalrise retry` gives the node a new one."},
+		{CodeQuorumAtRisk, "the control plane would lose its majority",
+			"Taking this control plane away would leave fewer healthy members than etcd needs.",
+			"Bring another control plane back first, or name --force when the cluster is to be given up."},
+		{CodeDrainBlocked, "the node could not be drained",
+			"Pods or VMs did not leave the node in time, most often because a disruption budget forbids it.",
+			"Read which ones; move or stop them, then repeat the command."},
+		{CodeAPIRefused, "the cluster's API refused a request",
+			"The API answered, and said no.",
+			"Read the cause; it carries the API's words."},
+		{CodeFlavourUnknown, "this flavour is not built yet",
+			"The site file asks for a flavour of Kubernetes that this metalrise cannot bring up.",
+			"Use cluster.flavour: kubeadm."},
+		{CodeClusterStalled, "nothing moves in the cluster",
+			"This server waits for another one that is held.",
+			"Look at the held servers first."},
+		{CodeNodeShape, "the server does not suit its part in the cluster",
+			"Its size, its name or its settings do not fit what the site file asks of a node of this role.",
+			"Read the finding; it names the field."},
 	}
 }
 

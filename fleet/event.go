@@ -46,6 +46,22 @@ const (
 	ActRetry    Action = "retry"    // a person asked for another attempt
 	ActFinish   Action = "finish"   // the run of a plan is over for this server
 	ActProgress Action = "progress" // how far a running action is; may be thinned out
+
+	// From an installed server to a node of the cluster.
+	ActPrepare Action = "prepare" // the installed system was given the nodes' software
+	ActBegin   Action = "begin"   // the first control plane was let initialize the cluster
+	ActBase    Action = "base"    // what every cluster needs was applied: pod network, rules of admission
+	ActInvite  Action = "invite"  // a token for one node came into force
+	ActJoin    Action = "join"    // the node was let join with its token
+	ActAdmit   Action = "admit"   // the API shows the node as the planned server; its token was revoked
+	ActReady   Action = "ready"   // every check of the node is true
+	ActReset   Action = "reset"   // what a failed join left on the node was removed
+
+	// From a node to a server that may be taken away.
+	ActDrain  Action = "drain"  // its pods and VMs were moved or ended
+	ActLeave  Action = "leave"  // it left etcd and the cluster
+	ActErase  Action = "erase"  // its install disk was erased; destructive
+	ActRemove Action = "remove" // a person asked for it, and it is done
 )
 
 // Edge is where in its life an action is.

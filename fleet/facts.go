@@ -52,6 +52,9 @@ type Facts struct {
 	KVM   Maybe[KVM]       `json:"kvm,omitzero"`
 	OS    Maybe[string]    `json:"os,omitzero"` // pretty name of the running system
 
+	// Known to the agent of an installed system only.
+	Runtime Maybe[NodeRuntime] `json:"runtime,omitzero"`
+
 	Problems []Problem `json:"problems,omitempty"`
 }
 
@@ -201,6 +204,11 @@ type KVM struct {
 	Device  bool     `json:"device"`  // /dev/kvm can be opened
 	Usable  bool     `json:"usable"`  // a virtual machine could be created through it
 	Why     string   `json:"why"`     // why it is not usable; "" when it is
+
+	// What VMs need besides, as the installed system shows it.
+	VhostNet Maybe[bool] `json:"vhostNet,omitzero"` // /dev/vhost-net can be opened
+	Tun      Maybe[bool] `json:"tun,omitzero"`      // /dev/net/tun can be opened
+	Flag     string      `json:"flag,omitempty"`    // "vmx" or "svm", where the processor shows it
 }
 
 // DiskRef names one disk without doubt: by WWN, serial or both, with its size

@@ -17,7 +17,8 @@ type Plan struct {
 	SiteDigest  string       `json:"siteDigest"` // of the site it was made from
 	FactsDigest string       `json:"factsDigest"`
 	Image       ImageRef     `json:"image"`
-	Assignments []Assignment `json:"assignments"` // sorted by wave, then host name
+	Cluster     *ClusterPlan `json:"cluster,omitempty"` // nil: hosts are installed and that is all
+	Assignments []Assignment `json:"assignments"`       // sorted by wave, then host name
 	Findings    []Finding    `json:"findings"`
 }
 
@@ -47,6 +48,10 @@ type Assignment struct {
 	Reasons     []string   `json:"reasons"`           // why each choice was made, for people
 	Ignition    string     `json:"ignition"`          // digest of the installed system's config, without the run's own addresses and tokens
 	Foreign     string     `json:"foreign,omitempty"` // serial of the foreign disk a person allowed to erase
+	Node        *NodePlan  `json:"node,omitempty"`    // nil exactly where Plan.Cluster is
+	// Kept is the id of the plan under which this server was installed. It is
+	// neither erased nor restarted; all else here stays as that plan said.
+	Kept string `json:"kept,omitempty"`
 }
 
 // Network is the final network of one server.
@@ -106,7 +111,7 @@ type Finding struct {
 func (p Plan) ErasedDisks() []DiskRef {
 	var out []DiskRef
 	for _, a := range p.Assignments {
-		if a.Role != Excluded {
+		if a.Role != Excluded && a.Kept == "" {
 			out = append(out, a.InstallDisk)
 		}
 	}

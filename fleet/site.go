@@ -141,6 +141,25 @@ func (b BMCs) AllowsLegacyTLS(address string) bool {
 type Cluster struct {
 	ControlPlanes int    `json:"controlPlanes,omitempty" yaml:"controlPlanes,omitempty"` // 1, 3 or 5; default by number of servers
 	Domain        string `json:"domain,omitempty" yaml:"domain,omitempty"`               // appended to host names
+
+	// Software is the folder of the nodes' software, a Payload. Without it there
+	// is no cluster: hosts are installed and that is all.
+	Software string  `json:"software,omitempty" yaml:"software,omitempty"`
+	Flavour  Flavour `json:"flavour,omitempty" yaml:"flavour,omitempty"`
+	// VIP is an address for the API that the control planes hold by themselves,
+	// LoadBalancer ("api.oslo.example.org:6443") one that somebody else holds. A
+	// single control plane needs neither.
+	VIP          string `json:"vip,omitempty" yaml:"vip,omitempty"`
+	LoadBalancer string `json:"loadBalancer,omitempty" yaml:"loadBalancer,omitempty"`
+	VRRP         int    `json:"vrrp,omitempty" yaml:"vrrp,omitempty"` // virtual router id; default: the last octet of VIP
+	PodCIDR      string `json:"podCIDR,omitempty" yaml:"podCIDR,omitempty"`
+	ServiceCIDR  string `json:"serviceCIDR,omitempty" yaml:"serviceCIDR,omitempty"`
+	CNI          CNI    `json:"cni,omitempty" yaml:"cni,omitempty"`
+	// CNIManifests is the file that OwnCNI applies.
+	CNIManifests string `json:"cniManifests,omitempty" yaml:"cniManifests,omitempty"`
+	// ControlPlaneWorkloads lets control planes run VMs and other pods. Without
+	// workers they do in any case.
+	ControlPlaneWorkloads bool `json:"controlPlaneWorkloads,omitempty" yaml:"controlPlaneWorkloads,omitempty"`
 }
 
 // SiteNetwork is the network that servers get in the installed system.
@@ -168,6 +187,14 @@ type Virtualization struct {
 	Nested bool `json:"nested,omitempty" yaml:"nested,omitempty"`
 	// HugepagesGiB is memory set aside as 1 GiB pages on each hypervisor.
 	HugepagesGiB int `json:"hugepagesGiB,omitempty" yaml:"hugepagesGiB,omitempty"`
+	// Emulation lets nodes without KVM become Ready; their VMs are emulated.
+	Emulation bool `json:"emulation,omitempty" yaml:"emulation,omitempty"`
+	// DedicatedCPUs lets VMs own whole cores (the kubelet's static CPU manager).
+	DedicatedCPUs bool `json:"dedicatedCPUs,omitempty" yaml:"dedicatedCPUs,omitempty"`
+	// ReservedCPUs and ReservedMemoryMiB are kept free for the host; 0 lets the
+	// plan decide by the size of the server.
+	ReservedCPUs      int `json:"reservedCPUs,omitempty" yaml:"reservedCPUs,omitempty"`
+	ReservedMemoryMiB int `json:"reservedMemoryMiB,omitempty" yaml:"reservedMemoryMiB,omitempty"`
 }
 
 // Profile is a named set of kernel settings for hypervisors.

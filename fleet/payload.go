@@ -1,0 +1,55 @@
+package fleet
+
+import "slices"
+
+// PayloadVersion is the version of payload.json this code writes and reads.
+const PayloadVersion = "metalrise.dev/payload/v1"
+
+// Payload is the software of a cluster's nodes, everything by digest: programs
+// and container images. On disk it is a folder with payload.json (this value)
+// and one file per digest below blobs/. Package images reads and verifies it;
+// nothing of it is ever fetched from elsewhere during an install.
+type Payload struct {
+	APIVersion   string         `json:"apiVersion"`
+	Flavour      Flavour        `json:"flavour"`      // what it brings up
+	Version      string         `json:"version"`      // of Kubernetes: "v1.34.4"
+	Architecture string         `json:"architecture"` // as in facts of images: "x86_64"
+	Files        []PayloadFile  `json:"files"`
+	Images       []PayloadImage `json:"images"`
+}
+
+// PayloadFile is one program or other file that lies on nodes.
+type PayloadFile struct {
+	Name   string `json:"name"` // "kubelet", "cni/bridge"
+	Path   string `json:"path"` // absolute, on the node: "/opt/metalrise/bin/kubelet"
+	Mode   uint32 `json:"mode"` // permission bits: 493 is 0755
+	Digest string `json:"sha256"`
+	Bytes  int64  `json:"bytes"`
+	// Target makes the file a symbolic link to this path; it then has no content.
+	Target string `json:"target,omitempty"`
+}
+
+// PayloadImage is one archive of container images in a form that containerd
+// imports (OCI or docker archive).
+type PayloadImage struct {
+	Name       string   `json:"name"`       // "etcd", "keepalived"
+	References []string `json:"references"` // what it is called in the archive: "registry.k8s.io/etcd:3.6.5-0"
+	Digest     string   `json:"sha256"`     // of the archive
+	Bytes      int64    `json:"bytes"`
+	Roles      []Role   `json:"roles,omitempty"` // nodes that need it; empty: all
+}
+
+// Blob is the path of a content below the payload's folder.
+func Blob(sha256 string) string { return "blobs/" + sha256 }
+
+// Image finds an archive by its name.
+func (p Payload) Image(name string) (PayloadImage, bool) {
+	i := slices.IndexFunc(p.Images, func(v PayloadImage) bool { return v.Name == name })
+	if i < 0 {
+		return PayloadImage{}, false
+	}
+	return p.Images[i], true
+}
+
+// For tells whether nodes of a role need the image.
+func (i PayloadImage) For(r Role) bool { return len(i.Roles) == 0 || slices.Contains(i.Roles, r) }
