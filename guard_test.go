@@ -67,6 +67,11 @@ var edges = map[string]map[string]string{
 	"lab/machine/qemu":        {"lab/machine": "is hardware"},
 	"lab/machine/fake":        {"lab/machine": "is hardware"},
 	"lab/machine/machinetest": {"lab/machine": "holds hardware to its contract"},
+	"lab/nodeimage":           {"lab/recipe": "keeps what takes long to make"},
+	"lab/kubernetes": {
+		"lab/recipe": "keeps what takes long to make",
+		"fleet":      "the list of what a payload holds",
+	},
 }
 
 // free packages may import anything of ours: they wire or try out the whole.

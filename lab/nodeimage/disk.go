@@ -6,6 +6,8 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+
+	"metalrise.dev/lab/recipe"
 )
 
 const sectorSize = 512
@@ -43,7 +45,7 @@ func diskSize() int64 { return (start(len(partitions)) + 1<<20/sectorSize) * sec
 // diskImage writes the raw image to out: root is the tree of the root file
 // system, dir holds kernel and initramfs. It needs no loop devices.
 func (b *builder) diskImage(work, root, dir, out string) error {
-	b.say("making the disk image")
+	b.Say("making the disk image")
 	parts, err := b.diskParts(work, root, dir)
 	if err != nil {
 		return err
@@ -62,7 +64,7 @@ func (b *builder) diskImage(work, root, dir, out string) error {
 			fmt.Sprintf("--new=%d:%d:%d", i+1, start(i), start(i)+p.sectors-1),
 			fmt.Sprintf("--typecode=%d:%s", i+1, p.typeCode), fmt.Sprintf("--change-name=%d:%s", i+1, p.name))
 	}
-	if err := b.run(command{name: "sgdisk", args: append(args, out)}); err != nil {
+	if err := b.Run(recipe.Command{Name: "sgdisk", Args: append(args, out)}); err != nil {
 		return err
 	}
 	for i, path := range parts {
@@ -102,7 +104,7 @@ func (b *builder) diskParts(work, root, dir string) ([]string, error) {
 		}
 	}
 	for from, to := range map[string]string{kernelFile: "vmlinuz", initramfsFile: "initrd.img"} {
-		if err := b.run(command{name: "cp", args: []string{filepath.Join(dir, from), filepath.Join(boot, to)}}); err != nil {
+		if err := b.Run(recipe.Command{Name: "cp", Args: []string{filepath.Join(dir, from), filepath.Join(boot, to)}}); err != nil {
 			return nil, err
 		}
 	}
@@ -124,7 +126,7 @@ func (b *builder) diskParts(work, root, dir string) ([]string, error) {
 	for i, tree := range map[int]string{2: boot, 3: root} {
 		p := partitions[i]
 		// grub of this release reads neither of the two features that are off
-		if err := b.run(command{name: "mke2fs", args: []string{"-q", "-F", "-t", "ext4", "-O", "^metadata_csum_seed,^orphan_file",
+		if err := b.Run(recipe.Command{Name: "mke2fs", Args: []string{"-q", "-F", "-t", "ext4", "-O", "^metadata_csum_seed,^orphan_file",
 			"-m", "0", "-L", p.name, "-d", tree, path(p.name + ".img"), fmt.Sprintf("%dk", p.sectors*sectorSize/1024)}}); err != nil {
 			return nil, err
 		}

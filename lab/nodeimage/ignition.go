@@ -6,6 +6,8 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+
+	"metalrise.dev/lab/recipe"
 )
 
 // ignitionVersion is the release of the Ignition module that the product pins
@@ -57,8 +59,8 @@ func (b *builder) ignition() (string, error) {
 	if err != nil {
 		return "", err
 	}
-	return b.cached("ignition", key, func(out, work string) error {
-		b.say("building ignition " + ignitionVersion + " from its Go module")
+	return b.Cached("ignition", key, func(out, work string) error {
+		b.Say("building ignition " + ignitionVersion + " from its Go module")
 		for _, name := range []string{"go.mod", "go.sum"} {
 			data, err := content.ReadFile("files/ignition/" + name + ".txt")
 			if err != nil {
@@ -70,16 +72,16 @@ func (b *builder) ignition() (string, error) {
 		}
 		binary := filepath.Join(out, "ignition")
 		args := append([]string{"build", "-o", binary}, ignitionBuildArgs()...)
-		if err := b.run(command{dir: work, name: "go", args: args, env: goBuildEnv()}); err != nil {
+		if err := b.Run(recipe.Command{Dir: work, Name: "go", Args: args, Env: goBuildEnv()}); err != nil {
 			return err
 		}
-		source, err := b.output(command{dir: work, name: "go", args: []string{"list", "-m", "-f", "{{.Dir}}", ignitionModule}, env: goBuildEnv()})
+		source, err := b.Output(recipe.Command{Dir: work, Name: "go", Args: []string{"list", "-m", "-f", "{{.Dir}}", ignitionModule}, Env: goBuildEnv()})
 		if err != nil {
 			return err
 		}
 		// the module cache is read-only; what is copied from it must not be
 		from := filepath.Join(strings.TrimSpace(source), "dracut", "30ignition")
-		return b.run(command{dir: out, name: "sh", args: []string{"-c", `cp -r "$1" dracut && chmod -R u+w dracut && chmod 755 dracut/*.sh dracut/ignition-generator`, "sh", from}})
+		return b.Run(recipe.Command{Dir: out, Name: "sh", Args: []string{"-c", `cp -r "$1" dracut && chmod -R u+w dracut && chmod 755 dracut/*.sh dracut/ignition-generator`, "sh", from}})
 	})
 }
 
@@ -90,16 +92,16 @@ func goBuildEnv() []string {
 }
 
 func (b *builder) ignitionKey() (string, error) {
-	version, err := b.output(command{name: "go", args: []string{"env", "GOVERSION"}})
+	version, err := b.Output(recipe.Command{Name: "go", Args: []string{"env", "GOVERSION"}})
 	if err != nil {
 		return "", fmt.Errorf("ask for the Go version: %w", err)
 	}
-	h := newKey()
-	h.add("go", strings.TrimSpace(version))
-	h.add("args", ignitionBuildArgs()...)
-	h.add("holds", "ignition", "dracut")
-	if err := h.addFiles("files/ignition"); err != nil {
+	h := recipe.NewKey()
+	h.Add("go", strings.TrimSpace(version))
+	h.Add("args", ignitionBuildArgs()...)
+	h.Add("holds", "ignition", "dracut")
+	if err := h.AddFiles(content, "files/ignition"); err != nil {
 		return "", err
 	}
-	return h.sum(), nil
+	return h.Sum(), nil
 }

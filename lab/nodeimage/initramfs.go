@@ -6,6 +6,8 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+
+	"metalrise.dev/lab/recipe"
 )
 
 // chroot runs a shell script in the tree, with the kernel's file systems
@@ -15,13 +17,13 @@ func (b *builder) chroot(root, script string) error {
 for d in proc sys dev; do mount --rbind "/$d" "$1/$d"; done
 exec chroot "$1" /bin/bash -c "$2"`
 	env := []string{"PATH=/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL=C.UTF-8", "HOME=/", "TMPDIR=/tmp", "container=chroot"}
-	return b.run(command{name: "/bin/sh", args: []string{"-c", outer, "sh", root, script}, env: env, private: true})
+	return b.Run(recipe.Command{Name: "/bin/sh", Args: []string{"-c", outer, "sh", root, script}, Env: env, Private: true})
 }
 
 // initramfs runs dracut inside the tree and writes the compressed result to out.
 // Ignition's own dracut module comes from the same Go module as the program.
 func (b *builder) initramfs(root, out string) error {
-	b.say("making the initramfs with dracut inside the tree")
+	b.Say("making the initramfs with dracut inside the tree")
 	if err := b.ignitionDracut(filepath.Join(root, "usr/lib/dracut/modules.d/30ignition")); err != nil {
 		return fmt.Errorf("ignition's dracut module: %w", err)
 	}
@@ -41,7 +43,7 @@ dracut --force --quiet --no-hostonly --no-hostonly-cmdline --no-early-microcode 
 	if err := os.Chmod(plain, 0o644); err != nil {
 		return err
 	}
-	return b.run(command{name: "zstd", args: []string{"-q", "-f", "-T0", "-9", plain, "-o", out}})
+	return b.Run(recipe.Command{Name: "zstd", Args: []string{"-q", "-f", "-T0", "-9", plain, "-o", out}})
 }
 
 // ignitionDracut copies the dracut module that Ignition's source carries, with
@@ -52,10 +54,10 @@ func (b *builder) ignitionDracut(target string) error {
 	if err != nil {
 		return err
 	}
-	if err := b.run(command{name: "cp", args: []string{"-r", filepath.Join(from, "dracut"), target}}); err != nil {
+	if err := b.Run(recipe.Command{Name: "cp", Args: []string{"-r", filepath.Join(from, "dracut"), target}}); err != nil {
 		return err
 	}
-	if err := b.run(command{name: "cp", args: []string{filepath.Join(from, "ignition"), target}}); err != nil {
+	if err := b.Run(recipe.Command{Name: "cp", Args: []string{filepath.Join(from, "ignition"), target}}); err != nil {
 		return err
 	}
 	setup := filepath.Join(target, "module-setup.sh")

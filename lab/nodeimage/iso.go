@@ -6,6 +6,8 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+
+	"metalrise.dev/lab/recipe"
 )
 
 const (
@@ -56,7 +58,7 @@ func fillKargs(template string) (config string, offset int) {
 
 // liveISO makes the ISO from the PXE artefacts in dir and writes it to out.
 func (b *builder) liveISO(work, dir, out string) error {
-	b.say("making the live ISO")
+	b.Say("making the live ISO")
 	root := filepath.Join(work, "iso")
 	defer os.RemoveAll(root)
 	for _, d := range []string{"images/pxeboot", "EFI/debian", "EFI/BOOT", "isolinux", "coreos"} {
@@ -71,7 +73,7 @@ func (b *builder) liveISO(work, dir, out string) error {
 		"/usr/lib/ISOLINUX/isolinux.bin":             "isolinux/isolinux.bin",
 		"/usr/lib/syslinux/modules/bios/ldlinux.c32": "isolinux/ldlinux.c32",
 	} {
-		if err := b.run(command{name: "cp", args: []string{from, filepath.Join(root, to)}}); err != nil {
+		if err := b.Run(recipe.Command{Name: "cp", Args: []string{from, filepath.Join(root, to)}}); err != nil {
 			return err
 		}
 	}
@@ -92,7 +94,7 @@ func (b *builder) liveISO(work, dir, out string) error {
 	}
 	// -iso-level 1 with Rock Ridge and Joliet: the plain names become the short ones
 	// that coreos-installer looks for (COREOS/KARGS.JSO).
-	return b.run(command{name: "xorriso", args: []string{"-as", "mkisofs", "-quiet", "-o", out, "-V", Label,
+	return b.Run(recipe.Command{Name: "xorriso", Args: []string{"-as", "mkisofs", "-quiet", "-o", out, "-V", Label,
 		"-iso-level", "1", "-R", "-J",
 		"-isohybrid-mbr", "/usr/lib/ISOLINUX/isohdpfx.bin",
 		"-c", "isolinux/boot.cat", "-b", "isolinux/isolinux.bin", "-no-emul-boot", "-boot-load-size", "4", "-boot-info-table",
@@ -140,7 +142,7 @@ func (b *builder) grubImage(work, platform, prefix, early, out string, modules .
 	args := []string{"-O", platform, "-o", out, "-p", prefix, "-c", config,
 		"part_gpt", "part_msdos", "search", "search_label", "configfile", "normal", "linux",
 		"echo", "test", "serial", "terminal", "boot", "minicmd"}
-	return b.run(command{name: "grub-mkimage", args: append(args, modules...)})
+	return b.Run(recipe.Command{Name: "grub-mkimage", Args: append(args, modules...)})
 }
 
 // efiPartition makes a FAT file system of the given size with one boot loader.
@@ -161,7 +163,7 @@ func (b *builder) efiPartition(loader, out string, size int64) error {
 		{"mmd", "-i", out, "::EFI", "::EFI/BOOT"},
 		{"mcopy", "-i", out, loader, "::EFI/BOOT/BOOTX64.EFI"},
 	} {
-		if err := b.run(command{name: c[0], args: c[1:]}); err != nil {
+		if err := b.Run(recipe.Command{Name: c[0], Args: c[1:]}); err != nil {
 			return fmt.Errorf("EFI partition: %w", err)
 		}
 	}

@@ -39,6 +39,7 @@ package nodeimage
 import (
 	"context"
 	"crypto/sha256"
+	"embed"
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
@@ -49,6 +50,8 @@ import (
 	"time"
 
 	"github.com/coreos/stream-metadata-go/stream"
+
+	"metalrise.dev/lab/recipe"
 )
 
 // Names of the files in the directory that Ensure returns.
@@ -70,6 +73,20 @@ const (
 	Arch   = "x86_64"
 )
 
+// content is everything a build is made from besides packages and modules: the
+// files it places, and the code that places them.
+//
+//go:embed all:files disk.go initramfs.go iso.go nodeimage.go tree.go
+var content embed.FS
+
+// builder makes one node image.
+type builder struct{ *recipe.Builder }
+
+func newBuilder(ctx context.Context, cacheDir string, progress func(string)) (*builder, error) {
+	b, err := recipe.New(ctx, cacheDir, progress)
+	return &builder{b}, err
+}
+
 // Ensure returns a directory that holds the node image, building it under
 // cacheDir if nothing made from the same inputs is there: stream.json in the
 // format of CoreOS stream metadata, and beside it the files it names. Building
@@ -83,17 +100,17 @@ func Ensure(ctx context.Context, cacheDir string, progress func(step string)) (d
 	if err != nil {
 		return "", err
 	}
-	k := newKey()
+	k := recipe.NewKey()
 	ignitionKey, err := b.ignitionKey()
 	if err != nil {
 		return "", fmt.Errorf("build node image: %w", err)
 	}
-	k.add("ignition", ignitionKey)
-	if err := k.addFiles("."); err != nil {
+	k.Add("ignition", ignitionKey)
+	if err := k.AddFiles(content, "."); err != nil {
 		return "", err
 	}
-	key := k.sum()
-	dir, err = b.cached("image", key, func(out, work string) error { return b.image(key, out, work) })
+	key := k.Sum()
+	dir, err = b.Cached("image", key, func(out, work string) error { return b.image(key, out, work) })
 	if err != nil {
 		return "", fmt.Errorf("build node image: %w", err)
 	}
@@ -115,8 +132,8 @@ func (b *builder) image(key, out, work string) error {
 	if err := os.Mkdir(root, 0o755); err != nil {
 		return err
 	}
-	b.say("furnishing the tree")
-	if err := b.run(command{name: "tar", args: []string{"-C", root, "--numeric-owner", "--xattrs", "--xattrs-include=*", "-xf", tar}}); err != nil {
+	b.Say("furnishing the tree")
+	if err := b.Run(recipe.Command{Name: "tar", Args: []string{"-C", root, "--numeric-owner", "--xattrs", "--xattrs-include=*", "-xf", tar}}); err != nil {
 		return err
 	}
 	if err := furnish(root, version); err != nil {
@@ -133,7 +150,7 @@ func (b *builder) image(key, out, work string) error {
 	if err != nil {
 		return err
 	}
-	if err := b.run(command{name: "cp", args: []string{filepath.Join(root, "boot/vmlinuz-"+kernel), at(kernelFile)}}); err != nil {
+	if err := b.Run(recipe.Command{Name: "cp", Args: []string{filepath.Join(root, "boot/vmlinuz-"+kernel), at(kernelFile)}}); err != nil {
 		return err
 	}
 	if err := strip(root); err != nil {
@@ -148,8 +165,8 @@ func (b *builder) image(key, out, work string) error {
 	if err := b.diskImage(work, root, out, filepath.Join(work, rawFile)); err != nil {
 		return fmt.Errorf("disk image: %w", err)
 	}
-	b.say("compressing the disk image")
-	if err := b.run(command{name: "zstd", args: []string{"-q", "-T0", "-9", filepath.Join(work, rawFile), "-o", at(diskFile)}}); err != nil {
+	b.Say("compressing the disk image")
+	if err := b.Run(recipe.Command{Name: "zstd", Args: []string{"-q", "-T0", "-9", filepath.Join(work, rawFile), "-o", at(diskFile)}}); err != nil {
 		return err
 	}
 	return writeStream(out, filepath.Join(work, rawFile), version)
@@ -158,14 +175,14 @@ func (b *builder) image(key, out, work string) error {
 // rootfs packs the tree as squashfs, alone in an uncompressed cpio. The name
 // root.squashfs makes the newc header 124 bytes long.
 func (b *builder) rootfs(root, work, out string) error {
-	b.say("packing the live root")
+	b.Say("packing the live root")
 	squashfs := filepath.Join(work, "root.squashfs")
 	args := append([]string{root, squashfs, "-noappend", "-quiet", "-no-progress"}, squashfsArgs...)
-	if err := b.run(command{name: "mksquashfs", args: args}); err != nil {
+	if err := b.Run(recipe.Command{Name: "mksquashfs", Args: args}); err != nil {
 		return err
 	}
 	defer os.Remove(squashfs)
-	return b.run(command{dir: work, name: "sh", args: []string{"-c",
+	return b.Run(recipe.Command{Dir: work, Name: "sh", Args: []string{"-c",
 		`echo root.squashfs | cpio --quiet --reproducible -H newc -R 0:0 -o > "$1"`, "sh", out}})
 }
 

@@ -8,6 +8,8 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+
+	"metalrise.dev/lab/recipe"
 )
 
 // packageTree returns a tar of the bare Debian tree, kept by the content of its
@@ -17,47 +19,7 @@ func (b *builder) packageTree() (string, error) {
 	if err != nil {
 		return "", err
 	}
-	sources, err := hostSources("/")
-	if err != nil {
-		return "", err
-	}
-	k := newKey()
-	k.add("release", release)
-	k.add("packages", packages...)
-	k.add("options", debootstrapArgs("", "", nil)...)
-	dir, err := b.cached("packages", k.sum(), func(out, work string) error {
-		b.say("installing " + fmt.Sprint(len(packages)) + " Debian packages and what they need into a tree")
-		debs := filepath.Join(b.cacheDir, "debs")
-		if err := os.MkdirAll(debs, 0o755); err != nil {
-			return err
-		}
-		args := debootstrapArgs(debs, filepath.Join(out, "tree.tar"), packages)
-		// INITRD: the kernel package must not make an initramfs, we do.
-		env := append(os.Environ(), "INITRD=No", "TMPDIR="+work, "LC_ALL=C.UTF-8")
-		return b.run(command{name: "mmdebstrap", args: append(args, sources...), env: env})
-	})
-	if err != nil {
-		return "", err
-	}
-	return filepath.Join(dir, "tree.tar"), nil
-}
-
-// debootstrapArgs are mmdebstrap's arguments but for the sources. Downloaded
-// packages are kept in debs.
-func debootstrapArgs(debs, out string, packages []string) []string {
-	args := []string{"--mode=root", "--variant=essential", "--format=tar", "--quiet",
-		"--aptopt=APT::Install-Recommends \"false\"", "--aptopt=Acquire::Languages \"none\"",
-		"--dpkgopt=force-unsafe-io",
-		"--skip=download/empty", "--skip=essential/unlink", "--skip=cleanup/apt/cache"}
-	for _, hidden := range []string{"doc", "man", "locale", "info"} {
-		args = append(args, "--dpkgopt=path-exclude=/usr/share/"+hidden+"/*")
-	}
-	return append(args,
-		`--setup-hook=mkdir -p "$1"/var/cache/apt/archives/`,
-		"--setup-hook=sync-in "+debs+" /var/cache/apt/archives/",
-		"--customize-hook=sync-out /var/cache/apt/archives "+debs,
-		`--customize-hook=rm -f "$1"/var/cache/apt/archives/*.deb`,
-		"--include="+strings.Join(packages, ","), release, out)
+	return b.DebianTree(recipe.Configured, packages)
 }
 
 // list reads one of the embedded lists: a name on each line, # begins a comment.

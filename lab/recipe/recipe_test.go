@@ -1,4 +1,4 @@
-package nodeimage
+package recipe
 
 import (
 	"context"
@@ -11,9 +11,9 @@ import (
 	"testing"
 )
 
-func testBuilder(t *testing.T, ctx context.Context, cache string) *builder {
+func testBuilder(t *testing.T, ctx context.Context, cache string) *Builder {
 	t.Helper()
-	b, err := newBuilder(ctx, cache, nil)
+	b, err := New(ctx, cache, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -27,7 +27,7 @@ func TestCachedBuildsOnceForAll(t *testing.T) {
 	for range 8 {
 		b := testBuilder(t, t.Context(), cache)
 		all.Go(func() {
-			dir, err := b.cached("thing", "k1", func(out, work string) error {
+			dir, err := b.Cached("thing", "k1", func(out, work string) error {
 				built.Add(1)
 				return os.WriteFile(filepath.Join(out, "file"), []byte("x"), 0o644)
 			})
@@ -53,17 +53,17 @@ func TestCachedLeavesNoHalves(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	b := testBuilder(t, ctx, cache)
 	failure := errors.New("no")
-	if _, err := b.cached("thing", "k1", func(string, string) error { return failure }); !errors.Is(err, failure) {
+	if _, err := b.Cached("thing", "k1", func(string, string) error { return failure }); !errors.Is(err, failure) {
 		t.Errorf("got %v", err)
 	}
-	if _, err := b.cached("thing", "k1", func(string, string) error { cancel(); return nil }); !errors.Is(err, context.Canceled) {
+	if _, err := b.Cached("thing", "k1", func(string, string) error { cancel(); return nil }); !errors.Is(err, context.Canceled) {
 		t.Errorf("got %v", err)
 	}
 	if left, _ := filepath.Glob(filepath.Join(cache, "thing*")); left != nil {
 		t.Errorf("left %v", left)
 	}
 	put(t, filepath.Join(cache, ".thing.build/out/half"), "x")
-	dir, err := testBuilder(t, t.Context(), cache).cached("thing", "k1", func(string, string) error { return nil })
+	dir, err := testBuilder(t, t.Context(), cache).Cached("thing", "k1", func(string, string) error { return nil })
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -79,7 +79,7 @@ func TestCommandEndsWithContext(t *testing.T) {
 	fifo := filepath.Join(t.TempDir(), "f")
 	done := make(chan error, 1)
 	go func() {
-		done <- b.run(command{name: "sh", args: []string{"-c", `mkfifo "$1"; sleep 600 & echo up > "$1"; wait`, "sh", fifo}})
+		done <- b.Run(Command{Name: "sh", Args: []string{"-c", `mkfifo "$1"; sleep 600 & echo up > "$1"; wait`, "sh", fifo}})
 	}()
 	for {
 		if data, err := os.ReadFile(fifo); err == nil && len(data) > 0 {
@@ -94,17 +94,17 @@ func TestCommandEndsWithContext(t *testing.T) {
 
 func TestCommandReportsItsOutput(t *testing.T) {
 	b := testBuilder(t, t.Context(), t.TempDir())
-	err := b.run(command{name: "sh", args: []string{"-c", "echo the reason >&2; exit 3"}})
+	err := b.Run(Command{Name: "sh", Args: []string{"-c", "echo the reason >&2; exit 3"}})
 	if err == nil || !strings.Contains(err.Error(), "the reason") {
 		t.Errorf("got %v", err)
 	}
 }
 
 func TestKeyTellsListsApart(t *testing.T) {
-	a, b := newKey(), newKey()
-	a.add("x", "a", "b")
-	b.add("x", "a b")
-	if a.sum() == b.sum() {
+	a, b := NewKey(), NewKey()
+	a.Add("x", "a", "b")
+	b.Add("x", "a b")
+	if a.Sum() == b.Sum() {
 		t.Error("two lists, one key")
 	}
 }
