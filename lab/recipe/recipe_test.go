@@ -108,3 +108,13 @@ func TestKeyTellsListsApart(t *testing.T) {
 		t.Error("two lists, one key")
 	}
 }
+
+func TestCommandTellsEachLine(t *testing.T) {
+	b := testBuilder(t, t.Context(), t.TempDir())
+	var said []string
+	out, err := b.Output(Command{Name: "sh", Args: []string{"-c", "echo result; printf 'one\ntwo\nrest' >&2"},
+		Each: func(l string) { said = append(said, l) }})
+	if err != nil || out != "result\n" || strings.Join(said, "|") != "one|two" {
+		t.Errorf("got %q, %q, %v", out, said, err)
+	}
+}

@@ -1,0 +1,28 @@
+package kubernetes
+
+import (
+	"os"
+	"testing"
+	"time"
+)
+
+// payload returns the folder of a payload, built if need be.
+func payload(t *testing.T) string {
+	t.Helper()
+	if os.Getenv("METALRISE_REAL") != "1" {
+		t.Skip("skipped: heavy; set METALRISE_REAL=1")
+	}
+	if os.Getuid() != 0 {
+		t.Skip("skipped: needs root")
+	}
+	cache := os.Getenv("METALRISE_CACHE")
+	if cache == "" {
+		t.Skip("skipped: METALRISE_CACHE names no folder; without one Kubernetes would be compiled for this test alone")
+	}
+	begin := time.Now()
+	dir, err := Build(t.Context(), cache, func(s string) { t.Logf("%6.1fs %s", time.Since(begin).Seconds(), s) })
+	if err != nil {
+		t.Fatal(err)
+	}
+	return dir
+}
