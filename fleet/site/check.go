@@ -9,8 +9,10 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
+	"net"
 	"net/netip"
 	"regexp"
+	"strconv"
 	"strings"
 	"unicode"
 
@@ -115,6 +117,51 @@ func checkIP(s string) error {
 func checkIPOrName(s string) error {
 	if checkIP(s) != nil && (!fleet.ValidHostname(s) || regexp.MustCompile(`^[0-9.]+$`).MatchString(s)) {
 		return fmt.Errorf("%q is neither an IP address nor a DNS name", s)
+	}
+	return nil
+}
+
+// checkHost wants one address that a host may have.
+func checkHost(s string) error {
+	a, err := netip.ParseAddr(s)
+	switch {
+	case err != nil:
+		return fmt.Errorf("%q is no IP address", s)
+	case a.Zone() != "" || a.Is4In6() || !a.IsGlobalUnicast(): // also unspecified, loopback, multicast, link-local and broadcast
+		return fmt.Errorf("%s is no address that hosts elsewhere can reach", s)
+	}
+	return nil
+}
+
+// checkHostPort wants an address or DNS name with a port; IPv6 in brackets.
+func checkHostPort(s string) error {
+	host, port, err := net.SplitHostPort(s)
+	if err != nil || host == "" {
+		return fmt.Errorf("%q is no host with a port", s)
+	}
+	if n, err := strconv.ParseUint(port, 10, 16); err != nil || n == 0 {
+		return fmt.Errorf("%q is no port from 1 to 65535", port)
+	}
+	if checkHost(host) == nil {
+		return nil
+	}
+	if checkIP(host) == nil {
+		return checkHost(host)
+	}
+	return checkIPOrName(host)
+}
+
+// checkCIDR wants a network, with nothing set beyond its prefix: 10.244.1.0/16
+// may be a slip of either number.
+func checkCIDR(s string) error {
+	p, err := netip.ParsePrefix(s)
+	switch {
+	case err != nil:
+		return fmt.Errorf("%q is no network with a prefix length", s)
+	case p.Addr().Is4In6():
+		return fmt.Errorf("%s is an IPv4 network in IPv6 form", s)
+	case p != p.Masked():
+		return fmt.Errorf("%s is the address of a host; its network is %s", s, p.Masked())
 	}
 	return nil
 }

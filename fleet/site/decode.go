@@ -198,6 +198,7 @@ func (d *decoder) scalar(n *yaml.Node, v reflect.Value, schema, path string) {
 // together checks what no single field can show.
 func (d *decoder) together(s fleet.Site, root *yaml.Node) {
 	d.bmcs(s.BMCs, lookup(root, "bmcs"))
+	d.cluster(s.Cluster, lookup(root, "cluster"))
 	list := lookup(root, "servers")
 	first := map[string]int{}
 	for i, o := range s.Servers {
@@ -240,5 +241,25 @@ func (d *decoder) bmcs(b fleet.BMCs, n *yaml.Node) {
 		if !has(key) && (login || has(other)) {
 			d.fault(n, "bmcs."+key, "the field is missing", "Add it: "+d.table["bmcs."+key].text+" "+d.remedy("bmcs."+key))
 		}
+	}
+}
+
+// cluster checks what fields of the cluster mean for each other.
+func (d *decoder) cluster(c fleet.Cluster, n *yaml.Node) {
+	if n == nil || n.Kind != yaml.MappingNode {
+		return
+	}
+	at := func(key string) *yaml.Node { return lookup(n, key) }
+	if at("vip") != nil && at("loadBalancer") != nil {
+		d.fault(at("loadBalancer"), "cluster.loadBalancer", "the API is reached either at vip or at loadBalancer, not at both", "Remove one of the two.")
+	}
+	if at("vrrp") != nil && at("vip") == nil {
+		d.fault(at("vrrp"), "cluster.vrrp", "there is no vip that this id could be for", "Add cluster.vip, or remove this line.")
+	}
+	switch own := c.CNI == fleet.OwnCNI; {
+	case own && at("cniManifests") == nil:
+		d.fault(at("cni"), "cluster.cniManifests", "the field is missing; cni: own needs it", "Add it: "+d.table["cluster.cniManifests"].text+" "+d.remedy("cluster.cniManifests"))
+	case !own && at("cniManifests") != nil:
+		d.fault(at("cniManifests"), "cluster.cniManifests", "the file is used only with cni: own", "Write cni: own, or remove this line.")
 	}
 }

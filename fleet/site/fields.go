@@ -45,6 +45,16 @@ func fields() []field {
 		{path: "cluster", text: "Shape of the cluster."},
 		{path: "cluster.controlPlanes", text: "Number of control planes: 1, 3 or 5.", byDef: "one server becomes a single node, two need this field, from three on 3", example: "3", enum: []string{"1", "3", "5"}},
 		{path: "cluster.domain", text: "DNS domain appended to host names.", byDef: "none", example: "oslo.example.org", check: checkDomain},
+		{path: "cluster.software", text: "Folder of the nodes' software: payload.json and the files it names by digest. Relative to the site file's folder.", byDef: "no cluster is made: the servers are installed and that is all", example: "software", check: checkFilePath},
+		{path: "cluster.flavour", text: "How the cluster is brought up.", byDef: "kubeadm", example: "kubeadm", enum: []string{string(fleet.Kubeadm)}},
+		{path: "cluster.vip", text: "Address of the API that the control planes hold by themselves and hand over when one fails. In the servers' network, and free. Several control planes need it or loadBalancer; give it to a single one too if it is to grow.", byDef: "the address of the only control plane, which then cannot grow", example: "10.0.1.20", check: checkHost},
+		{path: "cluster.loadBalancer", text: "Host and port of a load balancer of yours that hands the API's connections to port 6443 of all control planes, instead of vip.", byDef: "none", example: "api.oslo.example.org:6443", check: checkHostPort},
+		{path: "cluster.vrrp", text: "Virtual router id with which control planes agree on who holds vip. Unlike that of any other VRRP speaker in the same segment.", byDef: "the last octet of vip", example: "20", min: 1, max: 255},
+		{path: "cluster.podCIDR", text: "Addresses of pods. Each node takes a /24 of them (IPv6: a /64). No part of it may be in use elsewhere.", byDef: "10.244.0.0/16 (IPv6: fd00:10:244::/48)", example: "10.244.0.0/16", check: checkCIDR},
+		{path: "cluster.serviceCIDR", text: "Addresses of services. No part of it may be in use elsewhere.", byDef: "10.96.0.0/16 (IPv6: fd00:10:96::/112)", example: "10.96.0.0/16", check: checkCIDR},
+		{path: "cluster.cni", text: "Network of pods: flannel tunnels over VXLAN and works everywhere; flannel-host-gw routes without a tunnel, between nodes of one subnet; own applies the file under cniManifests and nothing else.", byDef: "flannel", example: "flannel-host-gw", enum: []string{string(fleet.Flannel), string(fleet.FlannelHostGW), string(fleet.OwnCNI)}},
+		{path: "cluster.cniManifests", text: "Kubernetes manifests of your own pod network, with cni: own and only then. Relative to the site file's folder.", example: "cni.yaml", check: checkFilePath},
+		{path: "cluster.controlPlaneWorkloads", text: "Whether control planes run virtual machines and other pods too. Without workers they do in any case.", byDef: "false", example: "true"},
 
 		{path: "network", text: "The servers' network in the installed system.", required: true},
 		{path: "network.firstAddress", text: "Address of the first server with the prefix length of the network. The other servers count up, passing over addresses that are in use by something named in this file.", required: true, example: "10.0.1.21/24", check: checkPrefix},
@@ -64,6 +74,10 @@ func fields() []field {
 		{path: "virtualization.profile", text: "Kernel settings: general adds nothing to the image's own; passthrough switches the IOMMU on, for handing devices to virtual machines.", byDef: "general", example: "passthrough", enum: []string{"general", "passthrough"}},
 		{path: "virtualization.nested", text: "Whether virtual machines may be hypervisors themselves.", byDef: "false", example: "true"},
 		{path: "virtualization.hugepagesGiB", text: "Memory in GiB set aside as huge pages of 1 GiB on each host.", byDef: "none", example: "64", min: 1, max: 1 << 16},
+		{path: "virtualization.emulation", text: "Whether nodes that cannot run virtual machines with KVM may become ready all the same. Their virtual machines are emulated, which is slow: for rehearsal only.", byDef: "false: such a node is held", example: "true"},
+		{path: "virtualization.dedicatedCPUs", text: "Whether virtual machines may own whole processor cores (the kubelet's static CPU manager).", byDef: "false", example: "true"},
+		{path: "virtualization.reservedCPUs", text: "Processor cores kept free for the host on each node.", byDef: "decided by the size of the server", example: "2", min: 1, max: 256},
+		{path: "virtualization.reservedMemoryMiB", text: "Memory in MiB kept free for the host on each node.", byDef: "decided by the size of the server", example: "4096", min: 256, max: 1 << 20},
 
 		{path: "image", text: "Folder or stream file of the operating system release. Relative to the site file's folder.", required: true, example: "image", check: checkFilePath},
 

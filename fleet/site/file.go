@@ -48,6 +48,8 @@ func (f *File) Site() fleet.Site {
 		s.Virtualization.Profile = fleet.ProfileGeneral
 	}
 	s.Image = f.resolve(s.Image)
+	s.Cluster.Software = f.resolve(s.Cluster.Software)
+	s.Cluster.CNIManifests = f.resolve(s.Cluster.CNIManifests)
 	s.BMCs.Password = f.secret(s.BMCs.Password)
 	for i := range s.BMCs.Credentials {
 		s.BMCs.Credentials[i].Password = f.secret(s.BMCs.Credentials[i].Password)
@@ -58,6 +60,7 @@ func (f *File) Site() fleet.Site {
 		s.BMCs.Addresses = append(s.BMCs.Addresses, l.Address)
 	}
 	s.Cluster.Domain = strings.ToLower(s.Cluster.Domain)
+	s.Cluster.LoadBalancer = strings.ToLower(s.Cluster.LoadBalancer)
 	for address, pin := range s.BMCs.Pins {
 		s.BMCs.Pins[address] = strings.ToLower(strings.ReplaceAll(pin, ":", ""))
 	}

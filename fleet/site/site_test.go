@@ -142,7 +142,7 @@ func TestSchema(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
-	for _, bad := range []string{"bmcs:\n  addresses: []", "kind: Rack", "network: {}", "unknown: 1", "cluster: {controlPlanes: 2}"} {
+	for _, bad := range []string{"bmcs:\n  addresses: []", "kind: Rack", "network: {}", "unknown: 1", "cluster: {controlPlanes: 2}", "cluster: {cni: calico}", "cluster: {vrrp: 256}"} {
 		key, _, _ := strings.Cut(bad, ":")
 		text := withoutKey(t, template(t), key) + bad + "\n"
 		if validate(t, schema, text) == nil {
@@ -270,5 +270,24 @@ func FuzzRead(f *testing.F) {
 func TestExamplesAreValid(t *testing.T) {
 	for path, err := range site.CheckExamples() {
 		t.Errorf("the example of %s: %v", path, err)
+	}
+}
+
+// TestWholeClusterAtOnce: fields that need each other can be set together, as
+// the wizard does, because one by one each would be refused.
+func TestWholeClusterAtOnce(t *testing.T) {
+	f := read(t, template(t))
+	if err := f.Set("cluster.cni", "own"); err == nil {
+		t.Error("own was taken without manifests")
+	}
+	want := fleet.Cluster{Software: "software", CNI: fleet.OwnCNI, CNIManifests: "cni.yaml", VIP: "198.51.100.20", VRRP: 7}
+	if err := f.Set("cluster", want); err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(want, f.Typed().Cluster); diff != "" {
+		t.Error(diff)
+	}
+	if err := f.Set("cluster.vip", nil); err == nil {
+		t.Error("vip was taken away from under vrrp")
 	}
 }

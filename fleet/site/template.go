@@ -56,7 +56,11 @@ image: image
 access:
   sshKeys: []
 
+# Kubernetes on the servers. Without software they are installed and that is all;
+# several control planes need a vip or loadBalancer.
 # cluster:
+#   software: software
+#   vip: 198.51.100.20
 #   controlPlanes: 3
 #   domain: example.org
 
@@ -67,6 +71,7 @@ access:
 # virtualization:
 #   profile: passthrough
 #   hugepagesGiB: 64
+#   dedicatedCPUs: true
 
 # What you insist on for single servers, named by serial or uuid.
 # servers:
