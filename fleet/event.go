@@ -160,6 +160,8 @@ type Status struct {
 	Total    int64      `json:"total,omitempty"` //
 	Cause    *Cause     `json:"cause,omitempty"` // while held
 	KVM      Maybe[KVM] `json:"kvm,omitzero"`    // as the installed system reported
+	// Checks are those of the server as a node of the cluster, once it is one.
+	Checks []Check `json:"checks,omitempty"`
 }
 
 // Overview is where all servers of a run are, for people and programs.
@@ -170,6 +172,8 @@ type Overview struct {
 	Quiet   bool      `json:"quiet"`   // nothing moves: every server is settled or held
 	Engine  bool      `json:"engine"`  // an engine is running
 	Servers []Status  `json:"servers"` // in plan order
+	// Cluster is nil where the plan ends with installed hosts.
+	Cluster *ClusterStatus `json:"cluster,omitempty"`
 }
 
 // Found is what answers at one address, as far as it tells without a login.
