@@ -126,6 +126,15 @@ func (d *desk) Failed(_ context.Context, who boot.Caller, m callhome.Failed) (ca
 	return d.orders(callhome.Hold), nil
 }
 
+func (d *desk) Task(_ context.Context, who boot.Caller, m callhome.TaskReport) (callhome.Orders, error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if err := d.admit(who); err != nil {
+		return callhome.Orders{}, err
+	}
+	return d.orders(callhome.Done), nil
+}
+
 // shelf is a library of byte strings.
 type shelf struct {
 	mu    sync.Mutex

@@ -189,6 +189,9 @@ func (d desk) Written(ctx context.Context, c boot.Caller, m callhome.Written) (c
 func (d desk) Failed(ctx context.Context, c boot.Caller, m callhome.Failed) (callhome.Orders, error) {
 	return through(d, ctx, c, m, (*provision.Engine).Failed)
 }
+func (d desk) Task(ctx context.Context, c boot.Caller, m callhome.TaskReport) (callhome.Orders, error) {
+	return through(d, ctx, c, m, (*provision.Engine).Task)
+}
 
 // library is the program's way from boot to what is served.
 type library struct {

@@ -64,6 +64,9 @@ func (d *testDesk) Admit(Caller) error {
 func (d *testDesk) Failed(_ context.Context, who Caller, _ callhome.Failed) (callhome.Orders, error) {
 	return d.answer("failed", who)
 }
+func (d *testDesk) Task(_ context.Context, who Caller, _ callhome.TaskReport) (callhome.Orders, error) {
+	return d.answer("task", who)
+}
 
 type testLibrary struct {
 	content []byte
@@ -177,6 +180,21 @@ func TestCallReachesDesk(t *testing.T) {
 	}
 }
 
+func TestTaskReachesDesk(t *testing.T) {
+	r := newRig(t, testLibrary{}, nil)
+	for _, body := range []string{
+		`{"instance":"00112233445566778899aabbccddeeff","task":"prepare-1","state":"running","step":3,"name":"fetch kubelet","done":5,"total":9}`,
+		`{"instance":"00112233445566778899aabbccddeeff","task":"prepare-1","state":"failed","cause":{"code":"KUBE-006","kind":"conflict","chain":["x"]},"output":"no\n"}`,
+	} {
+		if status, f, _ := r.post(t, callhome.PathTask, "tok", body); status != 200 {
+			t.Errorf("status %d %+v", status, f)
+		}
+	}
+	if len(r.desk.calls) != 2 || r.desk.calls[0] != "task" {
+		t.Errorf("the desk was asked %q", r.desk.calls)
+	}
+}
+
 func TestFaultsBecomeStatus(t *testing.T) {
 	for kind, want := range map[fleet.Kind]int{fleet.Denied: 403, fleet.Invalid: 400, fleet.Transient: 503, fleet.Conflict: 503} {
 		r := newRig(t, testLibrary{}, nil)
@@ -207,10 +225,18 @@ func TestMalformedCallsNeverReachDesk(t *testing.T) {
 		"no instance":      {callhome.PathProgress, "t", `{}`, 400},
 		"negative":         {callhome.PathProgress, "t", `{"instance":"00112233445566778899aabbccddeeff","done":-1}`, 400},
 		"too large":        {callhome.PathProgress, "t", `{"step":"` + strings.Repeat("x", callhome.MaxBody) + `"}`, 400},
-		"other protocol":   {callhome.PathHello, "t", `{"protocol":2,"new":true}`, 400},
-		"unknown stage":    {callhome.PathHello, "t", `{"protocol":1,"stage":"x","instance":"00112233445566778899aabbccddeeff"}`, 400},
+		"other protocol":   {callhome.PathHello, "t", `{"protocol":3,"new":true}`, 400},
+		"unknown stage":    {callhome.PathHello, "t", `{"protocol":2,"stage":"x","instance":"00112233445566778899aabbccddeeff"}`, 400},
 		"digest too short": {callhome.PathWritten, "t", `{"sha256":"ab","instance":"00112233445566778899aabbccddeeff"}`, 400},
 		"long cause":       {callhome.PathFailed, "t", `{"instance":"00112233445566778899aabbccddeeff","cause":{"chain":["` + strings.Repeat("x", 5000) + `"]}}`, 400},
+		"task without ID":  {callhome.PathTask, "t", `{"instance":"00112233445566778899aabbccddeeff","state":"done"}`, 400},
+		"task ID":          {callhome.PathTask, "t", `{"instance":"00112233445566778899aabbccddeeff","task":"../x","state":"done"}`, 400},
+		"task state":       {callhome.PathTask, "t", `{"instance":"00112233445566778899aabbccddeeff","task":"a-1","state":"lost"}`, 400},
+		"task step":        {callhome.PathTask, "t", `{"instance":"00112233445566778899aabbccddeeff","task":"a-1","state":"running","step":-1}`, 400},
+		"failed, no cause": {callhome.PathTask, "t", `{"instance":"00112233445566778899aabbccddeeff","task":"a-1","state":"failed"}`, 400},
+		"done with cause":  {callhome.PathTask, "t", `{"instance":"00112233445566778899aabbccddeeff","task":"a-1","state":"done","cause":{}}`, 400},
+		"task output":      {callhome.PathTask, "t", `{"instance":"00112233445566778899aabbccddeeff","task":"a-1","state":"running","output":"` + strings.Repeat("x", 40000) + `"}`, 400},
+		"kernel":           {callhome.PathHello, "t", `{"protocol":2,"stage":"installed","instance":"00112233445566778899aabbccddeeff","facts":{"runtime":{"kernel":"` + strings.Repeat("x", 300) + `"}}}`, 400},
 		"unknown path":     {"/v1/other", "t", `{}`, 404},
 	}
 	for name, test := range tests {
@@ -219,7 +245,7 @@ func TestMalformedCallsNeverReachDesk(t *testing.T) {
 			if status != test.status {
 				t.Errorf("status %d %+v, want %d", status, f, test.status)
 			}
-			if name == "other protocol" && !strings.Contains(f.Text, "protocol 2") {
+			if name == "other protocol" && !strings.Contains(f.Text, "protocol 3") {
 				t.Errorf("text %q does not name the protocol", f.Text)
 			}
 		})

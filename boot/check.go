@@ -1,8 +1,11 @@
 package boot
 
 import (
+	"errors"
 	"fmt"
+	"strings"
 
+	"metalrise.dev/fleet"
 	"metalrise.dev/fleet/callhome"
 )
 
@@ -15,6 +18,12 @@ const (
 	maxChain = 20
 	maxCause = 4096 // of one text in a chain of causes
 	hexSHA   = 64
+
+	maxModules  = 64
+	maxProblems = 10_000
+	maxTaskID   = 100
+	maxSteps    = 100_000
+	maxOutput   = 32 << 10
 )
 
 func checkHello(m callhome.Hello) error {
@@ -29,6 +38,14 @@ func checkHello(m callhome.Hello) error {
 		return fmt.Errorf("attempt %d is negative", m.Attempt)
 	case len(m.Facts.Disks) > maxDisks, len(m.Facts.NICs) > maxNICs:
 		return fmt.Errorf("%d disks and %d ports: at most %d and %d", len(m.Facts.Disks), len(m.Facts.NICs), maxDisks, maxNICs)
+	case len(m.Facts.Problems) > maxProblems:
+		return fmt.Errorf("%d problems: at most %d", len(m.Facts.Problems), maxProblems)
+	}
+	if k, ok := m.Facts.KVM.Get(); ok && (len(k.Modules) > maxModules || len(k.Why) > maxCause || len(k.Flag) > maxText) {
+		return errors.New("facts of KVM are longer than anybody's")
+	}
+	if r, ok := m.Facts.Runtime.Get(); ok && (len(r.Kernel) > maxText || len(r.Container) > maxText) {
+		return fmt.Errorf("kernel or container longer than %d bytes", maxText)
 	}
 	return checkInstance(m.Instance)
 }
@@ -54,15 +71,49 @@ func checkWritten(m callhome.Written) error {
 }
 
 func checkFailed(m callhome.Failed) error {
-	if len(m.Cause.Code) > maxText || len(m.Cause.Kind) > maxText || len(m.Cause.Chain) > maxChain {
-		return fmt.Errorf("cause of %d texts: at most %d", len(m.Cause.Chain), maxChain)
+	if err := checkCause(m.Cause); err != nil {
+		return err
 	}
-	for _, text := range m.Cause.Chain {
+	return checkInstance(m.Instance)
+}
+
+func checkTask(m callhome.TaskReport) error {
+	switch {
+	case !isTaskID(m.Task):
+		return fmt.Errorf("task %.110q: want 1 to %d of a-z, 0-9 and '-'", m.Task, maxTaskID)
+	case m.State != callhome.TaskRunning && m.State != callhome.TaskDone && m.State != callhome.TaskFailed:
+		return fmt.Errorf("state %.20q: want running, done or failed", m.State)
+	case m.Step < 0, m.Step > maxSteps, m.Done < 0, m.Total < 0:
+		return fmt.Errorf("step %d, %d of %d bytes makes no sense", m.Step, m.Done, m.Total)
+	case len(m.Name) > maxText:
+		return fmt.Errorf("name of the step longer than %d bytes", maxText)
+	case len(m.Output) > maxOutput:
+		return fmt.Errorf("output of %d bytes: at most %d", len(m.Output), maxOutput)
+	case (m.State == callhome.TaskFailed) != (m.Cause != nil):
+		return fmt.Errorf("state %s: a cause belongs to a failure, and to nothing else", m.State)
+	}
+	if m.Cause != nil {
+		if err := checkCause(*m.Cause); err != nil {
+			return err
+		}
+	}
+	return checkInstance(m.Instance)
+}
+
+func isTaskID(s string) bool {
+	return s != "" && len(s) <= maxTaskID && strings.Trim(s, "abcdefghijklmnopqrstuvwxyz0123456789-") == ""
+}
+
+func checkCause(c fleet.Cause) error {
+	if len(c.Code) > maxText || len(c.Kind) > maxText || len(c.Chain) > maxChain {
+		return fmt.Errorf("cause of %d texts: at most %d", len(c.Chain), maxChain)
+	}
+	for _, text := range c.Chain {
 		if len(text) > maxCause {
 			return fmt.Errorf("text of %d bytes in the cause: at most %d", len(text), maxCause)
 		}
 	}
-	return checkInstance(m.Instance)
+	return nil
 }
 
 func checkInstance(s string) error {

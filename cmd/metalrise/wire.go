@@ -194,6 +194,14 @@ func (d desk) Failed(ctx context.Context, c boot.Caller, m callhome.Failed) (cal
 	return e.Failed(ctx, caller(c), m)
 }
 
+func (d desk) Task(ctx context.Context, c boot.Caller, m callhome.TaskReport) (callhome.Orders, error) {
+	e, err := d.ready()
+	if err != nil {
+		return callhome.Orders{}, err
+	}
+	return e.Task(ctx, caller(c), m)
+}
+
 // library is boot's way to what the engine's keys open.
 type library struct {
 	engine    atomic.Pointer[provision.Engine]

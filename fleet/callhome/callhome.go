@@ -15,7 +15,8 @@
 //	                  PathProgress Progress  → Orders: go or hold
 //	                  PathWritten  Written   → Orders: wait, then restart
 //	                  PathFailed   Failed    → Orders: hold
-//	installed system  PathHello    Hello     → Orders: done
+//	installed system  PathHello    Hello     → Orders: done, or as a node: work, wait or hold
+//	                  PathTask     TaskReport → the same
 //
 // Any call may be repeated: the answer to the same call is the same.
 package callhome
@@ -29,7 +30,8 @@ import (
 // Protocol is the version of these words. Log of changes:
 //
 //	1  first version
-const Protocol = 1
+//	2  installed systems get tasks: PathTask, Work, Orders.Task
+const Protocol = 2
 
 // Paths of the calls below the base URL of a ticket.
 const (
@@ -126,6 +128,7 @@ type Orders struct {
 	Why   string        `json:"why,omitempty"`   // for the machine's console
 	Now   time.Time     `json:"now"`             // our clock, so that the machine can set its own
 	Write *Write        `json:"write,omitempty"` // with Go
+	Task  *Task         `json:"task,omitempty"`  // with Work
 }
 
 // Write is the order to write one disk.
