@@ -35,7 +35,7 @@ func (e *Engine) Hello(ctx context.Context, c Caller, h callhome.Hello) (callhom
 		return callhome.Orders{}, refused("the token belongs to another server, plan or stage")
 	}
 	if h.Stage == callhome.Installed {
-		return w.arrive(ctx, h)
+		return w.arrive(ctx, c, h)
 	}
 	return w.welcome(ctx, c, g, h)
 }
@@ -293,35 +293,4 @@ func (w *walker) boundLocked(c Caller) error {
 func (w *walker) hear() {
 	w.heard = time.Now()
 	w.rouse()
-}
-
-// arrive takes the installed system's report. It may come again after the
-// reply was lost or the machine rebooted; then it changes nothing.
-func (w *walker) arrive(ctx context.Context, h callhome.Hello) (callhome.Orders, error) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	done := callhome.Orders{Verb: callhome.Done, Now: time.Now()}
-	if w.track.Arrived {
-		return done, nil
-	}
-	if !w.track.Written {
-		return callhome.Orders{}, refused("no disk of this plan was written on this server")
-	}
-	if !w.plan.Identity.Match(h.Facts.Identity) {
-		return callhome.Orders{}, refused("the token was made for another server")
-	}
-	if err := w.engine.Archive.KeepFacts(ctx, w.plan.Server, h.Facts); err != nil {
-		return callhome.Orders{}, err
-	}
-	kvm, _ := h.Facts.KVM.Get()
-	kvm.Why, kvm.Modules = clip(kvm.Why), kvm.Modules[:min(len(kvm.Modules), 16)]
-	data, err := json.Marshal(kvm)
-	if err != nil {
-		return callhome.Orders{}, err
-	}
-	note := "the installed system reported itself; KVM works"
-	if !kvm.Usable {
-		note = "the installed system reported itself; " + string(fleet.CodeKVMUnavailable) + " no KVM: " + kvm.Why
-	}
-	return done, w.recordLocked(ctx, fleet.Event{Action: fleet.ActArrive, Edge: fleet.Ended, Outcome: fleet.OK, Data: data, Note: note})
 }

@@ -28,6 +28,8 @@ type Config struct {
 	ISO     string         // SHA-256 of the release's live ISO
 	Limits  Limits
 	Log     *slog.Logger
+	// Clusters is nil where plans end with installed hosts.
+	Clusters *Clusters
 }
 
 // Engine runs the plan of one site. Make it with NewEngine, then Resume, then
@@ -49,7 +51,9 @@ type run struct {
 	keys    *keyring
 	servers map[fleet.ServerID]*walker
 	order   []fleet.ServerID   // of the plan
-	end     context.CancelFunc // of its walkers
+	cluster *cluster           // nil where the plan has none
+	ctx     context.Context    // of its walkers
+	end     context.CancelFunc // of ctx
 }
 
 // NewEngine makes an engine that does nothing yet.
@@ -105,6 +109,9 @@ func (e *Engine) check(p fleet.Plan) error {
 	if p.Image.DiskSHA256 != e.Image.SHA256 || p.Image.ISOSHA256 != e.ISO {
 		return stale("it was made for release %s %s, and the site's image is another one now", p.Image.Stream, p.Image.Version)
 	}
+	if err := e.checkCluster(p); err != nil {
+		return err
+	}
 	seen := map[fleet.ServerID]bool{}
 	for _, a := range p.Assignments {
 		if a.Role == fleet.Excluded {
@@ -114,7 +121,7 @@ func (e *Engine) check(p fleet.Plan) error {
 			return stale("server %s stands in it twice", a.Server)
 		}
 		seen[a.Server] = true
-		if a.Ignition == "" {
+		if a.Ignition == "" || a.Kept != "" { // what was installed is not rendered again
 			continue
 		}
 		bare := a
@@ -122,6 +129,30 @@ func (e *Engine) check(p fleet.Plan) error {
 		if d, err := e.Configs.Digest(bare); err != nil || d != a.Ignition {
 			return stale("the config of %s would not be the planned one", a.Server)
 		}
+	}
+	return nil
+}
+
+// checkCluster makes sure that a plan's cluster can be brought up with what this
+// engine has.
+func (e *Engine) checkCluster(p fleet.Plan) error {
+	if p.Cluster == nil {
+		return nil
+	}
+	if e.Clusters == nil || e.Clusters.Payload != p.Cluster.PayloadDigest {
+		return fleet.NewFault(fleet.CodePlanStale, fleet.Conflict, nil, "plan %.12s: it was made for other software of the nodes than the site has now", p.ID)
+	}
+	initial := 0
+	for _, a := range p.Assignments {
+		if a.Role != fleet.Excluded && a.Node == nil {
+			return fleet.NewFault(fleet.CodePlanStale, fleet.Conflict, nil, "plan %.12s: server %s has no part in the cluster", p.ID, a.Server)
+		}
+		if a.Node != nil && a.Node.Initial {
+			initial++
+		}
+	}
+	if initial != 1 {
+		return fleet.NewFault(fleet.CodePlanStale, fleet.Conflict, nil, "plan %.12s: %d servers are to begin the cluster, want one", p.ID, initial)
 	}
 	return nil
 }
@@ -195,6 +226,9 @@ func (e *Engine) Apply(ctx context.Context, c fleet.Consent) error {
 // newRun folds the journal into one walker for each server of a plan.
 func (e *Engine) newRun(p fleet.Plan, events []fleet.Event) *run {
 	r := &run{plan: p, keys: newKeyring(e.Secret, p.ID), servers: map[fleet.ServerID]*walker{}}
+	if p.Cluster != nil {
+		r.cluster = newCluster(p)
+	}
 	for _, a := range p.Assignments {
 		if a.Role == fleet.Excluded {
 			continue
@@ -208,7 +242,12 @@ func (e *Engine) newRun(p fleet.Plan, events []fleet.Event) *run {
 			ev.At = now
 		}
 		if w := r.servers[ev.Server]; w != nil {
-			w.track.Fold(ev)
+			w.recall(ev)
+		}
+	}
+	if r.cluster != nil {
+		for _, w := range r.servers {
+			r.cluster.note(w.track)
 		}
 	}
 	return r
@@ -226,13 +265,16 @@ func (e *Engine) start(ctx context.Context, p fleet.Plan, events []fleet.Event) 
 		e.walkers.Wait()
 	}
 	e.run = e.newRun(p, events)
-	ctx, e.run.end = context.WithCancel(ctx)
+	e.run.ctx, e.run.end = context.WithCancel(ctx)
 	e.run.keys.allow(grant{kind: string(DiskImage)})
 	e.run.keys.allow(grant{kind: string(AgentProgram)})
 	for _, id := range e.run.order {
 		w := e.run.servers[id]
 		w.authorise()
-		e.walkers.Go(func() { w.walk(ctx) })
+		w.setOff()
+	}
+	if r := e.run; r.cluster != nil {
+		e.walkers.Go(func() { e.follow(r.ctx, r) })
 	}
 	return nil
 }
@@ -255,7 +297,7 @@ func (e *Engine) Quiet() bool {
 
 func (r *run) quiet() bool {
 	for _, w := range r.servers {
-		if c := w.status(time.Now()).Condition; c != fleet.Settled && c != fleet.Held {
+		if s := w.status(time.Now()); s.Condition != fleet.Settled && s.Condition != fleet.Held && !w.stuck() {
 			return false
 		}
 	}
@@ -288,6 +330,9 @@ func (e *Engine) Overview() fleet.Overview {
 		o.Plan = r.plan.ID
 		for _, id := range r.order {
 			o.Servers = append(o.Servers, r.servers[id].status(o.At))
+		}
+		if r.cluster != nil {
+			o.Cluster = r.cluster.status()
 		}
 	}
 	return o

@@ -27,7 +27,10 @@ type Track struct {
 	Hold    *fleet.Cause           // why a person must act
 	Settled bool                   // finished: nothing more will be done under this plan
 	Since   time.Time              // of the last change
+	Retried time.Time              // when a person asked for another attempt last
 	Last    fleet.Event            // the last event
+
+	Node NodeTrack // what follows the installed system
 }
 
 // Mark is how one action of the current attempt stands.
@@ -84,7 +87,11 @@ func (t *Track) Fold(e fleet.Event) {
 		t.Hold, t.Pending = e.Cause, nil
 	case fleet.ActRetry:
 		t.Hold, t.Pending, t.Staged, t.Settled = nil, nil, false, false
-		t.Marks = map[fleet.Action]Mark{}
+		t.Marks, t.Retried = map[fleet.Action]Mark{}, e.At
+		t.Node.Prepared = t.Node.Joined // what was put in place is looked at again
+		if t.Node.Task == nil {
+			t.Node.Home.Key = "" // the person may have replaced what held it
+		}
 	case fleet.ActFinish:
 		t.Settled = true
 	case fleet.ActHello:
@@ -102,15 +109,17 @@ func (t *Track) Fold(e fleet.Event) {
 		}
 	case fleet.ActArrive:
 		if e.Outcome == fleet.OK {
-			t.Arrived, t.Hold = true, nil // late is better than held
-			var kvm fleet.KVM
-			if json.Unmarshal(e.Data, &kvm) == nil {
-				t.KVM = fleet.Known(kvm)
+			if !t.Arrived || t.Hold != nil && t.Hold.Code == fleet.CodeNodeSilent {
+				t.Hold = nil // late is better than held
 			}
+			t.Arrived = true
+			t.foldArrival(e)
 		}
 		t.mark(e)
 	default:
-		t.foldAct(e)
+		if !t.foldNode(e) {
+			t.foldAct(e)
+		}
 	}
 }
 
@@ -178,8 +187,8 @@ func (t *Track) mark(e fleet.Event) {
 // Phase is the last milestone the server passed.
 func (t *Track) Phase() fleet.Phase {
 	switch {
-	case t.Arrived:
-		return fleet.Installed
+	case t.Arrived || t.Node.Kept || t.Node.Removed:
+		return t.Node.phase()
 	case t.Live.Key != "" || t.Written:
 		return fleet.Booted
 	case t.Staged:

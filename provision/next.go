@@ -25,6 +25,7 @@ type Wait struct {
 	Until   time.Time
 	For     string // "the live system to call home"
 	Overdue fleet.Code
+	Stuck   bool // for another server that a person must see to
 }
 
 // Hold: a person must act.
@@ -44,6 +45,8 @@ type Look struct {
 	// Heard is when the server's own system last spoke to us, or when this
 	// engine started if that was later: silence is counted from there.
 	Heard time.Time
+	// Cluster is what is known of the cluster that the server is to be part of.
+	Cluster ClusterLook
 }
 
 // Next decides what happens next with one server. It is pure: the same
@@ -52,10 +55,14 @@ func Next(t *Track, look Look, now time.Time, l Limits) Decision {
 	switch {
 	case t.Settled:
 		return Done{}
-	case t.Hold != nil:
+	case t.Hold != nil && !recovered(t, look):
 		return Hold{*t.Hold}
+	case t.Node.Removal != nil:
+		return nextRemoval(t, look, now, l)
+	case t.Node.Kept:
+		return Done{}
 	case t.Arrived:
-		return Act{fleet.ActFinish, "the installed system reported itself"}
+		return nextNode(t, look, now, l)
 	case !t.Staged:
 		return t.trying(Act{fleet.ActStage, "a new attempt needs its own token and media address"}, fleet.ActStage, now, l)
 	case t.Pending != nil && settles(t.Pending.Action):
@@ -104,7 +111,7 @@ func nextBoot(t *Track, look Look, now time.Time, l Limits) Decision {
 	}
 	since := later(t.Marks[fleet.ActPowerOn].At, look.Heard)
 	if deadline := since.Add(l.BootTimeout); now.Before(deadline) {
-		return Wait{deadline, "the live system to call home", fleet.CodeBootSilent}
+		return Wait{Until: deadline, For: "the live system to call home", Overdue: fleet.CodeBootSilent}
 	}
 	if t.Attempt < l.AutoAttempts {
 		return Act{fleet.ActStage, "the live system did not call home; trying once more"}
@@ -122,7 +129,7 @@ func nextLive(t *Track, look Look, now time.Time, l Limits) Decision {
 	}
 	deadline := later(t.Live.At, look.Heard).Add(l.AgentSilence)
 	if now.Before(deadline) {
-		return Wait{deadline, "the agent to write the disk", fleet.CodeAgentSilent}
+		return Wait{Until: deadline, For: "the agent to write the disk", Overdue: fleet.CodeAgentSilent}
 	}
 	return overdue(fleet.CodeAgentSilent, "the agent was not heard for "+l.AgentSilence.String())
 }
@@ -151,7 +158,7 @@ func nextWritten(t *Track, look Look, now time.Time, l Limits) Decision {
 	}
 	since := later(later(t.Marks[fleet.ActRestart].At, t.Marks[fleet.ActPowerOn].At), look.Heard)
 	if deadline := since.Add(l.ArriveTimeout); now.Before(deadline) {
-		return Wait{deadline, "the installed system to report", fleet.CodeArriveSilent}
+		return Wait{Until: deadline, For: "the installed system to report", Overdue: fleet.CodeArriveSilent}
 	}
 	return overdue(fleet.CodeArriveSilent, "the installed system did not report within "+l.ArriveTimeout.String())
 }

@@ -60,6 +60,7 @@ func (w *walker) agentPath() string {
 type Resource struct {
 	Kind   ResourceKind
 	Server fleet.ServerID // of a LiveMedium
+	Digest string         // of a NodeSoftware
 	// Ignition renders the config of a LiveMedium. BMCs ask for one medium in
 	// thousands of ranges, and rendering costs half a millisecond: call it once.
 	Ignition func() ([]byte, error)
@@ -78,6 +79,8 @@ func (e *Engine) Open(key string) (Resource, bool, error) {
 	switch kind := ResourceKind(g.kind); kind {
 	case DiskImage, AgentProgram:
 		return Resource{Kind: kind}, true, nil
+	case NodeSoftware:
+		return Resource{Kind: kind, Digest: g.name}, true, nil
 	case LiveMedium:
 		w := r.servers[g.server]
 		w.mu.Lock()

@@ -71,6 +71,8 @@ type Archive interface {
 	Plan(ctx context.Context, id string) (fleet.Plan, bool, error)
 	// KeepFacts stores what an agent saw of a server.
 	KeepFacts(ctx context.Context, server fleet.ServerID, facts fleet.Facts) error
+	// OutOfBand reads what the BMC told of a server; false when nothing is kept.
+	OutOfBand(ctx context.Context, id fleet.Identity) (fleet.Facts, bool, error)
 }
 
 // Routes finds our own address as a given host reaches it.
@@ -90,6 +92,10 @@ type Limits struct {
 	BootTimeout   time.Duration // 20 min; POST of large servers takes up to 10
 	AgentSilence  time.Duration // 3 min; the agent speaks at least each 10 s while it writes
 	ArriveTimeout time.Duration // 20 min; as BootTimeout
+	NodeSilence   time.Duration // 2 min; a node speaks at least each 20 s
+	TokenLife     time.Duration // 1 h; a join on a slow disk takes minutes
+	AdmitTimeout  time.Duration // 10 min
+	ReadyTimeout  time.Duration // 20 min; images are loaded already, so this is for slow disks
 }
 
 func (l Limits) withDefaults() Limits {
@@ -111,5 +117,9 @@ func (l Limits) withDefaults() Limits {
 	set(&l.BootTimeout, 20*time.Minute)
 	set(&l.AgentSilence, 3*time.Minute)
 	set(&l.ArriveTimeout, 20*time.Minute)
+	set(&l.NodeSilence, 2*time.Minute)
+	set(&l.TokenLife, time.Hour)
+	set(&l.AdmitTimeout, 10*time.Minute)
+	set(&l.ReadyTimeout, 20*time.Minute)
 	return l
 }

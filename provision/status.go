@@ -14,7 +14,7 @@ func (w *walker) status(now time.Time) fleet.Status {
 	t := w.track
 	d := w.decision
 	if d == nil {
-		d = Next(t, Look{Heard: w.heard}, now, w.engine.Limits)
+		d = Next(t, w.lookLocked(), now, w.engine.Limits)
 	}
 	s := fleet.Status{
 		Server: w.plan.Server, Hostname: w.plan.Hostname, Role: w.plan.Role, BMC: w.plan.BMC.Address,
@@ -23,14 +23,23 @@ func (w *walker) status(now time.Time) fleet.Status {
 	if t.Granted && !t.Written {
 		s.Done, s.Total = w.done, w.total
 	}
+	if c := w.run.cluster; c != nil {
+		s.Checks = c.checks(t)
+	}
+	if t.Node.Task != nil {
+		s.Done, s.Total = w.done, w.total
+		if w.step != "" {
+			s.Step = t.Node.Task.ID + ": " + w.step
+		}
+	}
 	switch d := d.(type) {
 	case Done:
-		s.Condition = fleet.Settled
+		s.Condition, s.Step = fleet.Settled, t.result()
 	case Hold:
 		s.Condition, s.Cause = fleet.Held, &d.Cause
 	case Wait:
 		s.Condition, s.Deadline = fleet.Waiting, d.Until
-		if t.Granted && !t.Written && w.total > 0 {
+		if t.Granted && !t.Written && w.total > 0 || t.Node.Task != nil {
 			s.Condition = fleet.Moving
 		}
 	default:
@@ -54,9 +63,22 @@ func describe(d Decision) string {
 		}
 		return string(d.Cause.Code)
 	case Done:
-		return "installed"
+		return "done"
 	}
 	return ""
+}
+
+// result says how a server ended.
+func (t *Track) result() string {
+	switch {
+	case t.Node.Removed:
+		return "removed"
+	case t.Node.Kept:
+		return "kept as it is"
+	case t.Node.Ready:
+		return "ready"
+	}
+	return "installed"
 }
 
 // hostOf takes the host out of a BMC's address, "address/prefix" or a bare

@@ -18,6 +18,7 @@ const (
 	LiveMedium   ResourceKind = "live-medium"   // one server's ISO of one attempt
 	DiskImage    ResourceKind = "disk-image"    // the release's disk image
 	AgentProgram ResourceKind = "agent-program" // this very program
+	NodeSoftware ResourceKind = "node-software" // one content of the payload
 )
 
 // grant says what a token or key is for.
@@ -25,6 +26,7 @@ type grant struct {
 	kind    string // a callhome.Stage or a ResourceKind
 	server  fleet.ServerID
 	attempt int
+	name    string // SHA-256 of a NodeSoftware
 }
 
 // keyring derives tokens and keys from the site's secret and knows those that
@@ -47,6 +49,9 @@ func newKeyring(secret []byte, plan string) *keyring {
 func (k *keyring) derive(g grant) string {
 	m := hmac.New(sha256.New, k.secret)
 	fmt.Fprintf(m, "metalrise token v1\n%s\n%s\n%s\n%d\n", k.plan, g.kind, g.server, g.attempt)
+	if g.name != "" {
+		fmt.Fprintf(m, "%s\n", g.name)
+	}
 	return hex.EncodeToString(m.Sum(nil)[:16])
 }
 
@@ -79,13 +84,15 @@ func hash(s string) string {
 }
 
 func liveGrant(s fleet.ServerID, attempt int) grant {
-	return grant{string(callhome.Live), s, attempt}
+	return grant{kind: string(callhome.Live), server: s, attempt: attempt}
 }
 
 // The installed system's token does not change with attempts: the disk that
 // carries it is written once.
-func installedGrant(s fleet.ServerID) grant { return grant{string(callhome.Installed), s, 0} }
+func installedGrant(s fleet.ServerID) grant {
+	return grant{kind: string(callhome.Installed), server: s}
+}
 
 func mediumGrant(s fleet.ServerID, attempt int) grant {
-	return grant{string(LiveMedium), s, attempt}
+	return grant{kind: string(LiveMedium), server: s, attempt: attempt}
 }

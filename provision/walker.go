@@ -31,11 +31,36 @@ type walker struct {
 	told     time.Time     // when progress was journaled last
 	stranger time.Time     // when a stranger was journaled last
 	changed  chan struct{} // closed and renewed at each change of the track, for the desk's long polls
+	walking  bool          // its goroutine runs
+	step     string        // what the node does, in its own words
 }
 
 func newWalker(e *Engine, r *run, a fleet.Assignment) *walker {
-	return &walker{engine: e, run: r, plan: a, wake: make(chan struct{}, 1), changed: make(chan struct{}),
-		track: NewTrack(a.Server, r.plan.ID), heard: e.started}
+	t := NewTrack(a.Server, r.plan.ID)
+	t.Node = NodeTrack{Plan: a.Node, Kept: a.Kept != "", Emulation: r.plan.Cluster != nil && r.plan.Cluster.Emulation}
+	return &walker{engine: e, run: r, plan: a, wake: make(chan struct{}, 1), changed: make(chan struct{}), track: t, heard: e.started}
+}
+
+// recall folds an event of the past. What a server that is kept said under
+// earlier plans still holds.
+func (w *walker) recall(e fleet.Event) {
+	if w.plan.Kept != "" && e.Plan != w.run.plan.ID && e.Action == fleet.ActArrive && e.Outcome == fleet.OK {
+		w.track.foldArrival(e)
+		return
+	}
+	w.track.Fold(e)
+}
+
+// setOff starts the walk unless it is under way.
+func (w *walker) setOff() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.walking {
+		w.rouse()
+		return
+	}
+	w.walking = true
+	w.engine.walkers.Go(func() { w.walk(w.run.ctx) })
 }
 
 // walk decides and acts until the server is done or ctx ends.
@@ -44,7 +69,9 @@ func (w *walker) walk(ctx context.Context) {
 	for ctx.Err() == nil {
 		switch d := w.decide().(type) {
 		case Done:
-			return
+			if w.arrived() {
+				return
+			}
 		case Hold:
 			w.hangUp()
 			if !w.held() && !w.record(ctx, fleet.Event{Action: fleet.ActHold, Edge: fleet.Ended, Outcome: fleet.Failed, Cause: &d.Cause}) {
@@ -75,7 +102,7 @@ func (w *walker) walk(ctx context.Context) {
 func (w *walker) decide() Decision {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	d := Next(w.track, Look{Heard: w.heard}, time.Now(), w.engine.Limits)
+	d := Next(w.track, w.lookLocked(), time.Now(), w.engine.Limits)
 	w.decision = d
 	switch d.(type) {
 	case Act, Settle:
@@ -84,6 +111,34 @@ func (w *walker) decide() Decision {
 		w.acting = false
 	}
 	return d
+}
+
+// lookLocked gathers what is known now and not from the journal.
+func (w *walker) lookLocked() Look {
+	l := Look{Heard: w.heard}
+	if w.run.cluster != nil {
+		l.Cluster = w.run.cluster.look(w.track)
+	}
+	return l
+}
+
+// arrived ends the walk for good, unless something came in the meantime.
+func (w *walker) arrived() bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	_, done := w.decision.(Done)
+	if done {
+		w.walking = false
+	}
+	return done
+}
+
+// stuck tells whether the server waits for another one that is held.
+func (w *walker) stuck() bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	d, ok := w.decision.(Wait)
+	return ok && d.Stuck
 }
 
 func (w *walker) held() bool {
@@ -129,8 +184,18 @@ func (w *walker) act(ctx context.Context, d Act) {
 			w.authorise()
 		}
 		return
+	case fleet.ActReady, fleet.ActRemove:
+		w.record(ctx, fleet.Event{Action: d.Action, Edge: fleet.Ended, Outcome: fleet.OK, Note: d.Why})
+		return
+	case fleet.ActPrepare, fleet.ActBegin, fleet.ActJoin, fleet.ActReset:
+		w.giveTask(ctx, d)
+		return
 	}
 	if !w.record(ctx, fleet.Event{Action: d.Action, Edge: fleet.Began, Note: d.Why}) {
+		return
+	}
+	if usesCluster(d.Action) {
+		w.end(ctx, d.Action, fleet.OK, nil, w.performCluster(ctx, d.Action))
 		return
 	}
 	data, err := w.perform(ctx, d.Action)
@@ -297,6 +362,11 @@ func (w *walker) recordLocked(ctx context.Context, events ...fleet.Event) error 
 	}
 	for _, e := range stored {
 		w.track.Fold(e)
+	}
+	if c := w.run.cluster; c != nil && c.note(w.track) {
+		for _, other := range w.run.servers {
+			other.rouse()
+		}
 	}
 	close(w.changed)
 	w.changed = make(chan struct{})

@@ -163,6 +163,10 @@ func (w *world) KeepFacts(_ context.Context, s fleet.ServerID, f fleet.Facts) er
 	return nil
 }
 
+func (w *world) OutOfBand(context.Context, fleet.Identity) (fleet.Facts, bool, error) {
+	return fleet.Facts{}, false, nil
+}
+
 func (w *world) Towards(host string) (string, error) { return "https://10.0.0.250:8443", nil }
 
 func (w *world) Digest(fleet.Assignment) (string, error) { return "", nil }

@@ -91,6 +91,27 @@ func (s *Store) Facts(ctx context.Context) (map[string]fleet.Facts, error) {
 	return All[fleet.Facts](ctx, s, kindFacts)
 }
 
+// OutOfBand reads what the BMC told of the server with this identity; false when
+// none, or more than one, is kept.
+func (s *Store) OutOfBand(ctx context.Context, id fleet.Identity) (fleet.Facts, bool, error) {
+	servers, err := s.Servers(ctx)
+	if err != nil {
+		return fleet.Facts{}, false, err
+	}
+	var found []string
+	for place, v := range servers {
+		if id.Match(v.Identity) {
+			found = append(found, place)
+		}
+	}
+	if len(found) != 1 {
+		return fleet.Facts{}, false, nil
+	}
+	var f fleet.Facts
+	ok, err := s.Get(ctx, kindFacts, found[0], &f)
+	return f, ok, err
+}
+
 // KeepFacts keeps what an agent saw of a server.
 func (s *Store) KeepFacts(ctx context.Context, server fleet.ServerID, f fleet.Facts) error {
 	return s.Put(ctx, kindInBand, string(server), f)

@@ -1,0 +1,365 @@
+package provision
+
+import (
+	"context"
+	"crypto/hmac"
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"sync"
+	"time"
+
+	"metalrise.dev/fleet"
+)
+
+// cluster is what the walkers of one run share about the cluster they build.
+// Its mutex is a leaf: nothing else is locked while it is held.
+type cluster struct {
+	plan    fleet.Plan
+	initial fleet.ServerID
+	begun   chan struct{} // closed when the initial control plane came up
+
+	opening sync.Mutex // guards what follows
+	keys    *clusterKeys
+	client  Cluster
+
+	mu         sync.Mutex
+	members    map[fleet.ServerID]*member
+	order      []fleet.ServerID
+	sight      ClusterSight
+	kubeconfig string
+}
+
+// clusterKeys are a cluster's secrets.
+type clusterKeys struct{ authority, kubeconfig []byte }
+
+// member is how far one server is, as the others need to know it.
+type member struct {
+	part   fleet.Assignment
+	stage  stage
+	held   bool
+	tokens int // attempts at inviting it; part of its token
+}
+
+// stage orders how far a server is on its way into the cluster.
+type stage int
+
+const (
+	away     stage = iota // not yet an installed system with its software in place
+	prepared              // may join
+	underJoin
+	joined
+	base // of the initial node: the cluster is usable
+	gone // it was taken away
+)
+
+func newCluster(p fleet.Plan) *cluster {
+	c := &cluster{plan: p, begun: make(chan struct{}), members: map[fleet.ServerID]*member{}}
+	for _, a := range p.Assignments {
+		if a.Role == fleet.Excluded || a.Node == nil {
+			continue
+		}
+		c.order = append(c.order, a.Server)
+		c.members[a.Server] = &member{part: a}
+		if a.Node.Initial {
+			c.initial = a.Server
+		}
+	}
+	return c
+}
+
+// id names the cluster for as long as it lives, also under later plans.
+func (c *cluster) id() string {
+	for _, id := range c.order {
+		if kept := c.members[id].part.Kept; kept != "" {
+			return kept
+		}
+	}
+	return c.plan.ID
+}
+
+// stageOf sums up a track.
+func stageOf(t *Track) stage {
+	n := &t.Node
+	switch {
+	case n.Removed || n.Left:
+		return gone
+	case n.Kept || n.Based:
+		return base
+	case n.Joined:
+		return joined
+	case n.Dirty:
+		return underJoin
+	case n.Prepared:
+		return prepared
+	}
+	return away
+}
+
+// note takes in how far a server is, and tells whether that may matter to the
+// others.
+func (c *cluster) note(t *Track) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	m := c.members[t.Server]
+	if m == nil {
+		return false
+	}
+	now, held := stageOf(t), t.Hold != nil
+	changed := m.stage != now || m.held != held
+	m.stage, m.held, m.tokens = now, held, t.Node.Begun[fleet.ActJoin]
+	if t.Server == c.initial && now >= joined && now != gone {
+		select {
+		case <-c.begun:
+		default:
+			close(c.begun)
+		}
+	}
+	return changed && m.part.Role != fleet.Worker
+}
+
+// look is what the decision about one server needs.
+func (c *cluster) look(t *Track) ClusterLook {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	out := c.turnLocked(t.Server)
+	out.Up = c.upLocked()
+	if c.sight.Reachable {
+		out.Checks = c.checksLocked(t)
+	}
+	return out
+}
+
+// checks are those of a server that is a node, or is becoming one.
+func (c *cluster) checks(t *Track) []fleet.Check {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if m := c.members[t.Server]; m == nil || m.stage < joined || m.stage == gone || !c.sight.Reachable {
+		return nil
+	}
+	return c.checksLocked(t)
+}
+
+func (c *cluster) upLocked() bool {
+	for _, m := range c.members {
+		if m.part.Node.Initial && m.stage == base || m.part.Kept != "" && m.stage == base {
+			return true
+		}
+	}
+	return false
+}
+
+// turnLocked decides who may begin or join now: the initial control plane
+// first, then the others one by one, because etcd takes in one member at a time,
+// then every worker.
+func (c *cluster) turnLocked(id fleet.ServerID) ClusterLook {
+	me := c.members[id]
+	if me == nil {
+		return ClusterLook{}
+	}
+	if me.part.Node.Initial {
+		return ClusterLook{Turn: true}
+	}
+	if first := c.members[c.initial]; !c.upLocked() && first != nil {
+		return ClusterLook{For: first.part.Hostname + " to begin the cluster", Stuck: first.held}
+	}
+	for _, other := range c.order {
+		m := c.members[other]
+		if other == id || m.part.Role == fleet.Worker || m.held || m.stage >= joined {
+			continue
+		}
+		if me.part.Role == fleet.Worker {
+			return ClusterLook{For: "control plane " + m.part.Hostname + " to join"}
+		}
+		if m.stage == underJoin || m.stage == prepared && me.stage == prepared && before(c.order, other, id) {
+			return ClusterLook{For: "control plane " + m.part.Hostname + " to join"}
+		}
+	}
+	return ClusterLook{Turn: true}
+}
+
+func before(order []fleet.ServerID, a, b fleet.ServerID) bool {
+	for _, id := range order {
+		if id == a || id == b {
+			return id == a
+		}
+	}
+	return false
+}
+
+// checksLocked are a node's checks as the API shows them, and the one that only
+// its own system can answer.
+func (c *cluster) checksLocked(t *Track) []fleet.Check {
+	out := []fleet.Check{}
+	for _, k := range c.sight.Nodes[t.Server] {
+		if k.Name != fleet.CheckKVM {
+			out = append(out, k)
+		}
+	}
+	if len(out) == 0 {
+		out = append(out, fleet.Check{Name: fleet.CheckRegistered, Missing: "the API does not show the node"})
+	}
+	return append(out, kvmCheck(t))
+}
+
+// see takes in what the API shows and gives the servers for whom that changed
+// anything.
+func (c *cluster) see(s ClusterSight) (changed []fleet.ServerID) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	was := c.sight
+	c.sight = s
+	for _, id := range c.order {
+		if was.Reachable != s.Reachable || !sameChecks(was.Nodes[id], s.Nodes[id]) {
+			changed = append(changed, id)
+		}
+	}
+	return changed
+}
+
+func sameChecks(a, b []fleet.Check) bool {
+	if len(a) != len(b) {
+		return false
+	}
+	for i := range a {
+		if a[i].Name != b[i].Name || a[i].OK != b[i].OK || a[i].Missing != b[i].Missing {
+			return false
+		}
+	}
+	return true
+}
+
+// status is for people and programs.
+func (c *cluster) status() *fleet.ClusterStatus {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	p := c.plan.Cluster
+	s := &fleet.ClusterStatus{Flavour: p.Flavour, Version: p.Version, Endpoint: endpointURL(p.Endpoint), Reachable: c.sight.Reachable,
+		Up: c.upLocked(), Kubeconfig: c.kubeconfig, Checks: c.sight.Checks}
+	if m := c.members[c.initial]; m != nil {
+		s.Begun = m.stage >= underJoin
+	}
+	return s
+}
+
+// token derives a node's bootstrap token. It changes with each try to join, so
+// that one that leaked from a failed try is worthless.
+func (k *keyring) bootstrapToken(server fleet.ServerID, try int) string {
+	m := hmac.New(sha256.New, k.secret)
+	fmt.Fprintf(m, "metalrise bootstrap token v1\n%s\n%s\n%d\n", k.plan, server, try)
+	h := hex.EncodeToString(m.Sum(nil))
+	return h[:6] + "." + h[6:22]
+}
+
+// guest finds the server that a bootstrap token in force was made for.
+func (r *run) guest(tokenID string) (fleet.Assignment, bool) {
+	c := r.cluster
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, id := range c.order {
+		m := c.members[id]
+		if m.stage != underJoin && m.stage != joined {
+			continue
+		}
+		if r.keys.bootstrapToken(id, m.tokens)[:6] == tokenID {
+			return m.part, true
+		}
+	}
+	return fleet.Assignment{}, false
+}
+
+// secrets gives the cluster's authority, made when it is asked for first, and
+// the administrator's way in.
+func (e *Engine) secrets(r *run) (clusterKeys, error) {
+	c := r.cluster
+	c.opening.Lock()
+	defer c.opening.Unlock()
+	return e.secretsLocked(r)
+}
+
+func (e *Engine) secretsLocked(r *run) (clusterKeys, error) {
+	c := r.cluster
+	if c.keys != nil {
+		return *c.keys, nil
+	}
+	id := c.id()
+	id = id[:min(12, len(id))]
+	v, f := e.Clusters.Vault, e.Clusters.Flavour
+	var k clusterKeys
+	var err error
+	if k.authority, err = v.SecretOr("cluster-"+id, func() ([]byte, error) { return f.Authority(r.plan) }); err != nil {
+		return k, err
+	}
+	if k.kubeconfig, err = v.SecretOr("kubeconfig-"+id, func() ([]byte, error) { return f.Kubeconfig(r.plan, k.authority) }); err != nil {
+		return k, err
+	}
+	c.keys = &k
+	return k, nil
+}
+
+// client gives the way to the run's cluster. The administrator gets it too.
+func (e *Engine) client(r *run) (Cluster, error) {
+	c := r.cluster
+	c.opening.Lock()
+	defer c.opening.Unlock()
+	if c.client != nil {
+		return c.client, nil
+	}
+	keys, err := e.secretsLocked(r)
+	if err != nil {
+		return nil, err
+	}
+	client, err := e.Clusters.Flavour.Connect(r.plan, keys.kubeconfig)
+	if err != nil {
+		return nil, err
+	}
+	path, err := e.Clusters.Vault.KeepKubeconfig(keys.kubeconfig)
+	if err != nil {
+		return nil, err
+	}
+	c.mu.Lock()
+	c.kubeconfig = path
+	c.mu.Unlock()
+	c.client = client
+	return client, nil
+}
+
+// follow watches the run's cluster from the moment it was begun.
+func (e *Engine) follow(ctx context.Context, r *run) {
+	select {
+	case <-r.cluster.begun:
+	case <-ctx.Done():
+		return
+	}
+	for ctx.Err() == nil {
+		client, err := e.client(r)
+		if err == nil {
+			err = client.Follow(ctx, Follower{Guest: r.guest, Seen: r.see, Refused: func(id fleet.ServerID, cause fleet.Cause) { e.refusedCertificate(ctx, r, id, cause) }})
+		}
+		if ctx.Err() != nil {
+			return
+		}
+		e.Log.Warn("watch of the cluster ended; it begins anew", "error", err)
+		select {
+		case <-time.After(5 * time.Second):
+		case <-ctx.Done():
+		}
+	}
+}
+
+func (r *run) see(s ClusterSight) {
+	for _, id := range r.cluster.see(s) {
+		if w := r.servers[id]; w != nil {
+			w.rouse()
+		}
+	}
+}
+
+// refusedCertificate writes down that somebody asked for a certificate that is
+// not his. It holds nobody: the node's own checks tell what it lacks.
+func (e *Engine) refusedCertificate(ctx context.Context, r *run, id fleet.ServerID, cause fleet.Cause) {
+	ev := fleet.Event{At: time.Now(), Server: id, Plan: r.plan.ID, Action: fleet.ActProgress, Edge: fleet.Progressed, Cause: &cause, Note: "a certificate was refused"}
+	if _, err := e.Journal.Append(ctx, ev); err != nil {
+		e.Log.Error("journal", "server", id, "error", err)
+	}
+}
