@@ -16,15 +16,22 @@ import (
 // Base is a base live ISO, parsed once. It is safe for concurrent use. It must
 // stay open as long as an Image made of it is served.
 type Base struct {
-	path   string
-	file   *os.File
-	info   os.FileInfo
-	label  string
-	layout layout
-	packer packer
+	source  *source
+	content content
+	label   string
+	layout  layout
+	packer  *packer
+	reduced bool // the root file system was taken out
 
 	mu     sync.Mutex
 	digest string // sha256 in hexadecimal, "" until known
+}
+
+// source is the file that a Base, and one made of it by Minimal, reads.
+type source struct {
+	path string
+	file *os.File
+	info os.FileInfo
 }
 
 // Open parses the ISO at path. It reads a few hundred KiB of it, not all.
@@ -39,23 +46,29 @@ func OpenVerified(path, sha256 string) (*Base, error) {
 	if err != nil {
 		return nil, fleet.NewFault(fleet.CodeImageMissing, fleet.Invalid, err, "open base ISO")
 	}
-	b := &Base{path: path, file: f, digest: sha256}
-	if err := b.parse(); err != nil {
+	b := &Base{source: &source{path: path, file: f}, packer: &packer{}, digest: sha256}
+	if err := b.open(); err != nil {
 		f.Close()
 		return nil, fleet.NewFault(fleet.CodeImageMissing, fleet.Invalid, err, "open base ISO %s", path)
 	}
 	return b, nil
 }
 
-func (b *Base) parse() error {
-	var err error
-	if b.info, err = b.file.Stat(); err != nil {
+func (b *Base) open() error {
+	info, err := b.source.file.Stat()
+	if err != nil {
 		return err
 	}
-	if !b.info.Mode().IsRegular() {
+	if !info.Mode().IsRegular() {
 		return errors.New("not a regular file")
 	}
-	v, err := openVolume(&blocks{r: b.file, size: b.info.Size()}, b.info.Size())
+	b.source.info, b.content = info, plain(info.Size())
+	return b.parse()
+}
+
+// parse reads all that Personalise needs, so that it need not read the file.
+func (b *Base) parse() error {
+	v, err := openVolume(&blocks{r: b, size: b.Size()}, b.Size())
 	if err != nil {
 		return err
 	}
@@ -66,17 +79,27 @@ func (b *Base) parse() error {
 	if b.layout.ignition.size == 0 {
 		return ErrNoEmbedArea
 	}
+	b.layout.present, b.layout.presentErr = v.embedded(b.layout)
+	b.layout.features = v.features()
+	b.layout.grow = v.growth(b.layout)
 	return nil
 }
 
-// Close closes the base file. Readers that are open go on; new ones fail.
-func (b *Base) Close() error { return b.file.Close() }
+// ReadAt reads the base as io.ReaderAt promises.
+func (b *Base) ReadAt(p []byte, off int64) (int, error) {
+	return b.content.readAt(b.source.file, p, off)
+}
+
+// Close closes the base file, also for a Base that Minimal made of this one or
+// that this one was made of. Readers that are open go on; new ones fail.
+func (b *Base) Close() error { return b.source.file.Close() }
 
 // Path is where the base was opened.
-func (b *Base) Path() string { return b.path }
+func (b *Base) Path() string { return b.source.path }
 
-// Size is the size of the base in bytes, and of every Image made of it.
-func (b *Base) Size() int64 { return b.info.Size() }
+// Size is the size of the base in bytes, and of every Image made of it whose
+// archive fits the embed area.
+func (b *Base) Size() int64 { return b.content.size }
 
 // Label is the volume label, which the live system looks for
 // (coreos.liveiso=LABEL).
@@ -96,7 +119,7 @@ func (b *Base) Digest(ctx context.Context) (string, error) {
 	}
 	h := sha256.New()
 	buf := make([]byte, 1<<20)
-	in := io.NewSectionReader(b.file, 0, b.Size())
+	in := io.NewSectionReader(b, 0, b.Size())
 	for {
 		if err := ctx.Err(); err != nil {
 			return "", fmt.Errorf("hash base ISO: %w", err)
@@ -110,27 +133,28 @@ func (b *Base) Digest(ctx context.Context) (string, error) {
 			return "", fmt.Errorf("hash base ISO: %w", err)
 		}
 	}
-	if err := b.unchanged(b.file); err != nil {
+	if err := b.source.unchanged(b.source.file); err != nil {
 		return "", err
 	}
 	b.digest = hex.EncodeToString(h.Sum(nil))
 	return b.digest, nil
 }
 
-// identity names the base in an ETag: by digest when it is known, else by what
-// the file system says of the file, which changes whenever the file does.
+// identity names the file in an ETag: by digest when it is known, else by what
+// the file system says of it, which changes whenever the file does.
 func (b *Base) identity() string {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.digest != "" {
 		return b.digest
 	}
-	return fmt.Sprintf("%s %d %d", b.path, b.info.Size(), b.info.ModTime().UnixNano())
+	i := b.source.info
+	return fmt.Sprintf("%s %d %d", b.source.path, i.Size(), i.ModTime().UnixNano())
 }
 
 // unchanged compares an open file with the one that was parsed. Cached offsets
 // applied to other bytes would give an ISO that boots into nothing.
-func (b *Base) unchanged(f *os.File) error {
+func (b *source) unchanged(f *os.File) error {
 	now, err := f.Stat()
 	if err != nil {
 		return fmt.Errorf("base ISO %s: %w", b.path, err)
@@ -151,7 +175,7 @@ const (
 // File gives the bytes of a file in the ISO, read in place; many readers may
 // use it at once. A missing one is an error that wraps fs.ErrNotExist.
 func (b *Base) File(path string) (*io.SectionReader, error) {
-	v, err := openVolume(b.file, b.Size())
+	v, err := openVolume(b, b.Size())
 	if err != nil {
 		return nil, err
 	}
@@ -159,7 +183,7 @@ func (b *Base) File(path string) (*io.SectionReader, error) {
 	if err != nil {
 		return nil, err
 	}
-	return io.NewSectionReader(b.file, e.off, e.size), nil
+	return io.NewSectionReader(b, e.off, e.size), nil
 }
 
 // Extract copies a file of the ISO to w and gives its size.

@@ -98,7 +98,7 @@ func BenchmarkReadAt(b *testing.B) {
 // http.ServeFile of the plain base. Both ends run in this process.
 func BenchmarkServe(b *testing.B) {
 	im, _ := personal(b, open(b, isotest.Options{RootfsSize: 256 << 20}))
-	plain := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { http.ServeFile(w, r, im.base.path) })
+	plain := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { http.ServeFile(w, r, im.base.Path()) })
 	for _, h := range []struct {
 		name    string
 		handler http.Handler

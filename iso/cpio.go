@@ -1,7 +1,6 @@
 package iso
 
 import (
-	"errors"
 	"fmt"
 	"io"
 	"strconv"
@@ -40,53 +39,85 @@ func pad4(b []byte) []byte {
 	return b
 }
 
-// archive makes an archive of one file. Mode 0644 is what coreos-installer
-// writes; the archive is unpacked into the initramfs, which only root sees.
-func archive(name string, data []byte) []byte {
-	b := make([]byte, 0, len(data)+2*newcHeader+len(name)+len(newcTrailer)+16)
-	b = appendMember(b, name, 0o100644, data)
+// member is one file, directory or other node of an archive.
+type member struct {
+	name string
+	mode uint32 // as in stat: type and permissions
+	data []byte
+}
+
+const (
+	modeType = 0o170000
+	modeDir  = 0o040000
+	modeFile = 0o100000
+)
+
+// archive makes an archive of members. It puts the directories that a member
+// lies in before it, because the kernel makes none by itself.
+func archive(members []member) []byte {
+	size := 2 * newcHeader
+	for _, m := range members {
+		size += 2*(newcHeader+len(m.name)+4) + len(m.data)
+	}
+	b := make([]byte, 0, size)
+	made := map[string]bool{}
+	for _, m := range members {
+		for i := range m.name {
+			if up := m.name[:i]; m.name[i] == '/' && !made[up] {
+				made[up] = true
+				b = appendMember(b, up, modeDir|0o755, nil)
+			}
+		}
+		if m.mode&modeType == modeDir {
+			if made[m.name] {
+				continue
+			}
+			made[m.name] = true
+		}
+		b = appendMember(b, m.name, m.mode, m.data)
+	}
 	return appendMember(b, newcTrailer, 0, nil)
 }
 
-// errNoMember: the archive ended without the wanted file.
-var errNoMember = errors.New("no such file in the archive")
-
-// member reads one file of at most limit bytes out of a newc archive. The last
-// file of a name wins, as when the kernel unpacks it.
-func member(r io.Reader, name string, limit int64) ([]byte, error) {
-	var found []byte
-	ok := false
+// readMembers reads a newc archive to its trailer. The last file of a name wins,
+// as when the kernel unpacks it; each stands where its name came first.
+func readMembers(r io.Reader, limit int64) ([]member, error) {
+	var out []member
+	at := map[string]int{}
 	in := &counted{r: r}
 	for range maxMembers {
 		h, err := readMember(in, limit)
 		if err != nil {
 			return nil, fmt.Errorf("cpio archive at byte %d: %w", in.n, err)
 		}
-		switch h.name {
-		case newcTrailer:
-			if !ok {
-				return nil, errNoMember
-			}
-			return found, nil
-		case name:
-			found, ok = make([]byte, h.size), true
-			if _, err := io.ReadFull(in, found); err != nil {
-				return nil, fmt.Errorf("cpio archive: %s: %w", name, err)
-			}
-		default:
-			if _, err := io.CopyN(io.Discard, in, h.size); err != nil {
-				return nil, fmt.Errorf("cpio archive at byte %d: %w", in.n, err)
-			}
+		if h.name == newcTrailer {
+			return out, nil
 		}
-		if err := in.align(); err != nil {
-			return nil, fmt.Errorf("cpio archive: %w", err)
+		// not make([]byte, h.size): the size is only believed as data comes
+		data, err := io.ReadAll(io.LimitReader(in, h.size))
+		if err == nil && int64(len(data)) < h.size {
+			err = io.ErrUnexpectedEOF
 		}
+		if err == nil {
+			err = in.align()
+		}
+		if err != nil {
+			return nil, fmt.Errorf("cpio archive: %s: %w", printable(h.name), err)
+		}
+		m := member{name: h.name, mode: h.mode, data: data}
+		if i, ok := at[h.name]; ok {
+			out[i] = m
+			continue
+		}
+		at[h.name] = len(out)
+		out = append(out, m)
 	}
 	return nil, fmt.Errorf("cpio archive: more than %d files", maxMembers)
 }
 
 type memberHeader struct {
 	name string
+	mode uint32
 	size int64
 }
 
@@ -99,6 +130,10 @@ func readMember(in *counted, limit int64) (memberHeader, error) {
 	}
 	if m := string(b[:6]); m != "070701" && m != "070702" {
 		return h, fmt.Errorf("magic %q, want 070701 (newc)", m)
+	}
+	mode, err := strconv.ParseUint(string(b[14:22]), 16, 32)
+	if err != nil {
+		return h, fmt.Errorf("mode %q: not hexadecimal", b[14:22])
 	}
 	size, err := strconv.ParseUint(string(b[54:62]), 16, 32)
 	if err != nil {
@@ -115,7 +150,7 @@ func readMember(in *counted, limit int64) (memberHeader, error) {
 	if _, err := io.ReadFull(in, name); err != nil {
 		return h, fmt.Errorf("name: %w", err)
 	}
-	h.name, h.size = string(name[:nameSize-1]), int64(size)
+	h.name, h.mode, h.size = string(name[:nameSize-1]), uint32(mode), int64(size)
 	return h, in.align()
 }
 

@@ -23,19 +23,17 @@ const (
 // about a MiB.
 type packer struct{ fast, small sync.Pool }
 
-// pack makes a gzip-compressed archive holding the config. Speed comes first:
-// only what does not fit into have bytes is compressed again, harder.
-func (p *packer) pack(config []byte, have int64) ([]byte, error) {
-	raw := archive(configName, config)
+// pack makes a gzip-compressed archive. Speed comes first: only what does not
+// fit into have bytes is compressed again, harder. What does not fit even then is
+// given all the same; it is the caller who knows of other places.
+func (p *packer) pack(members []member, have int64) ([]byte, error) {
+	raw := archive(members)
 	b, err := deflate(&p.fast, gzip.BestSpeed, raw)
 	if err == nil && int64(len(b)) > have {
 		b, err = deflate(&p.small, gzip.BestCompression, raw)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("compress Ignition config: %w", err)
-	}
-	if int64(len(b)) > have {
-		return nil, &TooLargeError{Part: PartIgnition, Raw: int64(len(config)), Need: int64(len(b)), Have: have}
+		return nil, fmt.Errorf("compress the embedded archive: %w", err)
 	}
 	return b, nil
 }
@@ -61,9 +59,10 @@ func deflate(pool *sync.Pool, level int, raw []byte) ([]byte, error) {
 	return out.Bytes(), nil
 }
 
-// unpack takes the config out of an embed area, whichever of the forms that
-// coreos-installer has written over time it is in: gzip, xz, or plain cpio.
-func unpack(area io.Reader) ([]byte, error) {
+// unpack reads the archive of an embed area, whichever of the forms that
+// coreos-installer has written over time it is in: gzip, xz, or plain cpio. An
+// area of zeros has none.
+func unpack(area io.Reader) ([]member, error) {
 	var magic [6]byte
 	n, err := io.ReadFull(area, magic[:])
 	if err != nil && !errors.Is(err, io.ErrUnexpectedEOF) && !errors.Is(err, io.EOF) {
@@ -72,7 +71,7 @@ func unpack(area io.Reader) ([]byte, error) {
 	in := io.MultiReader(bytes.NewReader(magic[:n]), area)
 	switch {
 	case bytes.Count(magic[:], []byte{0}) == len(magic):
-		return nil, ErrNoIgnition
+		return nil, nil
 	case magic[0] == 0x1f && magic[1] == 0x8b:
 		z, err := gzip.NewReader(in)
 		if err != nil {
@@ -85,11 +84,7 @@ func unpack(area io.Reader) ([]byte, error) {
 			return nil, err
 		}
 	}
-	b, err := member(in, configName, maxConfig)
-	if errors.Is(err, errNoMember) {
-		err = ErrNoIgnition
-	}
-	return b, err
+	return readMembers(in, maxConfig)
 }
 
 // xzBlock reads the first block of an xz stream, which is all that a

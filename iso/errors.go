@@ -14,6 +14,14 @@ var (
 	ErrNoIgnition = errors.New("the embed area holds no Ignition config")
 	// ErrNoKargsArea: the ISO has no place for kernel arguments.
 	ErrNoKargsArea = errors.New("the ISO has no kernel argument area (no /coreos/kargs.json, no COREOS_KARG_EMBED_AREA in its boot loader configuration)")
+	// ErrNoDefaults: the ISO does not say what kernel arguments it was built with.
+	ErrNoDefaults = errors.New("the ISO does not tell its default kernel arguments (no /coreos/kargs.json): take the original file instead of resetting this one")
+	// ErrNoNetwork: the live system does not take keyfiles from its initrd.
+	ErrNoNetwork = errors.New("the live system of this ISO takes no network keyfiles from its initrd (live-initrd-network in /coreos/features.json): use a newer release, or set the network by kernel arguments (ip=)")
+	// ErrRootfsURL: a minimal ISO without an address, or another one with it.
+	ErrRootfsURL = errors.New("an address of the root file system belongs to a minimal ISO, and every minimal ISO needs one")
+	// ErrNoMinimal: the ISO cannot be had without its root file system.
+	ErrNoMinimal = errors.New("no minimal ISO can be made of this one")
 	// ErrBaseChanged: the base file is not the one that was opened any more.
 	// Open it again; images made of the old one must not be mixed with it.
 	ErrBaseChanged = errors.New("the base ISO changed on disk since it was opened")
@@ -53,7 +61,7 @@ func (e *TooLargeError) Error() string {
 	if e.Part == PartKargs {
 		return fmt.Sprintf("kernel arguments need %d bytes with their terminator and the area of the base ISO has %d: drop some, or set them from the Ignition config instead", e.Need, e.Have)
 	}
-	return fmt.Sprintf("Ignition config of %d bytes is %d bytes when compressed and the embed area of the base ISO has %d: embed a small config that merges the large one from a URL with a verification hash (ignition.config.merge)", e.Raw, e.Need, e.Have)
+	return fmt.Sprintf("Ignition config of %d bytes is %d bytes when compressed and the place of the base ISO for it has %d and cannot become larger: embed a small config that merges the large one from a URL with a verification hash and the server's certificate authority (ignition.config.merge, ignition.security.tls)", e.Raw, e.Need, e.Have)
 }
 
 // KargError says why one kernel argument is refused.
@@ -65,3 +73,11 @@ type KargError struct {
 func (e *KargError) Error() string {
 	return fmt.Sprintf("kernel argument %.80q: %s", e.Karg, e.Why)
 }
+
+// NameError says why a file for the initrd is refused.
+type NameError struct {
+	Name string
+	Why  string
+}
+
+func (e *NameError) Error() string { return fmt.Sprintf("file %.80q: %s", e.Name, e.Why) }

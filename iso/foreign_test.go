@@ -130,7 +130,7 @@ func inArea(t *testing.T, b []byte) (io.ReaderAt, int64) {
 // and further files beside the config; the oldest releases wrote plain cpio.
 func TestWeReadWhatCoreosInstallerWrites(t *testing.T) {
 	raw := appendMember(nil, "etc/coreos-firstboot-network/eno1.nmconnection", 0o100600, []byte("[connection]"))
-	raw = append(raw, archive(configName, []byte(config))...)
+	raw = append(raw, archive([]member{{configName, 0o100644, []byte(config)}})...)
 	ours := tool(t, bytes.NewReader(raw), "xz", "-9", "-C", "crc32")
 	var other bytes.Buffer
 	z, err := xz.NewWriter(&other)
@@ -167,7 +167,7 @@ func TestHostileAreas(t *testing.T) {
 	for range 3 {
 		many = appendMember(many, "other", 0o100644, make([]byte, 15<<20))
 	}
-	wide := tool(t, bytes.NewReader(append(many, archive(configName, nil)...)), "gzip", "-1")
+	wide := tool(t, bytes.NewReader(append(many, archive([]member{{name: configName, mode: 0o100644}})...)), "gzip", "-1")
 	for what, b := range map[string][]byte{"size": huge, "many files": wide, "name": name, "dictionary": dict, "bomb": bomb,
 		"noise": bytes.Repeat([]byte{0xff}, 99), "cut gzip": bomb[:50], "cut cpio": huge[:60]} {
 		var f *FormatError

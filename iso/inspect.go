@@ -4,19 +4,46 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
+	"strings"
 )
 
 // Contents is what one ISO says of itself and carries: what `iso show` prints
-// and what a machine that boots the ISO would find.
+// and what a machine that boots the ISO would find. It holds the config itself,
+// which may have secrets.
 type Contents struct {
-	Label        string   // volume label
-	Size         int64    // bytes of the whole ISO
-	EmbedOffset  int64    // of the embed area from the start of the ISO
-	EmbedSize    int64    // bytes; 0 if there is none
-	Ignition     []byte   // the embedded config, nil if there is none
-	Kargs        []string // the kernel arguments as they stand, nil if there is no area
-	DefaultKargs string   // those the image was built with, "" if it does not say
-	KargsRoom    int      // bytes that can still be added, spaces included
+	Label        string      // volume label
+	Size         int64       // bytes of the whole ISO
+	EmbedOffset  int64       // of the embed area from the start of the ISO
+	EmbedSize    int64       // bytes; 0 if there is none
+	EmbedGrows   bool        // a larger archive finds room behind the end of the ISO
+	Ignition     []byte      // the embedded config, nil if there is none
+	Files        []File      // the files embedded beside it, keyfiles among them
+	Kargs        []string    // the kernel arguments as they stand, nil if there is no area
+	DefaultKargs string      // those the image was built with, "" if it does not say
+	KargsRoom    int         // bytes that can still be added, spaces included
+	KargAreas    []KargPlace // where they are
+	Features     Features    // what the live system says it can do
+	Firmware     []string    // what can boot it: "BIOS", "UEFI"
+	Artefacts    []Artefact  // of a network boot, those that are there
+}
+
+// KargPlace is one kernel argument area.
+type KargPlace struct {
+	Offset int64 // from the start of the ISO
+	Size   int
+}
+
+// Artefact is a file that a network boot needs.
+type Artefact struct {
+	Path         string
+	Offset, Size int64
+}
+
+// Customised says whether the ISO carries anything that it was not built with.
+func (c *Contents) Customised() bool {
+	return c.Ignition != nil || len(c.Files) > 0 ||
+		c.DefaultKargs != "" && strings.Join(c.Kargs, " ") != strings.Join(commandLine(c.DefaultKargs), " ")
 }
 
 // Inspect reads all of Contents from any ISO, in few reads of 64 KiB, so that r
@@ -29,21 +56,43 @@ func Inspect(r io.ReaderAt, size int64) (*Contents, error) {
 	c := &Contents{
 		Label: v.label, Size: size,
 		EmbedOffset: l.ignition.off, EmbedSize: l.ignition.size,
-		DefaultKargs: l.standard,
+		DefaultKargs: l.standard, Features: v.features(),
 	}
-	if len(l.kargs) > 0 {
-		a := l.kargs[0]
-		c.Kargs = commandLine(a.current)
-		c.KargsRoom = a.size - 1 - len(a.current)
-		for _, other := range l.kargs {
-			c.KargsRoom = max(0, min(c.KargsRoom, other.size-1-len(other.current)))
+	c.kargs(l)
+	for _, p := range []string{KernelPath, InitrdPath, RootfsPath} {
+		if e, err := v.file(p); err == nil {
+			c.Artefacts = append(c.Artefacts, Artefact{Path: p, Offset: e.off, Size: e.size})
 		}
 	}
-	c.Ignition, err = v.config(l)
-	if err != nil && !errors.Is(err, ErrNoIgnition) && !errors.Is(err, ErrNoEmbedArea) {
+	if a, err := survey(v); err == nil {
+		c.Firmware = firmwares(bootImages(v, a.boot))
+		c.EmbedGrows = len(v.growth(l).records) > 0
+	}
+	members, err := v.embedded(l)
+	if err != nil && !errors.Is(err, ErrNoEmbedArea) {
 		return nil, fmt.Errorf("inspect ISO: %w", err)
 	}
+	for _, m := range members {
+		switch {
+		case m.mode&modeType != modeFile:
+		case m.name == configName:
+			c.Ignition = m.data
+		default:
+			c.Files = append(c.Files, File{Name: m.name, Data: m.data, Mode: fs.FileMode(m.mode & 0o777)})
+		}
+	}
 	return c, nil
+}
+
+func (c *Contents) kargs(l layout) {
+	for i, a := range l.kargs {
+		room := a.size - 1 - len(a.current)
+		if i == 0 {
+			c.Kargs, c.KargsRoom = commandLine(a.current), room
+		}
+		c.KargsRoom = max(0, min(c.KargsRoom, room))
+		c.KargAreas = append(c.KargAreas, KargPlace{Offset: a.off, Size: a.size})
+	}
 }
 
 // ReadIgnition gives the Ignition config embedded in an ISO, at most 16 MiB.
@@ -82,14 +131,32 @@ func inspect(r io.ReaderAt, size int64) (*volume, layout, error) {
 	return v, l, err
 }
 
-// config takes the config out of the embed area.
-func (v *volume) config(l layout) ([]byte, error) {
+// embedded reads the archive in the embed area.
+func (v *volume) embedded(l layout) ([]member, error) {
 	if l.ignition.size == 0 {
 		return nil, ErrNoEmbedArea
 	}
-	b, err := unpack(io.NewSectionReader(v.r, l.ignition.off, l.ignition.size))
-	if err != nil && !errors.Is(err, ErrNoIgnition) {
+	members, err := unpack(io.NewSectionReader(v.r, l.ignition.off, l.ignition.size))
+	if err != nil {
 		return nil, malformed("embed area", "%v", err)
 	}
-	return b, err
+	return members, nil
+}
+
+// config takes the config out of the embed area.
+func (v *volume) config(l layout) ([]byte, error) {
+	members, err := v.embedded(l)
+	if err != nil {
+		return nil, err
+	}
+	return ignitionIn(members)
+}
+
+func ignitionIn(members []member) ([]byte, error) {
+	for _, m := range members {
+		if m.name == configName && m.mode&modeType == modeFile {
+			return m.data, nil
+		}
+	}
+	return nil, ErrNoIgnition
 }

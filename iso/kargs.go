@@ -77,9 +77,9 @@ func (a kargArea) read(r io.ReaderAt) (string, error) {
 	return strings.TrimSpace(string(b)), nil
 }
 
-// with renders the area's whole content with arguments appended.
-func (a kargArea) with(extra []string) ([]byte, error) {
-	text := strings.Join(append(strings.Fields(a.current), extra...), " ")
+// of renders the area's whole content for the given arguments.
+func (a kargArea) of(args []string) ([]byte, error) {
+	text := strings.Join(args, " ")
 	if len(text) >= a.size {
 		need := int64(len(text) + 1)
 		return nil, &TooLargeError{Part: PartKargs, Raw: need, Need: need, Have: int64(a.size)}

@@ -27,8 +27,14 @@ const (
 // start of the ISO. Everything in it has been checked against the file.
 type layout struct {
 	ignition extent
+	whole    bool       // the embed area is a whole file that may become longer
 	kargs    []kargArea // by offset; none if the ISO has no place for them
 	standard string     // the kernel arguments the image was built with, or ""
+
+	present    []member // what the embed area holds now
+	presentErr error    // why that cannot be told
+	features   Features
+	grow       growth
 }
 
 // findLayout reads the layout. An ISO without an embed area has a zero
@@ -36,7 +42,7 @@ type layout struct {
 func findLayout(v *volume) (layout, error) {
 	var l layout
 	var err error
-	if l.ignition, err = findIgnition(v); err != nil {
+	if l.ignition, l.whole, err = findIgnition(v); err != nil {
 		return l, err
 	}
 	if l.kargs, l.standard, err = findKargs(v); err != nil {
@@ -56,7 +62,7 @@ func findLayout(v *volume) (layout, error) {
 	return l, nil
 }
 
-func findIgnition(v *volume) (extent, error) {
+func findIgnition(v *volume) (area extent, whole bool, err error) {
 	var info struct {
 		File   string `json:"file"`
 		Offset *int64 `json:"offset"`
@@ -67,19 +73,20 @@ func findIgnition(v *volume) (extent, error) {
 	case errors.Is(err, fs.ErrNotExist):
 		info.File = ignDefaultPath
 	case err != nil:
-		return extent{}, err
+		return extent{}, false, err
 	default:
 		if err := json.Unmarshal(b, &info); err != nil {
-			return extent{}, malformed("/"+ignInfoPath, "%v", err)
+			return extent{}, false, malformed("/"+ignInfoPath, "%v", err)
 		}
 	}
 	declared := err == nil
 	e, err := v.file(info.File)
 	if errors.Is(err, fs.ErrNotExist) && !declared {
-		return ignitionHeader(v)
+		area, err = ignitionHeader(v)
+		return area, false, err
 	}
 	if err != nil {
-		return extent{}, fmt.Errorf("find the Ignition embed area: %w", err)
+		return extent{}, false, fmt.Errorf("find the Ignition embed area: %w", err)
 	}
 	var off int64
 	if info.Offset != nil {
@@ -90,9 +97,9 @@ func findIgnition(v *volume) (extent, error) {
 		length = *info.Length
 	}
 	if off < 0 || length <= 0 || off > e.size || length > e.size-off || length > maxEmbedBytes {
-		return extent{}, malformed("/"+ignInfoPath, "offset %d, length %d do not fit %s of %d bytes", off, length, printable(info.File), e.size)
+		return extent{}, false, malformed("/"+ignInfoPath, "offset %d, length %d do not fit %s of %d bytes", off, length, printable(info.File), e.size)
 	}
-	return extent{off: e.off + off, size: length}, nil
+	return extent{off: e.off + off, size: length}, info.Offset == nil && info.Length == nil, nil
 }
 
 // ignitionHeader reads the last 24 bytes of the system area:
@@ -245,4 +252,24 @@ func sameKargs(r io.ReaderAt, areas []kargArea, standard string) ([]kargArea, st
 		}
 	}
 	return areas, standard, nil
+}
+
+// Features is what a live system says it can do (/coreos/features.json).
+type Features struct {
+	// InstallerConfig: its installer reads /etc/coreos/installer.d.
+	InstallerConfig bool `json:"installer-config"`
+	// LiveInitrdNetwork: its initrd takes NetworkManager keyfiles from
+	// /etc/coreos-firstboot-network.
+	LiveInitrdNetwork bool `json:"live-initrd-network"`
+}
+
+// features reads the file; old images have none, and an unreadable one promises
+// nothing either.
+func (v *volume) features() Features {
+	var f Features
+	b, _, err := v.readFile("coreos/features.json", maxInfoBytes)
+	if err == nil && json.Unmarshal(b, &f) != nil {
+		return Features{}
+	}
+	return f
 }

@@ -79,53 +79,51 @@ func (r *Reader) writeN(w io.Writer, n int64) (int64, error) {
 		return 0, fmt.Errorf("write ISO: %d bytes at %d of %d: %w", n, r.pos, r.im.Size(), io.ErrUnexpectedEOF)
 	}
 	start, stop := r.pos, r.pos+n
-	for _, s := range r.im.segs {
-		if s.end() <= r.pos {
-			continue
+	pieces := r.im.content.pieces
+	for i := r.im.content.find(r.pos); i < len(pieces) && r.pos < stop; i++ {
+		write := r.writeBase
+		if pieces[i].from == fromMemory {
+			write = r.writeHeld
 		}
-		if err := r.writeBase(w, min(s.off, stop)); err != nil {
-			return r.pos - start, err
-		}
-		if err := r.writeSegment(w, s, stop); err != nil {
+		if err := write(w, pieces[i].cut(r.pos, stop)); err != nil {
 			return r.pos - start, err
 		}
 	}
-	err := r.writeBase(w, stop)
-	return r.pos - start, err
+	return r.pos - start, nil
 }
 
-// writeBase writes base bytes up to stop. The form of the source matters: what
+// writeBase writes a piece of the base. The form of the source matters: what
 // is recognised for sendfile is an *io.LimitedReader of an *os.File.
-func (r *Reader) writeBase(w io.Writer, stop int64) error {
-	if stop <= r.pos {
-		return nil
-	}
-	if _, err := r.file.Seek(r.pos, io.SeekStart); err != nil {
+func (r *Reader) writeBase(w io.Writer, p piece) error {
+	if _, err := r.file.Seek(p.from, io.SeekStart); err != nil {
 		return fmt.Errorf("write ISO: %w", err)
 	}
-	n, err := io.Copy(w, &io.LimitedReader{R: r.file, N: stop - r.pos})
+	n, err := io.Copy(w, &io.LimitedReader{R: r.file, N: p.size})
 	r.pos += n
-	if err == nil && r.pos < stop {
-		err = fmt.Errorf("write ISO: base ends at %d: %w", r.pos, ErrBaseChanged)
+	if err == nil && n < p.size {
+		err = fmt.Errorf("write ISO: base ends at %d: %w", p.from+n, ErrBaseChanged)
 	}
 	return err
 }
 
-// writeSegment writes what lies between the position and stop of a segment.
-func (r *Reader) writeSegment(w io.Writer, s segment, stop int64) error {
-	var zeros []byte
-	for stop = min(stop, s.end()); r.pos < stop; {
-		var b []byte
-		if at := r.pos - s.off; at < int64(len(s.data)) {
-			b = s.data[at:]
-		} else {
-			if zeros == nil {
-				zeros = make([]byte, min(32<<10, stop-r.pos))
-			}
-			b = zeros
-		}
-		n, err := w.Write(b[:min(int64(len(b)), stop-r.pos)])
+// writeHeld writes a piece from memory.
+func (r *Reader) writeHeld(w io.Writer, p piece) error {
+	if len(p.data) > 0 {
+		n, err := w.Write(p.data)
 		r.pos += int64(n)
+		if err != nil {
+			return err
+		}
+	}
+	rest := p.end() - r.pos
+	if rest <= 0 {
+		return nil
+	}
+	zeros := make([]byte, min(32<<10, rest))
+	for rest > 0 {
+		n, err := w.Write(zeros[:min(int64(len(zeros)), rest)])
+		r.pos += int64(n)
+		rest -= int64(n)
 		if err != nil {
 			return err
 		}

@@ -179,6 +179,16 @@ func shortName(name string) string {
 
 // readDir lists a directory without its "." and "..".
 func (v *volume) readDir(dir extent) ([]record, error) {
+	places, err := v.placesIn(dir)
+	out := make([]record, 0, len(places))
+	for _, p := range places {
+		out = append(out, p.record)
+	}
+	return out, err
+}
+
+// placesIn is readDir with the place of each record.
+func (v *volume) placesIn(dir extent) ([]place, error) {
 	where := fmt.Sprintf("directory at byte %d", dir.off)
 	if dir.size > maxDirBytes {
 		return nil, malformed(where, "%d bytes, more than %d", dir.size, maxDirBytes)
@@ -187,20 +197,24 @@ func (v *volume) readDir(dir extent) ([]record, error) {
 	if err := readFull(v.r, b, dir.off); err != nil {
 		return nil, fmt.Errorf("read %s: %w", where, err)
 	}
-	var out []record
+	var out []place
 	for at := 0; at < len(b); {
 		if b[at] == 0 { // records do not cross sectors: the rest of this one is empty
 			at = (at/sectorSize + 1) * sectorSize
 			continue
 		}
-		rec, err := parseRecord(b[at:min(len(b), at+int(b[at]))])
+		length := int(b[at])
+		rec, err := parseRecord(b[at:min(len(b), at+length)])
+		if err == nil && at%sectorSize+length > sectorSize {
+			err = errShortRecord
+		}
 		if err != nil {
 			return nil, malformed(where, "record at byte %d: %v", at, err)
 		}
-		at += int(b[at])
 		if rec.iso != "\x00" && rec.iso != "\x01" {
-			out = append(out, rec)
+			out = append(out, place{record: rec, at: dir.off + int64(at), length: int64(length)})
 		}
+		at += length
 	}
 	return out, nil
 }
