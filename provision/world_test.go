@@ -29,6 +29,8 @@ type world struct {
 	kill    context.CancelFunc
 	noSpace bool // the journal cannot be written
 	facts   map[fleet.ServerID]fleet.Facts
+	kube    *kube // nil: the plan ends with installed hosts
+	older   []fleet.Plan
 }
 
 // rig is one server and its BMC.
@@ -58,6 +60,12 @@ type rig struct {
 	bootsAgain   bool // after the write it boots the medium once more
 	thief        bool // somebody else shows the token first
 	slowWrite    time.Duration
+
+	// As a node.
+	finished  map[string]bool // tasks, as the agent keeps them on its disk
+	failTasks map[string]int  // by kind: how many more of them fail
+	stall     string          // the kind of task in whose middle the machine loses power, once
+	noKVM     bool
 }
 
 var errKilled = errors.New("the engine was killed")
@@ -89,7 +97,7 @@ func (w *world) boot(ctx context.Context) (*Engine, error) {
 	w.mu.Unlock()
 	e, err := NewEngine(Config{Site: "osaka", Journal: w, Archive: w, BMCs: w, Configs: w, Routes: w,
 		Secret: []byte("0123456789abcdef0123456789abcdef"), Image: callhome.Image{SHA256: "good", Format: "raw.zst"},
-		Limits: Limits{BootTimeout: 10 * time.Minute}})
+		Limits: Limits{BootTimeout: 10 * time.Minute}, Clusters: w.clusters()})
 	if err != nil {
 		return nil, err
 	}
@@ -97,7 +105,7 @@ func (w *world) boot(ctx context.Context) (*Engine, error) {
 		return nil, err
 	}
 	w.engine.Store(e)
-	if err := e.Apply(ctx, fleet.Consent{Plan: w.plan.ID, EraseDisks: len(w.plan.Assignments), By: "test"}); err != nil {
+	if err := e.Apply(ctx, fleet.Consent{Plan: w.plan.ID, EraseDisks: len(w.plan.ErasedDisks()), By: "test"}); err != nil {
 		return nil, err
 	}
 	return e, nil
@@ -153,6 +161,11 @@ func (w *world) journal() []fleet.Event {
 }
 
 func (w *world) Plan(_ context.Context, id string) (fleet.Plan, bool, error) {
+	for _, p := range w.older {
+		if p.ID == id {
+			return p, true, nil
+		}
+	}
 	return w.plan, id == w.plan.ID, nil
 }
 
@@ -370,9 +383,21 @@ func (r *rig) installed(ctx context.Context, config []byte) {
 		return
 	}
 	hello := callhome.Hello{Protocol: callhome.Protocol, Stage: callhome.Installed, Server: t.Server, Plan: t.Plan, Facts: r.look()}
-	r.ask(ctx, callhome.Done, func(e *Engine) (callhome.Orders, error) {
-		return e.Hello(ctx, Caller{Token: t.Token, KeyHash: "installed"}, hello)
-	})
+	c := Caller{Token: t.Token, KeyHash: "installed"}
+	call := func(e *Engine) (callhome.Orders, error) { return e.Hello(ctx, c, hello) }
+	for ctx.Err() == nil {
+		o, ok := r.ask(ctx, "", call)
+		switch {
+		case !ok || o.Verb == callhome.Done:
+			return
+		case o.Verb != callhome.Work:
+			pause(ctx, max(o.After, time.Second))
+			call = func(e *Engine) (callhome.Orders, error) { return e.Hello(ctx, c, hello) }
+		default:
+			report := r.work(ctx, c, *o.Task)
+			call = func(e *Engine) (callhome.Orders, error) { return e.Task(ctx, c, report) }
+		}
+	}
 }
 
 // has reads a fault that a test may change meanwhile.
@@ -393,7 +418,7 @@ func (r *rig) look() fleet.Facts {
 	if r.has(&r.wrongDisk) {
 		disk = "ANOTHER"
 	}
-	return fleet.Facts{Identity: fleet.Identity{Serial: string(r.id)}, NICs: []fleet.NIC{{MAC: "52:54:00:00:00:01"}}, Disks: []fleet.Disk{{Serial: disk}}}
+	return fleet.Facts{Identity: fleet.Identity{Serial: string(r.id)}, KVM: fleet.Known(fleet.KVM{Usable: !r.has(&r.noKVM), Why: "no /dev/kvm"}), NICs: []fleet.NIC{{MAC: "52:54:00:00:00:01"}}, Disks: []fleet.Disk{{Serial: disk}}}
 }
 
 // ask repeats a call to whatever engine runs until it answers with want, as an
