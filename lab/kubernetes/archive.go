@@ -26,10 +26,12 @@ type image struct {
 	files      []imageFile
 }
 
-// imageFile is one file of an image: a copy of one that is on disk, or a link.
+// imageFile is one file of an image: a copy of one that is on disk, a text, or a
+// link.
 type imageFile struct {
 	path   string // in the image, without a leading slash
-	source string // on disk; "" for a link
+	source string // on disk; "" for text and link
+	text   string // "" for a link
 	target string // of a link
 }
 
@@ -117,8 +119,10 @@ func writeLayer(out io.Writer, files []imageFile) error {
 		}
 		return w.WriteHeader(&tar.Header{Typeflag: tar.TypeDir, Name: dir + "/", Mode: mode, ModTime: epoch()})
 	}
-	if err := folder("tmp"); err != nil {
-		return err
+	for _, dir := range []string{"run", "tmp"} {
+		if err := folder(dir); err != nil {
+			return err
+		}
 	}
 	for n, f := range sorted {
 		if n > 0 && sorted[n-1].path == f.path {
@@ -135,6 +139,13 @@ func writeLayer(out io.Writer, files []imageFile) error {
 }
 
 func writeMember(w *tar.Writer, f imageFile) error {
+	if f.text != "" {
+		if err := w.WriteHeader(&tar.Header{Typeflag: tar.TypeReg, Name: f.path, Mode: 0o644, Size: int64(len(f.text)), ModTime: epoch()}); err != nil {
+			return err
+		}
+		_, err := io.WriteString(w, f.text)
+		return err
+	}
 	if f.source == "" {
 		return w.WriteHeader(&tar.Header{Typeflag: tar.TypeSymlink, Name: f.path, Linkname: f.target, Mode: 0o777, ModTime: epoch()})
 	}

@@ -4,6 +4,8 @@ import (
 	"os"
 	"testing"
 	"time"
+
+	"metalrise.dev/lab/machine/container"
 )
 
 // payload returns the folder of a payload, built if need be.
@@ -25,4 +27,10 @@ func payload(t *testing.T) string {
 		t.Fatal(err)
 	}
 	return dir
+}
+
+// Container machines begin as copies of this program.
+func TestMain(m *testing.M) {
+	container.MaybeInit()
+	os.Exit(m.Run())
 }

@@ -92,7 +92,9 @@ func images(programs string, d debian) ([]archive, error) {
 			files: append([]imageFile{built(1, "flannel", "opt/bin/flanneld")}, nft...)}},
 		{name: "keepalived", roles: controlPlanes, image: image{references: []string{"metalrise.dev/keepalived:" + keepalivedTag},
 			entrypoint: []string{"/usr/sbin/keepalived"},
-			files:      append([]imageFile{built(0, "healthcheck", "usr/local/bin/healthcheck")}, keepalived...)}},
+			files: append([]imageFile{built(0, "healthcheck", "usr/local/bin/healthcheck"),
+				// It looks up the user under whom it runs its checks.
+				{path: "etc/passwd", text: "root:x:0:0:root:/root:/sbin/nologin\n"}, {path: "etc/group", text: "root:x:0:\n"}}, keepalived...)}},
 		{name: "echo", image: image{references: []string{"metalrise.dev/echo:1"}, entrypoint: []string{"/echo"},
 			files: []imageFile{built(0, "echo", "echo")}}},
 	}, nil

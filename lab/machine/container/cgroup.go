@@ -124,12 +124,7 @@ func (g *group) create(spec machine.Spec, pid int) error {
 }
 
 func (g *group) limit(h hierarchy, spec machine.Spec) error {
-	set := func(file, value string) error {
-		if err := os.WriteFile(filepath.Join(g.outer(h), file), []byte(value), 0); err != nil {
-			return fmt.Errorf("set %s of control group %s: %w", file, g.outer(h), err)
-		}
-		return nil
-	}
+	set := func(file, value string) error { return g.set(h, file, value) }
 	if h.options == "" {
 		return g.limit2(h, spec)
 	}
@@ -144,14 +139,15 @@ func (g *group) limit(h hierarchy, spec machine.Spec) error {
 		}
 		return set("cpu.cfs_quota_us", strconv.Itoa(spec.CPUs*100_000))
 	case h.has("devices"):
-		if err := set("devices.deny", "a"); err != nil {
-			return err
-		}
-		for _, rule := range deviceRules() {
-			if err := set("devices.allow", rule); err != nil {
-				return err
-			}
-		}
+		return g.limitDevices(h)
+	}
+	return nil
+}
+
+// set writes one setting of the outer group.
+func (g *group) set(h hierarchy, file, value string) error {
+	if err := os.WriteFile(filepath.Join(g.outer(h), file), []byte(value), 0); err != nil {
+		return fmt.Errorf("set %s of control group %s: %w", file, g.outer(h), err)
 	}
 	return nil
 }
@@ -198,18 +194,6 @@ func fillCpuset(h hierarchy, dirs ...string) error {
 		}
 	}
 	return nil
-}
-
-// deviceRules are the devices a machine may use: what every system has, the
-// tunnels, and loop devices, among them its own disks. Which loop devices it
-// will attach over its disks cannot be known before, so all are allowed; the
-// host's own disks and /dev/kvm are not. Making nodes of anything is harmless.
-func deviceRules() []string {
-	rules := []string{"c *:* m", "b *:* m", fmt.Sprintf("b %d:* rwm", loopMajor), "c 136:* rwm"}
-	for _, n := range standardNodes() {
-		rules = append(rules, fmt.Sprintf("c %d:%d rwm", n.major, n.minor))
-	}
-	return rules
 }
 
 // peakMemory returns the most memory the machine used, in bytes; 0 when unknown.

@@ -51,7 +51,8 @@ type liveSystem struct {
 // diskSystem is a disk that may hold an installed system.
 type diskSystem struct {
 	Disk       string
-	Boot, Root diskPart
+	Boot, Root diskPart // Root as it will be when the system is booted
+	RootSize   int64    // of Root's partition as it is on the disk, bytes
 }
 
 // diskPart is a partition of a diskSystem.
@@ -236,6 +237,9 @@ func (r *run) fromDisk(disks []blockNode) ([]diskSystem, error) {
 				continue
 			}
 			*into = diskPart{Number: q.Number, Start: q.Start, Size: q.Size}
+			if into == &s.Root {
+				s.RootSize, s.Root.Size = q.Size, grownRoot(parts, q, d.SizeBytes)
+			}
 		}
 		if !complete {
 			r.out.say("firmware: disk %s: no partitions named boot and root", d.Serial)

@@ -166,6 +166,9 @@ func (s *initramfs) openDisk(d diskSystem) (system, error) {
 		if err := linkPartitions(d); err != nil {
 			return err
 		}
+		if err := growRoot(d); err != nil {
+			return fmt.Errorf("grow: %w", err)
+		}
 		return unix.Mount(d.Root.node(d.Disk), sysroot, "ext4", 0, "")
 	}
 	return sys, nil
