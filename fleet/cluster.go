@@ -133,3 +133,13 @@ type Certificate struct {
 	From    time.Time `json:"from"`
 	Until   time.Time `json:"until"`
 }
+
+// Removal is a person's wish to take a server away from the cluster.
+type Removal struct {
+	// Erase has the install disk erased as well.
+	Erase bool `json:"erase,omitempty"`
+	// Force says that the server is dead or gone: it is neither drained nor
+	// switched off, and the majority of the control plane is not asked for.
+	Force bool   `json:"force,omitempty"`
+	By    string `json:"by"`
+}

@@ -191,7 +191,7 @@ func TestServerIsTakenAway(t *testing.T) {
 				}
 				ask := func() {
 					for _, id := range []fleet.ServerID{"SN002", "SN005"} {
-						_ = e.Remove(t.Context(), id, Removal{By: "test"}) // asked again, as a person would
+						_ = e.Remove(t.Context(), id, fleet.Removal{By: "test"}) // asked again, as a person would
 					}
 				}
 				ask()

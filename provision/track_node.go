@@ -27,7 +27,7 @@ type NodeTrack struct {
 	Admitted bool                 // the API shows it as planned
 	Ready    bool                 // all its checks were true
 
-	Removal *Removal
+	Removal *fleet.Removal
 	Left    bool // it is no longer part of the cluster
 	Erased  bool
 	Removed bool
@@ -37,13 +37,6 @@ type NodeTrack struct {
 type Task struct {
 	Action fleet.Action `json:"-"`
 	ID     string       `json:"task"`
-}
-
-// Removal is a person's wish to take a server away.
-type Removal struct {
-	Erase bool   `json:"erase,omitempty"`
-	Force bool   `json:"force,omitempty"` // it is dead or gone: it is neither drained nor switched off
-	By    string `json:"by"`
 }
 
 // arrival is the data of an arrive event.
@@ -128,7 +121,7 @@ func (t *Track) foldTask(e fleet.Event, ok bool) {
 
 func (t *Track) foldRemoval(e fleet.Event, ok bool) {
 	if e.Edge == fleet.Began {
-		var r Removal
+		var r fleet.Removal
 		_ = json.Unmarshal(e.Data, &r)
 		t.Node.Removal, t.Hold, t.Settled, t.Node.Task, t.Pending = &r, nil, false, nil, nil
 		t.Marks = map[fleet.Action]Mark{}

@@ -142,7 +142,7 @@ func endpointURL(e fleet.APIEndpoint) string {
 }
 
 // Remove takes a server away: its part in the cluster, then its power.
-func (e *Engine) Remove(ctx context.Context, id fleet.ServerID, r Removal) error {
+func (e *Engine) Remove(ctx context.Context, id fleet.ServerID, r fleet.Removal) error {
 	select {
 	case e.applying <- struct{}{}:
 		defer func() { <-e.applying }()

@@ -26,9 +26,10 @@ func (e *engine) Apply(c fleet.Consent) error {
 	e.applied = append(e.applied, c)
 	return nil
 }
-func (e *engine) Retry(context.Context, fleet.ServerID, string) error { return nil }
-func (e *engine) Withdraw(context.Context, string) error              { return nil }
-func (e *engine) Stop()                                               { e.stop() }
+func (e *engine) Retry(context.Context, fleet.ServerID, string) error         { return nil }
+func (e *engine) Remove(context.Context, fleet.ServerID, fleet.Removal) error { return nil }
+func (e *engine) Withdraw(context.Context, string) error                      { return nil }
+func (e *engine) Stop()                                                       { e.stop() }
 
 type journal struct {
 	mu      sync.Mutex

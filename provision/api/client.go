@@ -48,6 +48,11 @@ func (c *Client) Retry(ctx context.Context, server fleet.ServerID, by string) er
 	return c.call(ctx, http.MethodPost, "/v1/retry", RetryRequest{server, by}, nil)
 }
 
+// Remove takes a server away from the cluster.
+func (c *Client) Remove(ctx context.Context, server fleet.ServerID, r fleet.Removal) error {
+	return c.call(ctx, http.MethodPost, "/v1/remove", RemoveRequest{server, r}, nil)
+}
+
 // Withdraw takes the consent of the running plan back.
 func (c *Client) Withdraw(ctx context.Context, by string) error {
 	return c.call(ctx, http.MethodPost, "/v1/withdraw", WithdrawRequest{by}, nil)

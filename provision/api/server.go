@@ -34,6 +34,8 @@ type Engine interface {
 	Apply(c fleet.Consent) error
 	// Retry gives a held server another attempt.
 	Retry(ctx context.Context, id fleet.ServerID, by string) error
+	// Remove takes a server away from the cluster; the work outlives the call.
+	Remove(ctx context.Context, id fleet.ServerID, r fleet.Removal) error
 	// Withdraw takes the consent of the running plan back.
 	Withdraw(ctx context.Context, by string) error
 	// Stop ends the engine soon.
@@ -52,6 +54,12 @@ type Journal interface {
 type RetryRequest struct {
 	Server fleet.ServerID `json:"server"`
 	By     string         `json:"by"`
+}
+
+// RemoveRequest asks to take a server away.
+type RemoveRequest struct {
+	Server  fleet.ServerID `json:"server"`
+	Removal fleet.Removal  `json:"removal"`
 }
 
 // WithdrawRequest takes a consent back.
@@ -115,6 +123,14 @@ func handler(e Engine, j Journal) http.Handler {
 			return
 		}
 		reply(w, struct{}{}, e.Retry(r.Context(), q.Server, q.By))
+	})
+	mux.HandleFunc("POST /v1/remove", func(w http.ResponseWriter, r *http.Request) {
+		var q RemoveRequest
+		if err := read(r, &q); err != nil {
+			reply(w, nil, err)
+			return
+		}
+		reply(w, struct{}{}, e.Remove(r.Context(), q.Server, q.Removal))
 	})
 	mux.HandleFunc("POST /v1/withdraw", func(w http.ResponseWriter, r *http.Request) {
 		var q WithdrawRequest
