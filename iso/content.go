@@ -26,9 +26,13 @@ const fromMemory = -1
 
 func (p piece) end() int64 { return p.off + p.size }
 
-// cut gives the part of a piece between two offsets of the image.
+// cut gives the part of a piece between two offsets of the image; its size is 0
+// if there is none.
 func (p piece) cut(lo, hi int64) piece {
 	lo, hi = max(lo, p.off), min(hi, p.end())
+	if lo >= hi {
+		return piece{off: lo, from: fromMemory}
+	}
 	out := piece{off: lo, size: hi - lo, from: fromMemory}
 	if p.from != fromMemory {
 		out.from = p.from + lo - p.off

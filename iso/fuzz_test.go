@@ -88,7 +88,9 @@ func FuzzUnpack(f *testing.F) {
 		if total > maxArchive {
 			t.Fatalf("%d bytes", total)
 		}
-		if slices.ContainsFunc(got, func(m member) bool { return strings.Contains(m.name, "\x00") || m.name == "" || len(m.name) >= maxCpioName }) {
+		if slices.ContainsFunc(got, func(m member) bool {
+			return strings.Contains(m.name, "\x00") || m.name == "" || len(m.name) >= maxCpioName
+		}) {
 			return // names that no archive of ours has
 		}
 		// What was read can be written, and read again: all of it, with folders.
