@@ -1,6 +1,7 @@
 package tui
 
 import (
+	"strings"
 	"time"
 
 	"metalrise.dev/fleet"
@@ -13,6 +14,8 @@ type Options struct {
 	Title    string   `json:"title,omitempty"`  // the site's name or file, for the first line
 	Sheet    *Sheet   `json:"sheet,omitempty"`  // what is known at the start
 	Replay   bool     `json:"replay,omitempty"` // says so on the screen
+	// Lines shows questions and answers instead of screens, for screen readers.
+	Lines bool `json:"lines,omitempty"`
 }
 
 // App is all that the screens know. It changes by Step alone.
@@ -25,6 +28,7 @@ type App struct {
 	run     run
 	hub     hub
 	popup   *popup
+	lines   *lines // nil on screens
 	leaving bool
 }
 
@@ -37,8 +41,11 @@ const (
 // New makes an App as it is before the first Input.
 func New(o Options) *App {
 	a := &App{words: newWords(o.Language), options: o, width: minWidth, height: minHeight}
-	a.run.follow = true
+	a.run = newRun()
 	a.hub = newHub()
+	if o.Lines {
+		a.lines = newLines()
+	}
 	if o.Sheet != nil {
 		a.hub.take(*o.Sheet)
 	}
@@ -48,19 +55,53 @@ func New(o Options) *App {
 // Begin is what is to be done first.
 func (a *App) Begin() []Action {
 	if a.options.Attach {
+		if a.lines != nil {
+			a.askRun()
+		}
+		a.run.asked = true
 		return []Action{{Do: DoWatch}}
+	}
+	if a.lines != nil {
+		a.lines.waiting = true
 	}
 	return a.hub.start(DoLoad, Action{Do: DoLoad})
 }
 
 // Secret tells whether what is typed now must not be shown or written down.
-func (a *App) Secret() bool { return !a.options.Attach && a.popup == nil && a.hub.secret() }
+func (a *App) Secret() bool {
+	if l := a.lines; l != nil {
+		return l.mode == askValue && l.field.kind == secret
+	}
+	if a.run.fix != nil {
+		return a.popup == nil && a.run.fix.secret()
+	}
+	return !a.options.Attach && a.popup == nil && a.hub.secret()
+}
+
+// typingText tells whether letters are typed into something now.
+func (a *App) typingText() bool {
+	if a.onRun() {
+		return a.run.typing()
+	}
+	return a.hub.typing() || a.hub.secret()
+}
+
+// onRun tells whether the keys go to the run screen.
+func (a *App) onRun() bool { return a.options.Attach || a.hub.step == stepRun && !a.hub.rail }
 
 // Step takes one Input and tells what is to be done because of it.
 func (a *App) Step(in Input) []Action {
 	if in.At.After(a.now) {
 		a.now = in.At
 	}
+	if a.lines != nil {
+		return a.stepLines(in)
+	}
+	return a.step(in)
+}
+
+// step is Step once the time is known.
+func (a *App) step(in Input) []Action {
 	switch {
 	case in.Size != nil:
 		a.width, a.height = max(in.Size.Width, 0), max(in.Size.Height, 0)
@@ -79,30 +120,37 @@ func (a *App) Step(in Input) []Action {
 // done takes the end of an action.
 func (a *App) done(d Done) []Action {
 	switch d.Do {
-	case DoRetry, DoEngine:
-		a.run.answered(a.words, d)
-		return nil
+	case DoRetry, DoEngine, DoPace, DoLog, DoGather, DoRest:
+		return a.runDone(d)
 	case DoQuit, DoWatch, DoCancel:
 		return nil
 	}
 	next := a.hub.done(a, d)
+	if a.run.fix != nil {
+		return append(next, a.fixDone(d)...)
+	}
 	if d.Do == DoApply && d.Err == nil {
 		a.hub.go_(stepRun)
 		a.run.reset()
-		next = append(next, Action{Do: DoWatch})
+		next = append(next, a.look()...)
 	}
 	return next
 }
 
 // watched takes a look at the run and asks for the next one while it is shown.
 func (a *App) watched(w Watched) []Action {
+	before := a.run.view.Plan
 	a.run.take(w)
 	if a.leaving || !a.watching() {
 		a.run.asked = false
 		return nil
 	}
 	a.run.asked = true
-	return []Action{{Do: DoWatch, After: a.run.after}}
+	out := []Action{{Do: DoWatch, After: a.run.after}}
+	if a.run.view.Plan != before {
+		out = append(out, Action{Do: DoPace})
+	}
+	return out
 }
 
 func (a *App) watching() bool {
@@ -115,7 +163,7 @@ func (a *App) press(in Input) []Action {
 		return a.pressPopup(in)
 	}
 	key := in.Key
-	typing := !a.options.Attach && (a.hub.typing() || a.hub.secret())
+	typing := a.typingText()
 	switch {
 	case key == "ctrl+c":
 		a.popup = a.askQuit()
@@ -127,7 +175,7 @@ func (a *App) press(in Input) []Action {
 		a.popup = a.problems()
 		return nil
 	}
-	if a.options.Attach || a.hub.step == stepRun && !a.hub.rail {
+	if a.onRun() {
 		return a.pressRun(in)
 	}
 	return a.pressHub(in)
@@ -139,8 +187,16 @@ func (a *App) quit() []Action {
 	return []Action{{Do: DoQuit}}
 }
 
-// View draws the screen.
+// View draws the screen; of a person who works with lines, what the last Step
+// told.
 func (a *App) View() Picture {
+	if a.lines != nil {
+		var p Picture
+		for _, s := range strings.Split(strings.TrimSuffix(a.Said(), "\n"), "\n") {
+			p.Lines = append(p.Lines, line(Plain, s))
+		}
+		return p
+	}
 	if a.width < 1 || a.height < 1 {
 		return Picture{}
 	}

@@ -12,21 +12,23 @@ import (
 // hub is the state of the wizard: a rail of steps, any of which may be visited
 // at any time, and the site as it is known.
 type hub struct {
-	step    step
-	rail    bool // the keys go to the rail
-	cursor  [stepHandOff + 1]int
-	sheet   Sheet
-	loaded  bool
-	drafts  map[string]string // by path: typed and not accepted
-	caret   int               // in letters, while editing
-	editing bool
-	wrong   map[string]string // by path: why a value was refused
-	typed   map[string]bool   // by path: accepted in this session
-	busy    map[Do]Progress
-	note    string
-	noted   Style
-	consent string    // number of disks as typed
-	since   time.Time // of the consent
+	step     step
+	rail     bool // the keys go to the rail
+	cursor   [stepHandOff + 1]int
+	wide     [stepHandOff + 1]bool // fields that few people need are shown
+	sheet    Sheet
+	problems []fleet.Finding // of the sheet, worst first
+	loaded   bool
+	drafts   map[string]string // by path: typed and not accepted
+	caret    int               // in letters, while editing
+	editing  bool
+	wrong    map[string]string // by path: why a value was refused
+	typed    map[string]bool   // by path: accepted in this session
+	busy     map[Do]Progress
+	note     string
+	noted    Style
+	consent  string    // number of disks as typed
+	since    time.Time // of the consent
 }
 
 const (
@@ -49,6 +51,7 @@ func (h *hub) take(s Sheet) {
 		delete(h.drafts, pathConsent)
 	}
 	h.sheet, h.loaded = s, true
+	h.problems = problemsOf(s)
 }
 
 func planID(s Sheet) string {
@@ -77,6 +80,35 @@ func (h *hub) go_(s step) {
 	h.note = ""
 }
 
+// jump goes to where a finding is solved: its field, or its server's row.
+func (h *hub) jump(f fleet.Finding) {
+	h.go_(stepOf(f))
+	h.rail = false
+	for i, it := range h.items() {
+		switch {
+		case it.field != nil && it.field.path == f.Path:
+			h.cursor[h.step] = i
+			return
+		case it.field == nil && it.button == noButton && f.Server != "" && h.serverAt(it.row) == f.Server:
+			h.cursor[h.step] = i
+			return
+		}
+	}
+}
+
+// serverAt is the server that a row of the step's table is about.
+func (h *hub) serverAt(row int) fleet.ServerID {
+	switch h.step {
+	case stepLook:
+		return h.sheet.Servers[row].Server.ID
+	case stepRoles:
+		return h.assignments()[row].Server
+	case stepDisks:
+		return h.disks()[row].assignment.Server
+	}
+	return ""
+}
+
 // done takes the end of an action that concerns the site.
 func (h *hub) done(a *App, d Done) []Action {
 	delete(h.busy, d.Do)
@@ -103,6 +135,8 @@ func (h *hub) done(a *App, d Done) []Action {
 	switch d.Do {
 	case DoCreate:
 		h.go_(stepFind)
+	case DoOverride:
+		h.say(Good, "✓ "+a.f("saved in %s", h.sheet.Path))
 	case DoFind:
 		h.say(Plain, a.f("%d BMCs answer", len(h.sheet.Found)))
 	case DoInspect:
@@ -127,7 +161,9 @@ const (
 	findButton  button = "find"
 	lookButton  button = "look"
 	startButton button = "start"
+	moreButton  button = "more"
 	watchButton button = "watch"
+	pasteButton button = "paste"
 )
 
 // items lists what the cursor can stand on, from top to bottom.
@@ -140,7 +176,7 @@ func (h *hub) items() []item {
 	if !h.sheet.Exists {
 		return nil
 	}
-	for _, f := range fields(h.step) {
+	for _, f := range h.fields() {
 		out = append(out, item{field: f})
 	}
 	switch h.step {
@@ -155,14 +191,37 @@ func (h *hub) items() []item {
 	case stepReview:
 		out = append(out, item{field: consentField()})
 		add(startButton)
+	case stepHandOff:
+		add(pasteButton)
 	}
 	if h.step < stepReview {
 		add(nextButton)
+	}
+	if h.hidesFields() {
+		add(moreButton)
 	}
 	for i := range h.rows() {
 		out = append(out, item{row: i})
 	}
 	return out
+}
+
+// fields are those of the step that are shown: what few people need is hidden
+// until it is asked for, has a value, or is wrong.
+func (h *hub) fields() []*field {
+	return slices.DeleteFunc(fields(h.step), func(f *field) bool { return f.more && !h.wide[h.step] && !h.inUse(f) })
+}
+
+// hidesFields tells whether the step has fields that are not in use.
+func (h *hub) hidesFields() bool {
+	return h.sheet.Exists && slices.ContainsFunc(fields(h.step), func(f *field) bool { return f.more && !h.inUse(f) })
+}
+
+func (h *hub) inUse(f *field) bool {
+	if _, draft := h.drafts[f.path]; draft || h.wrong[f.path] != "" || valueAt(h.sheet.Typed, f.path) != "" {
+		return true
+	}
+	return slices.ContainsFunc(h.findings(), func(x fleet.Finding) bool { return x.Path == f.path })
 }
 
 // rows counts the rows of the step's table on which Space or Enter does
@@ -189,6 +248,15 @@ func consentField() *field {
 	return &field{path: pathConsent, label: say("Disks to erase"), needed: true, help: say("The number of disks to be erased, typed. It is your consent to erase exactly those that are listed.")}
 }
 
+// offered is a value that was found for a field which has none of its own yet.
+func (a *App) offered(f *field) string {
+	v := valueAt(a.hub.sheet.Typed, f.path)
+	if v == "" || isExample(f.path, v) {
+		return a.hub.sheet.Offers[f.path]
+	}
+	return ""
+}
+
 func (h *hub) assignments() []fleet.Assignment {
 	if h.sheet.Plan == nil {
 		return nil
@@ -213,10 +281,12 @@ func (h *hub) secret() bool {
 }
 
 // findings are all problems that are known, worst first.
-func (h *hub) findings() []fleet.Finding {
-	out := slices.Concat(h.sheet.Findings, h.sheet.Survey)
-	if h.sheet.Plan != nil {
-		out = append(out, h.sheet.Plan.Findings...)
+func (h *hub) findings() []fleet.Finding { return h.problems }
+
+func problemsOf(s Sheet) []fleet.Finding {
+	out := slices.Concat(s.Findings, s.Survey)
+	if s.Plan != nil {
+		out = append(out, s.Plan.Findings...)
 	}
 	rank := map[fleet.Severity]int{fleet.Blocker: 0, fleet.Warning: 1, fleet.Info: 2}
 	slices.SortStableFunc(out, func(x, y fleet.Finding) int { return rank[x.Severity] - rank[y.Severity] })
@@ -355,7 +425,7 @@ func (a *App) parse(f *field, typed string) (any, string) {
 			return nil, a.t("a whole number is needed here")
 		}
 		return n, ""
-	case f.path == "virtualization.nested":
+	case len(f.options) == 2 && f.options[1] == "true":
 		return typed == "true", ""
 	}
 	return typed, ""

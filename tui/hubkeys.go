@@ -96,6 +96,9 @@ func (a *App) use(it item) []Action {
 		if it.field.kind == secret || it.field.kind == keys || isExample(it.field.path, value) {
 			value = ""
 		}
+		if o := a.offered(it.field); o != "" {
+			value = o
+		}
 		h.begin(it.field, value)
 		return nil
 	case it.button != noButton:
@@ -123,8 +126,16 @@ func (a *App) push(b button) []Action {
 	case watchButton:
 		h.go_(stepRun)
 		return a.look()
+	case moreButton:
+		h.wide[h.step] = !h.wide[h.step]
+		h.cursor[h.step] = max(slices.IndexFunc(h.items(), func(it item) bool { return it.button == moreButton }), 0)
+		if a.lines != nil {
+			a.lines.shown = -1
+		}
 	case startButton:
 		return a.begin()
+	case pasteButton:
+		a.popup = a.pasteCard()
 	}
 	return nil
 }
@@ -170,7 +181,7 @@ func (a *App) useRow(row int) []Action {
 		}
 	case stepRoles:
 		if all := h.assignments(); row < len(all) {
-			return []Action{{Do: DoOverride, Server: all[row].Server, Path: "role", Value: nextRole(all[row].Role)}}
+			return h.start(DoOverride, Action{Do: DoOverride, Server: all[row].Server, Path: "role", Value: nextRole(all[row].Role)})
 		}
 	case stepDisks:
 		if all := h.disks(); row < len(all) {
@@ -185,7 +196,7 @@ func (a *App) useRow(row int) []Action {
 			} else {
 				ref["wwn"] = d.disk.WWN
 			}
-			return []Action{{Do: DoOverride, Server: d.assignment.Server, Path: "disk", Value: ref}}
+			return h.start(DoOverride, Action{Do: DoOverride, Server: d.assignment.Server, Path: "disk", Value: ref})
 		}
 	}
 	return nil

@@ -159,7 +159,7 @@ func (a *App) body(w int) body {
 		a.welcome(&b)
 		return b
 	}
-	for _, f := range fields(h.step) {
+	for _, f := range h.fields() {
 		a.fieldRow(&b, f)
 	}
 	switch h.step {
@@ -178,6 +178,9 @@ func (a *App) body(w int) body {
 	}
 	if h.step < stepReview && h.sheet.Exists {
 		a.buttonRow(&b, nextButton)
+	}
+	if h.hidesFields() {
+		a.buttonRow(&b, moreButton)
 	}
 	b.gap()
 	a.tables(&b)
@@ -208,26 +211,38 @@ func (a *App) welcome(b *body) {
 	}
 }
 
-func (a *App) buttonRow(b *body, which button) {
-	label := ""
+// buttonName says what a button does.
+func (a *App) buttonName(which button) string {
 	switch which {
 	case nextButton:
-		label = a.f("Next: %s", a.t(steps()[a.hub.step+1].title))
+		return a.f("Next: %s", a.t(steps()[a.hub.step+1].title))
 	case findButton:
-		label = a.t("Find servers now")
 		if _, busy := a.hub.busy[DoFind]; busy {
-			label = a.t("Stop")
+			return a.t("Stop")
 		}
+		return a.t("Find servers now")
 	case lookButton:
-		label = a.t("Read all servers now")
 		if _, busy := a.hub.busy[DoInspect]; busy {
-			label = a.t("Stop")
+			return a.t("Stop")
 		}
+		return a.t("Read all servers now")
 	case startButton:
-		label = a.t("START: erase the disks above and install")
+		return a.t("START: erase the disks above and install")
 	case watchButton:
-		label = a.t("Watch the run")
+		return a.t("Watch the run")
+	case pasteButton:
+		return a.t("Commands to paste")
+	case moreButton:
+		if a.hub.wide[a.hub.step] {
+			return a.t("Fewer settings")
+		}
+		return a.t("More settings")
 	}
+	return ""
+}
+
+func (a *App) buttonRow(b *body, which button) {
+	label := a.buttonName(which)
 	here, point := b.item()
 	style := Heading
 	if here {
@@ -288,7 +303,11 @@ func (a *App) fieldValue(f *field) (value, origin string, style Style) {
 		return h.consent, "", Plain
 	}
 	typed, full := valueAt(h.sheet.Typed, f.path), valueAt(h.sheet.Site, f.path)
-	switch {
+	switch offer := a.offered(f); {
+	case offer != "":
+		return offer, a.t("found?"), Warn
+	case typed != "" && typed == h.sheet.Offers[f.path]:
+		return typed, a.t("found"), Plain
 	case isExample(f.path, typed):
 		return typed, a.t("example"), Faint
 	case typed != "" && h.typed[f.path]:
@@ -344,52 +363,15 @@ func diskSize(d diskRow) string {
 	return sizeText(size)
 }
 
-// handOff tells what there is now, and what is not done yet.
-func (a *App) handOff(b *body) {
-	h, r := &a.hub, &a.run
-	settled, held := r.count()
-	if !r.seen || r.view.Plan == "" {
-		b.text(Warn, a.t("Nothing was installed yet."))
-	} else {
-		style := Good
-		if settled < len(r.view.Servers) {
-			style = Warn
-		}
-		b.text(style, a.f("%d of %d servers are installed, %d held.", settled, len(r.view.Servers), held))
-		b.gap()
-		b.add(line(Heading, fit(a.t("HOST"), 18)+fit(a.t("ADDRESS"), 20)+"KVM"))
-	}
-	for _, s := range r.view.Servers {
-		if s.Condition != fleet.Settled {
-			continue
-		}
-		address := "?"
-		if h.sheet.Plan != nil {
-			if as, ok := h.sheet.Plan.Assignment(s.Server); ok {
-				address = as.Network.Address
-			}
-		}
-		kvm, style := a.t("unknown"), Warn
-		if v, ok := s.KVM.Get(); ok && v.Usable {
-			kvm, style = a.t("works"), Good
-		} else if ok {
-			kvm = a.f("not usable: %s", v.Why)
-		}
-		b.add(Line{{Plain, fit(s.Hostname, 18) + fit(address, 20)}, {style, kvm}})
-	}
-	b.gap()
-	if settled > 0 {
-		b.text(Plain, a.t("Log in with the key of Software as user core: ssh core@ADDRESS."))
-	}
-	b.text(Plain, a.t("metalrise installs hypervisors so far. It does not yet bring up Kubernetes, KubeVirt or a first virtual machine; nothing of that was done or checked."))
-}
+// staleAfter is the age from which something seen is shown with its age.
+const staleAfter = 10 * time.Second
 
 // seenAgo is the age of something read from hardware.
 func (a *App) seenAgo(at time.Time) string {
 	if at.IsZero() {
 		return "-"
 	}
-	if d := a.now.Sub(at); d > 10*time.Second {
+	if d := a.now.Sub(at); d > staleAfter {
 		return span(d)
 	}
 	return a.t("now")

@@ -5,7 +5,9 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"strings"
 	"time"
+	"unicode/utf8"
 
 	"metalrise.dev/fleet"
 )
@@ -15,6 +17,7 @@ type Input struct {
 	At       time.Time `json:"at"`
 	Key      string    `json:"key,omitempty"`  // a named key: "enter", "up", "f2", "ctrl+c"
 	Text     string    `json:"text,omitempty"` // typed or pasted
+	Line     *string   `json:"line,omitempty"` // typed and ended by Enter, where there are no screens
 	Tick     bool      `json:"tick,omitempty"` // once a second
 	Size     *Size     `json:"size,omitempty"`
 	Watched  *Watched  `json:"watched,omitempty"`
@@ -34,6 +37,8 @@ type Watched struct {
 	Overview fleet.Overview `json:"overview"`
 	Events   []fleet.Event  `json:"events,omitempty"`
 	Err      *fleet.Cause   `json:"err,omitempty"`
+	// Routes are the ways to boot a server that the engine has.
+	Routes []fleet.BootRoute `json:"routes,omitempty"`
 }
 
 // Progress tells how far a long action is.
@@ -51,7 +56,10 @@ type Done struct {
 	Err   *fleet.Cause `json:"err,omitempty"`
 	// Stopped tells that a person ended the action; what it had done by then
 	// counts.
-	Stopped bool `json:"stopped,omitempty"`
+	Stopped bool     `json:"stopped,omitempty"`
+	Pace    *Pace    `json:"pace,omitempty"`  // of DoPace
+	Lines   []string `json:"lines,omitempty"` // of DoLog: the end of the engine's log
+	File    string   `json:"file,omitempty"`  // of DoGather: what was written
 }
 
 // Do is what a screen can have done.
@@ -69,6 +77,10 @@ const (
 	DoRetry    Do = "retry"    // another attempt for a held Server
 	DoEngine   Do = "engine"   // start the engine again; it continues by itself
 	DoWatch    Do = "watch"    // look at the run, after a short while
+	DoPace     Do = "pace"     // learn from earlier runs how long servers take
+	DoLog      Do = "log"      // read the end of the engine's log
+	DoGather   Do = "gather"   // write what a helper needs into one file, without secrets
+	DoRest     Do = "rest"     // nothing, but a short while after the cursor moved
 	DoCancel   Do = "cancel"   // end what runs long
 	DoQuit     Do = "quit"     // leave; an engine goes on
 )
@@ -101,7 +113,10 @@ type Sheet struct {
 	// Unreadable says why a site file that is there cannot be read; then the
 	// wizard touches nothing.
 	Unreadable string `json:"unreadable,omitempty"`
-	Revision   int    `json:"revision"` // rises with every sheet; older ones that come late are left out
+	// Offers are values that were found for fields that have none, by path. None
+	// is in the file before a person accepts it.
+	Offers   map[string]string `json:"offers,omitempty"`
+	Revision int               `json:"revision"` // rises with every sheet; older ones that come late are left out
 }
 
 // Known is one inspected server.
@@ -142,6 +157,15 @@ type Runs interface {
 	Retry(ctx context.Context, server fleet.ServerID) error
 	// StartEngine starts the engine unless it runs; it continues by itself.
 	StartEngine(ctx context.Context) error
+	// Routes lists the ways to boot a server that the engine has.
+	Routes() []fleet.BootRoute
+	// Pace learns from the journals of earlier runs, this site's and others'.
+	Pace(ctx context.Context) (Pace, error)
+	// EngineLog gives the last lines of the engine's log, oldest first.
+	EngineLog(ctx context.Context) ([]string, error)
+	// Gather writes journal, plan and facts into one file without secrets, and
+	// gives its path.
+	Gather(ctx context.Context) (string, error)
 }
 
 // Recorder writes Inputs down, one a line. Text typed into a secret's field is
@@ -158,15 +182,17 @@ func (r *Recorder) note(in Input, secret bool) {
 	if r == nil {
 		return
 	}
-	if secret && in.Text != "" {
-		stars := []rune(in.Text)
-		for i := range stars {
-			stars[i] = '*'
+	if secret {
+		in.Text = stars(in.Text)
+		if in.Line != nil {
+			line := stars(*in.Line)
+			in.Line = &line
 		}
-		in.Text = string(stars)
 	}
 	_ = r.out.Encode(in) // a full disk must not end the view
 }
+
+func stars(s string) string { return strings.Repeat("*", utf8.RuneCountInString(s)) }
 
 // Replay plays a record and calls each after every Input.
 func Replay(r io.Reader, each func(*App, Input) error) error {
@@ -176,6 +202,9 @@ func Replay(r io.Reader, each func(*App, Input) error) error {
 		return fmt.Errorf("read record: %w", err)
 	}
 	a := New(o)
+	if o.Lines {
+		a.Begin() // its question is a part of what was told
+	}
 	for {
 		var in Input
 		err := d.Decode(&in)

@@ -37,6 +37,10 @@ func Detect(env func(string) string) Look {
 	return k
 }
 
+// DetectLines is Detect for questions and answers: any terminal has letters, and
+// none is asked for more.
+func DetectLines(env func(string) string) Look { return Look{Unicode: isUTF8(env)} }
+
 func locale(env func(string) string) string {
 	for _, name := range []string{"LC_ALL", "LC_CTYPE", "LANG"} {
 		if v := env(name); v != "" {

@@ -7,16 +7,16 @@ import (
 	"metalrise.dev/fleet"
 )
 
-// popup covers the body until it is answered. One that asks takes no keys for
-// its first half second, so that typing that was meant for the screen below
-// does not answer it.
+// popup covers the body until it is answered. It takes no keys for its first half
+// second, so that typing that was meant for the screen below neither answers nor
+// closes it.
 type popup struct {
 	title  string
 	body   []Line // as wide as they like; wrapped when drawn
 	asks   bool   // y or n; else any of Esc, Enter closes it
 	opened time.Time
 	scroll int
-	jump   []step // steps of the rows, when it is a list to choose from
+	jump   []fleet.Finding // of the rows, when it is a list to choose from
 	cursor int
 	yes    func() []Action // only set by asks
 }
@@ -39,10 +39,10 @@ func (a *App) askQuit() *popup {
 
 func (a *App) pressPopup(in Input) []Action {
 	p := a.popup
+	if in.At.Sub(p.opened) < grace {
+		return nil
+	}
 	if p.asks {
-		if in.At.Sub(p.opened) < grace {
-			return nil
-		}
 		switch {
 		case in.Text == "y" || in.Text == "Y":
 			a.popup = nil
@@ -58,8 +58,8 @@ func (a *App) pressPopup(in Input) []Action {
 	case "enter":
 		a.popup = nil
 		if p.cursor < len(p.jump) {
-			a.hub.go_(p.jump[p.cursor])
-			a.hub.rail = false
+			a.hub.jump(p.jump[p.cursor])
+			return a.look()
 		}
 	case "up", "down", "pgup", "pgdown":
 		by := map[string]int{"up": -1, "down": 1, "pgup": -10, "pgdown": 10}[in.Key]
@@ -131,7 +131,7 @@ func (a *App) problems() *popup {
 	p := a.open(a.t("All problems"), nil)
 	for _, f := range a.hub.findings() {
 		p.body = append(p.body, line(severityStyle(f.Severity), findingText(a.words, f)))
-		p.jump = append(p.jump, stepOf(f))
+		p.jump = append(p.jump, f)
 	}
 	if len(p.body) == 0 {
 		p.body = []Line{line(Good, a.t("No problem is known."))}

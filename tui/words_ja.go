@@ -11,6 +11,8 @@ func japanese() map[string]string {
 		japaneseWords3(),
 		japaneseHelp1(),
 		japaneseHelp2(),
+		japaneseLines(),
+		japaneseFields(),
 		japaneseEngine(),
 	} {
 		maps.Copy(out, part)

@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"github.com/spf13/cobra"
 	"golang.org/x/sys/unix"
@@ -16,14 +17,16 @@ import (
 
 // screenFlags shape what is shown on a terminal.
 type screenFlags struct {
-	lang   string
-	ascii  bool
-	record string
+	lang       string
+	ascii      bool
+	accessible bool
+	record     string
 }
 
 func (f *screenFlags) add(c *cobra.Command) {
 	p := c.Flags()
 	p.StringVar(&f.lang, "lang", "", "language of the screens: en or ja (default: by locale)")
+	p.BoolVar(&f.accessible, "accessible", false, "ask questions line by line, for screen readers and terminals without a cursor")
 	p.BoolVar(&f.ascii, "ascii", false, "use ASCII marks only")
 	p.StringVar(&f.record, "record", "", "write everything that happens on the screen to this file, without secrets")
 }
@@ -31,7 +34,7 @@ func (f *screenFlags) add(c *cobra.Command) {
 // wizard is what metalrise does without a command: the wizard on a terminal,
 // its help elsewhere.
 func (o *options) wizard(c *cobra.Command, f *screenFlags) error {
-	if !o.onTerminal() {
+	if !f.accessible && !o.onTerminal() {
 		return c.Help()
 	}
 	return o.show(c.Context(), f, tui.Options{}, newClerk(o))
@@ -48,14 +51,16 @@ of terminals may do so at once. It survives the engine's end and its next start.
 		Example: "  metalrise attach -f osaka.yaml\n  metalrise attach --lang ja",
 		Args:    usage(cobra.NoArgs),
 		RunE: func(c *cobra.Command, _ []string) error {
-			if !o.onTerminal() {
-				return &exitError{exitUsage, errors.New("attach needs a terminal that can move its cursor; see metalrise status and metalrise events --follow")}
+			if !f.accessible && !o.onTerminal() {
+				return &exitError{exitUsage, errors.New("attach needs a terminal that can move its cursor; see attach --accessible, metalrise status and metalrise events --follow")}
 			}
 			dir, err := o.siteDir()
 			if err != nil {
 				return err
 			}
-			return o.show(c.Context(), f, tui.Options{Attach: true, Title: o.file}, &watcher{o: o, dir: func() (string, error) { return dir, nil }})
+			works := newClerk(o)
+			works.dir = func() (string, error) { return dir, nil }
+			return o.show(c.Context(), f, tui.Options{Attach: true, Title: o.file}, works)
 		},
 	}
 	f.add(c)
@@ -91,7 +96,7 @@ func (o *options) replay(path string) error {
 	defer f.Close()
 	last := ""
 	return tui.Replay(f, func(a *tui.App, in tui.Input) error {
-		if text := a.View().Text(); text != last {
+		if text := a.View().Text(); text != last && strings.TrimSpace(text) != "" {
 			last = text
 			o.printf("── %s ──\n%s", in.At.Format("15:04:05.000"), text)
 		}
@@ -117,6 +122,9 @@ func (o *options) onTerminal() bool {
 // show runs screens until they are left.
 func (o *options) show(ctx context.Context, f *screenFlags, t tui.Options, works tui.Runs) error {
 	look := tui.Detect(os.Getenv)
+	if f.accessible {
+		look = tui.DetectLines(os.Getenv)
+	}
 	if f.ascii {
 		look.Unicode = false
 	}
@@ -131,12 +139,17 @@ func (o *options) show(ctx context.Context, f *screenFlags, t tui.Options, works
 	if t.Language == tui.Japanese && !look.Unicode {
 		t.Language = tui.English // an ASCII terminal has no letters for it
 	}
+	in, ok := o.in.(*os.File)
+	out, ok2 := o.tty.(*os.File)
+	if !ok || !ok2 {
+		return &exitError{exitUsage, errors.New("the wizard needs standard input and output")}
+	}
 	record, err := f.open()
 	if err != nil {
 		return err
 	}
 	tape := &tape{}
-	term := tui.Terminal{In: o.in.(*os.File), Out: o.tty.(*os.File), Look: look, Environ: os.Environ(), Record: tape}
+	term := tui.Terminal{In: in, Out: out, Look: look, Environ: os.Environ(), Record: tape}
 	if record != nil {
 		defer record.Close()
 		term.Record = record
@@ -144,7 +157,11 @@ func (o *options) show(ctx context.Context, f *screenFlags, t tui.Options, works
 	if c, ok := works.(io.Closer); ok {
 		defer c.Close()
 	}
-	err = tui.Run(ctx, t, term, works)
+	run := tui.Run
+	if f.accessible {
+		run = tui.RunLines
+	}
+	err = run(ctx, t, term, works)
 	if errors.Is(err, tui.ErrBroken) && record == nil {
 		return errors.Join(err, tape.keep(o.errs))
 	}

@@ -75,6 +75,7 @@ func (d *clerk) sheet(ctx context.Context) (tui.Sheet, error) {
 	}
 	s.Exists, s.Typed, s.Site = true, f.Typed(), f.Site()
 	s.Findings = append(f.Check(), f.CheckSecrets()...)
+	s.Offers = d.offers(s.Typed)
 	dir, err := d.o.stateDir(s.Site.Name)
 	if err != nil {
 		return s, err

@@ -1,0 +1,375 @@
+package tui
+
+import (
+	"fmt"
+	"strconv"
+	"strings"
+
+	"metalrise.dev/fleet"
+)
+
+// plainLine is a line of a screen without its columns and marks, to be read out.
+func plainLine(l Line) string {
+	var b strings.Builder
+	for _, s := range l {
+		b.WriteString(s.Text)
+	}
+	return strings.Join(strings.Fields(b.String()), " ")
+}
+
+// spokenNote is a message without its mark, which a screen reader would read
+// as a name of a letter.
+func (a *App) spokenNote(note string) string {
+	for mark, word := range map[string]string{"✗ ": a.t("Refused:"), "! ": a.t("Mind:"), "✓ ": ""} {
+		if rest, ok := strings.CutPrefix(note, mark); ok {
+			return strings.TrimSpace(word + " " + rest)
+		}
+	}
+	return note
+}
+
+func (a *App) tellNote() {
+	if note := a.hub.note; note != "" {
+		a.lines.say(a.spokenNote(note))
+		a.hub.note = ""
+	}
+}
+
+// tellProgress tells a long action's way at every quarter.
+func (a *App) tellProgress(p Progress) {
+	l := a.lines
+	if _, busy := a.hub.busy[p.Do]; !busy || p.Total == 0 {
+		return
+	}
+	if q := 4 * p.Done / p.Total; q > l.quarter[p.Do] {
+		l.quarter[p.Do] = q
+		l.say(a.f("%d of %d done.", p.Done, p.Total))
+	}
+}
+
+// ask puts the question that is open now, after the step's introduction when
+// the step is a new one.
+func (a *App) ask() {
+	l, h := a.lines, &a.hub
+	switch l.mode {
+	case askValue:
+		l.prompt = a.valuePrompt(l.field) + " "
+		return
+	case askRole:
+		l.say(strings.Join(l.server.Reasons, ". "))
+		l.prompt = a.f("Role of %s, now %s. One of %s; Enter keeps it, - lets the plan decide:", l.server.Hostname, string(l.server.Role), strings.Join(roleNames(), ", ")) + " "
+		return
+	case askStep:
+		for s := range steps() {
+			mark, _ := a.markOf(step(s))
+			l.say(fmt.Sprintf("%d. %s: %s", s+1, a.t(steps()[s].title), a.spokenMark(mark)))
+		}
+		l.prompt = a.t("Number of the step, or Enter to stay:") + " "
+		return
+	case askLeave:
+		text := a.t("Leave metalrise? What you entered is in the site file; the next start shows it again.")
+		if a.followsRun() {
+			text = a.t("Leave this view? The engine goes on without it; metalrise attach shows it again.")
+		}
+		l.say(text)
+		l.prompt = a.t("y leaves, Enter stays:") + " "
+		return
+	}
+	if a.followsRun() {
+		a.askRun()
+		return
+	}
+	if l.shown != h.step {
+		a.tellStep()
+	}
+	l.prompt = a.menuPrompt() + " "
+}
+
+// spokenMark says how a step stands.
+func (a *App) spokenMark(mark string) string {
+	switch mark {
+	case "✓":
+		return a.t("done")
+	case "!":
+		return a.t("has warnings")
+	case "✗":
+		return a.t("has problems")
+	}
+	return a.t("to do")
+}
+
+// menuPrompt names what Enter does.
+func (a *App) menuPrompt() string {
+	items := a.hub.items()
+	if at := a.recommended(items); at >= 0 {
+		return a.f("Enter: %s. Or a number, ? help, p problems, s steps, l list, q leave:", a.itemName(items[at]))
+	}
+	return a.t("A number, ? help, p problems, s steps, l list, q leave:")
+}
+
+// recommended is the item that Enter chooses: what is missing on this step, or
+// the way to the next one. Starting the run is never chosen by Enter alone.
+func (a *App) recommended(items []item) int {
+	h := &a.hub
+	next := -1
+	for i, it := range items {
+		f := it.field
+		switch {
+		case f != nil && f.path == pathConsent:
+			if h.sheet.Plan != nil && h.consent != strconv.Itoa(len(h.sheet.Plan.ErasedDisks())) && a.blockers() == "" {
+				return i
+			}
+		case f != nil:
+			value := valueAt(h.sheet.Typed, f.path)
+			if h.wrong[f.path] != "" || f.needed && (value == "" || isExample(f.path, value)) {
+				return i
+			}
+		case it.button == findButton && len(h.sheet.Found) == 0, it.button == lookButton && len(h.sheet.Servers) == 0, it.button == watchButton:
+			return i
+		case it.button == nextButton:
+			next = i
+		}
+	}
+	return next
+}
+
+// itemName is what an item is called in a question.
+func (a *App) itemName(it item) string {
+	if it.field != nil {
+		return a.t(it.field.label)
+	}
+	return a.buttonName(it.button)
+}
+
+// tellStep introduces a step: what it is for, and everything on it.
+func (a *App) tellStep() {
+	l, h := a.lines, &a.hub
+	l.shown = h.step
+	l.say("", a.f("Step %d of %d: %s.", int(h.step)+1, len(steps()), a.t(steps()[h.step].title)))
+	l.say(a.t(steps()[h.step].help))
+	switch {
+	case h.sheet.Unreadable != "":
+		l.say(a.t("Refused:")+" "+h.sheet.Unreadable, a.f("Correct %s or move it away, then start again. Nothing was changed.", h.sheet.Path))
+		return
+	case !h.sheet.Exists && h.step != stepWelcome:
+		l.say(a.t("There is no site yet: name it on Welcome first."))
+		return
+	}
+	a.tellAbout()
+	l.from = 0
+	a.tellItems(true)
+}
+
+// tellAbout tells what a step shows besides fields and rows.
+func (a *App) tellAbout() {
+	l, h := a.lines, &a.hub
+	switch h.step {
+	case stepWelcome:
+		if h.sheet.Exists {
+			l.say(a.f("Site %s, kept in %s.", h.sheet.Typed.Name, h.sheet.Path), a.f("%d BMCs found, %d servers read.", len(h.sheet.Found), len(h.sheet.Servers)))
+		}
+	case stepFind:
+		for _, f := range h.sheet.Found {
+			l.say(a.f("%s answers as %s: %s, seen %s ago.", f.Address, f.What, strings.TrimSpace(f.Vendor+" "+f.Product), a.seenAgo(f.At)))
+		}
+	case stepNetwork:
+		for _, as := range h.assignments() {
+			l.say(a.f("%s gets %s on port %s.", as.Hostname, as.Network.Address, portText(as)))
+		}
+	case stepChecks:
+		if len(h.findings()) == 0 && len(h.assignments()) > 0 {
+			l.say(a.t("No problem is known."))
+		}
+	case stepVirt, stepHandOff:
+		a.tellBody()
+	case stepReview:
+		a.tellReview()
+	}
+}
+
+// tellBody reads a screen out from its tables on.
+func (a *App) tellBody() {
+	b := body{w: 200, chosen: -1}
+	if a.hub.step == stepHandOff {
+		a.handOff(&b)
+	} else {
+		a.tables(&b)
+	}
+	for _, row := range b.lines {
+		if text := plainLine(row); text != "" {
+			a.lines.say(a.spokenNote(text))
+		}
+	}
+}
+
+// tellReview lists what will be erased.
+func (a *App) tellReview() {
+	l, h := a.lines, &a.hub
+	if why := a.blockers(); why != "" {
+		l.say(a.t("The run cannot start:") + " " + why)
+	}
+	if h.sheet.Plan == nil {
+		return
+	}
+	l.say(a.f("%d disks will be ERASED:", len(h.sheet.Plan.ErasedDisks())))
+	for _, d := range h.disks() {
+		if d.erase {
+			l.say(a.diskSentence(d))
+		}
+	}
+	l.say(a.f("The same by command: metalrise apply -f %s", h.sheet.Path))
+}
+
+// tellItems lists what can be chosen, with its numbers: fields and buttons when
+// all is true, and the next rows.
+func (a *App) tellItems(all bool) {
+	l, h := a.lines, &a.hub
+	told, rows := 0, 0
+	for i, it := range h.items() {
+		if it.field != nil || it.button != noButton {
+			if all {
+				l.say(fmt.Sprintf("%d. %s", i+1, a.itemSentence(it)))
+			}
+			continue
+		}
+		rows++
+		if it.row < l.from || told == tellRows {
+			continue
+		}
+		told++
+		l.say(fmt.Sprintf("%d. %s", i+1, a.rowSentence(it.row)))
+	}
+	l.from += told
+	switch {
+	case l.from < rows:
+		l.say(a.f("%d more; m tells the next ones.", rows-l.from))
+	case !all && told == 0:
+		l.say(a.t("That is all."))
+	}
+}
+
+// itemSentence is a field with its value, or what a button does.
+func (a *App) itemSentence(it item) string {
+	f := it.field
+	if f == nil {
+		return a.buttonName(it.button)
+	}
+	out := a.t(f.label) + ": " + a.spokenValue(f)
+	if why := a.hub.wrong[f.path]; why != "" {
+		return out + ". " + a.t("Refused:") + " " + why
+	}
+	for _, x := range a.hub.findings() {
+		if x.Path == f.path && x.Severity != fleet.Info {
+			out += ". " + a.severityWord(x.Severity) + ": " + x.Text
+		}
+	}
+	return out
+}
+
+// spokenValue is a field's value and where it comes from.
+func (a *App) spokenValue(f *field) string {
+	value, from, _ := a.fieldValue(f)
+	switch {
+	case value == "" && f.needed:
+		return a.t("empty, a value is needed here")
+	case value == "":
+		return a.t("empty")
+	case from == "":
+		return value
+	}
+	return value + " (" + from + ")"
+}
+
+func (a *App) valuePrompt(f *field) string {
+	value := a.spokenValue(f)
+	if f.kind == secret {
+		return a.f("%s, now %s. Type it, nothing is shown; Enter keeps it, ? helps:", a.t(f.label), value)
+	}
+	if f.path == pathConsent {
+		return a.t("Number of disks to erase, typed; Enter goes back:")
+	}
+	if o := a.offered(f); o != "" {
+		return a.f("%s. Found: %s. Enter takes it; or type another value, ? helps:", a.t(f.label), o)
+	}
+	if f.kind == choice {
+		return a.f("%s, now %s. One of %s; Enter keeps it, - empties it, ? helps:", a.t(f.label), value, strings.Join(f.options[1:], ", "))
+	}
+	return a.f("%s, now %s. New value; Enter keeps it, - empties it, ? helps:", a.t(f.label), value)
+}
+
+// rowSentence is one row of a step's table.
+func (a *App) rowSentence(row int) string {
+	h := &a.hub
+	switch h.step {
+	case stepLook:
+		k := h.sheet.Servers[row]
+		f := k.Facts
+		return a.f("Server %s, %s: %s processors, %s of memory, %d ports, %d disks, seen %s ago.", string(k.Server.ID),
+			strings.TrimSpace(f.Manufacturer.Or("")+" "+f.Model.Or("")), f.CPU.Threads.String(), memoryText(f.MemoryMiB), len(f.NICs), len(f.Disks), a.seenAgo(f.At))
+	case stepRoles:
+		as := h.assignments()[row]
+		return a.f("Server %s becomes %s, %s.", string(as.Server), as.Hostname, a.t(string(as.Role)))
+	case stepDisks:
+		return a.diskSentence(h.disks()[row])
+	case stepChecks:
+		f := h.findings()[row]
+		return a.severityWord(f.Severity) + ", " + string(f.Code) + ": " + strings.TrimSpace(string(f.Server)+" "+f.Text)
+	}
+	return ""
+}
+
+// diskSentence says what happens to a disk, and what was found on it.
+func (a *App) diskSentence(d diskRow) string {
+	found := a.t("not read")
+	if d.seen != nil && d.seen.Contents != nil {
+		found = strings.Join(d.seen.Contents, ", ")
+	}
+	if d.erase {
+		return a.f("%s: disk %s of %s will be ERASED; found on it: %s.", d.assignment.Hostname, d.disk.String(), diskSize(d), found)
+	}
+	return a.f("%s: disk %s of %s is kept; found on it: %s.", d.assignment.Hostname, d.disk.String(), diskSize(d), found)
+}
+
+func (a *App) severityWord(s fleet.Severity) string {
+	switch s {
+	case fleet.Blocker:
+		return a.t("Blocker")
+	case fleet.Warning:
+		return a.t("Warning")
+	}
+	return a.t("Note")
+}
+
+func portText(as fleet.Assignment) string {
+	if as.Network.Bond != nil {
+		return as.Network.Bond.Mode + " " + strings.Join(as.Network.Bond.MACs, " ")
+	}
+	return as.Network.MAC
+}
+
+// tellProblems tells all findings, with what to do.
+func (a *App) tellProblems() {
+	all := a.hub.findings()
+	if len(all) == 0 {
+		a.lines.say(a.t("No problem is known."))
+	}
+	for _, f := range all {
+		where := strings.TrimSpace(string(f.Server) + " " + f.Path)
+		a.lines.say(a.severityWord(f.Severity)+", "+string(f.Code)+", "+where+": "+f.Text+" "+f.Remedy, "  "+a.f("Solved on step %d, %s.", int(stepOf(f))+1, a.t(steps()[stepOf(f)].title)))
+	}
+}
+
+func (a *App) tellHelp() {
+	for _, s := range linesHelp() {
+		a.lines.say(a.t(s))
+	}
+}
+
+func linesHelp() []string {
+	return []string{
+		say("Type the number of a line and Enter to choose it. Enter alone does what the question names first."),
+		say("A chosen field asks for its value. What you type is checked and saved in the site file at once."),
+		say("p tells all problems, s goes to any step, l tells this step again, m tells more rows, q leaves after a question."),
+		say("Nothing is erased before you typed the number of disks on Review and then start."),
+	}
+}
