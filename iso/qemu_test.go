@@ -213,3 +213,47 @@ func TestRealBoot(t *testing.T) {
 		}
 	}
 }
+
+// TestRealProbe: a machine booted from the probe by accident says so and goes on.
+func TestRealProbe(t *testing.T) {
+	machinetest.Require(t)
+	if os.Getenv("METALRISE_QEMU") != "1" {
+		t.Skip("skipped: heavy; set METALRISE_QEMU=1")
+	}
+	medium, err := iso.Probe("lab\n")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := machine.Spec{
+		Name: "probe", UUID: "6d5f3a52-1f0e-4c1b-9d39-0c6a3f1f7b02", Serial: "SN-PROBE", Vendor: "Lab, Inc.", Model: "Node 1",
+		Firmware: "bios", CPUs: 1, MemoryMiB: 256, Dir: t.TempDir(),
+		Disks: []machine.Disk{{Name: "disk0", Serial: "LAB0001", WWN: "5000c500a1b2c301", Model: "LABDISK", SizeBytes: 1 << 20}},
+	}
+	source := machine.BootSource{Kind: machine.FromMedia, ISO: filepath.Join(s.Dir, "probe.iso")}
+	if err := os.WriteFile(source.ISO, medium, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	m, err := qemu.New(s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	con := machinetest.NewConsole()
+	done := make(chan error, 1)
+	go func() {
+		_, err := m.Boot(ctx, source, con)
+		done <- err
+	}()
+	for !strings.Contains(con.Tail(4096), "metalrise probe medium") {
+		select {
+		case err := <-done:
+			t.Fatalf("it said nothing of itself: %v\n%s", err, con.Tail(4096))
+		case <-time.After(200 * time.Millisecond):
+		}
+	}
+	cancel()
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+}
