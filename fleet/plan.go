@@ -1,11 +1,13 @@
 package fleet
 
 import (
+	"cmp"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
 	"sort"
+	"strings"
 )
 
 // Plan is every decision of one site. It is immutable: change the site or the
@@ -18,7 +20,7 @@ type Plan struct {
 	FactsDigest string       `json:"factsDigest"`
 	Image       ImageRef     `json:"image"`
 	Cluster     *ClusterPlan `json:"cluster,omitempty"` // nil: hosts are installed and that is all
-	Assignments []Assignment `json:"assignments"`       // sorted by wave, then host name
+	Assignments []Assignment `json:"assignments"`       // sorted by wave, then host name as of CompareNames
 	Findings    []Finding    `json:"findings"`
 }
 
@@ -145,8 +147,8 @@ func (p *Plan) Seal() error {
 		if a.Wave != b.Wave {
 			return a.Wave < b.Wave
 		}
-		if a.Hostname != b.Hostname {
-			return a.Hostname < b.Hostname
+		if c := CompareNames(a.Hostname, b.Hostname); c != 0 {
+			return c < 0
 		}
 		return a.Server < b.Server
 	})
@@ -157,6 +159,37 @@ func (p *Plan) Seal() error {
 	}
 	p.ID = id
 	return nil
+}
+
+// CompareNames orders host names as people count: w2 before w10. Runs of digits
+// are compared by their value, all else byte by byte; names that differ only in
+// leading zeros come in the order of their bytes. It gives -1, 0 or 1.
+func CompareNames(a, b string) int {
+	digits := func(s string) int {
+		n := 0
+		for n < len(s) && s[n] >= '0' && s[n] <= '9' {
+			n++
+		}
+		return n
+	}
+	x, y := a, b
+	for x != "" && y != "" {
+		n, k := digits(x), digits(y)
+		if n == 0 || k == 0 {
+			if x[0] != y[0] {
+				return cmp.Compare(x[0], y[0])
+			}
+			x, y = x[1:], y[1:]
+			continue
+		}
+		p, q := strings.TrimLeft(x[:n], "0"), strings.TrimLeft(y[:k], "0")
+		if c := cmp.Or(cmp.Compare(len(p), len(q)), strings.Compare(p, q)); c != 0 {
+			return c
+		}
+		x, y = x[n:], y[k:]
+	}
+	// The rest of the longer one comes later; nothing is left of both when only zeros differ.
+	return cmp.Or(cmp.Compare(len(x), len(y)), strings.Compare(a, b))
 }
 
 // Digest is the SHA-256 of a value's JSON form, lower-case hexadecimal. Struct

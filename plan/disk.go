@@ -194,8 +194,12 @@ func (m *maker) checkSharedDisks() {
 				seen[w] = append(seen[w], d)
 			}
 		}
+		// A kept server may not have been inspected again.
+		if w := d.InstallDisk.WWN; d.kept && w != "" && !slices.Contains(seen[w], d) {
+			seen[w] = append(seen[w], d)
+		}
 	}
-	for _, d := range m.active() {
+	for _, d := range m.fresh() {
 		for _, other := range seen[d.InstallDisk.WWN] {
 			if other != d {
 				m.add(fleet.CodeNoInstallDisk, fleet.Blocker, d.Server, d.path("disk"), fmt.Sprintf("%s is also seen by server %s: the two share it", d.InstallDisk, other.Server),

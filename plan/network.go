@@ -22,31 +22,38 @@ func (m *maker) chooseNames() {
 	if !fleet.ValidLabel(m.in.Site.Name) {
 		m.add(fleet.CodeSiteInvalid, fleet.Blocker, "", "name", fmt.Sprintf("%q cannot be part of host names", m.in.Site.Name), "Use 1 to 63 letters, digits or hyphens.")
 	}
-	owner := map[string]*draft{}
-	for _, d := range m.active() {
+	owner := m.keptNames()
+	for _, d := range m.fresh() {
 		if d.override.Hostname != "" {
 			m.takeName(d, withDomain(strings.ToLower(d.override.Hostname), domain), owner)
 		}
 	}
+	m.takePlannedNames(domain, owner)
 	count := map[string]int{}
-	for _, d := range m.active() {
-		if d.override.Hostname != "" {
+	planned := m.plannedNames()
+	for _, d := range m.fresh() {
+		if d.override.Hostname != "" || d.Hostname != "" {
 			continue
 		}
-		kind := "cp"
-		if d.Role == fleet.Worker {
-			kind = "w"
-		}
 		name := ""
-		for name == "" || owner[name] != nil {
-			count[kind]++
-			name = withDomain(strings.ToLower(fmt.Sprintf("%s-%s%d", m.in.Site.Name, kind, count[kind])), domain)
+		for name == "" || owner[name] != nil || planned[name] {
+			stem := m.stem(d)
+			count[stem]++
+			name = withDomain(fmt.Sprintf("%s%d", stem, count[stem]), domain)
 		}
 		owner[name] = d
 		d.Hostname = name
 		d.because("host name %s: the next free one of its role", name)
 		m.checkNameLength(d, "name")
 	}
+}
+
+// stem is what counted host names of a server's role begin with.
+func (m *maker) stem(d *draft) string {
+	if d.Role == fleet.Worker {
+		return strings.ToLower(m.in.Site.Name + "-w")
+	}
+	return strings.ToLower(m.in.Site.Name + "-cp")
 }
 
 // takeName gives a server the name a person chose for it.
@@ -107,26 +114,30 @@ func (m *maker) chooseAddresses() {
 	m.checkNetworkNumbers(n)
 	s, ok := m.readSubnet(n)
 	m.checkServices(n)
-	for _, d := range m.active() {
+	for _, d := range m.fresh() {
 		d.Network = fleet.Network{VLAN: n.VLAN, MTU: n.MTU, Gateway: n.Gateway, DNS: n.DNS, NTP: n.NTP}
 	}
 	if !ok {
 		return
 	}
 	m.reserve(&s)
-	owner := map[netip.Addr]*draft{}
-	for _, d := range m.active() {
+	owner := m.keptAddresses()
+	m.reserveEndpoint(&s, owner)
+	m.subnet = s
+	for _, d := range m.fresh() {
 		if d.override.Address != "" {
 			m.takeAddress(d, s, owner)
 		}
 	}
+	m.takePlannedAddresses(s, owner)
 	m.countAddresses(s, owner)
 }
 
 func (m *maker) countAddresses(s subnet, owner map[netip.Addr]*draft) {
 	next, left := s.first, 0
-	for _, d := range m.active() {
-		if d.override.Address != "" {
+	planned := m.plannedAddresses()
+	for _, d := range m.fresh() {
+		if d.override.Address != "" || d.Network.Address != "" {
 			continue
 		}
 		var passed []string
@@ -137,6 +148,9 @@ func (m *maker) countAddresses(s subnet, owner map[netip.Addr]*draft) {
 			}
 			if why == "" && owner[next] != nil {
 				why = "is given to server " + string(owner[next].Server)
+			}
+			if why == "" && planned[next] != "" {
+				why = "was planned for server " + string(planned[next])
 			}
 			if why == "" {
 				break

@@ -3,6 +3,7 @@ package plan
 import (
 	"fmt"
 	"net/netip"
+	"slices"
 	"sort"
 	"strings"
 	"time"
@@ -23,6 +24,22 @@ type Input struct {
 	// IgnitionDigest gives the digest of the installed system's config for one
 	// complete assignment. Nil leaves the digests empty.
 	IgnitionDigest func(fleet.Assignment) (string, error)
+
+	// Payload is the software under cluster.software, nil when there is none;
+	// PayloadProblem says why it is nil although the site names one.
+	Payload        *fleet.Payload
+	PayloadProblem string
+	// Manifests is the content of the file under cluster.cniManifests;
+	// ManifestsProblem says why it is empty although the site names one.
+	Manifests        string
+	ManifestsProblem string
+	// Previous is the plan that was applied last, and Done its servers that were
+	// installed and not removed since. It binds nothing before one server is done.
+	Previous *fleet.Plan
+	Done     map[fleet.ServerID]bool
+	// Unbegun says that nobody began the cluster of Previous yet, so that its
+	// settings may still follow the site.
+	Unbegun bool
 }
 
 // Waves in which servers are listed and later joined.
@@ -38,8 +55,10 @@ type draft struct {
 	pos        position
 	facts      fleet.Facts
 	hasFacts   bool
-	override   fleet.Override // zero when nobody insists on anything
-	overrideAt string         // "servers[2]", "" without an override
+	override   fleet.Override    // zero when nobody insists on anything
+	overrideAt string            // "servers[2]", "" without an override
+	kept       bool              // done under the previous plan; nothing of it is decided
+	planned    *fleet.Assignment // of the previous plan, when it was not done
 }
 
 func (d *draft) because(format string, args ...any) {
@@ -60,6 +79,9 @@ type maker struct {
 	in       Input
 	drafts   []*draft // in the order of servers, without duplicates
 	findings []fleet.Finding
+	before   *fleet.Plan        // the previous plan, nil when nothing of it is done
+	cluster  *fleet.ClusterPlan // nil: none is wished
+	subnet   subnet             // of the servers; its prefix is zero when it cannot be read
 }
 
 // Make decides everything. The result always has an id and may be shown to
@@ -70,11 +92,14 @@ func Make(in Input) fleet.Plan {
 	m.checkImage()
 	m.checkVirtualization()
 	m.gatherServers()
+	m.recall()
 	m.matchOverrides()
 	m.chooseRoles()
 	m.chooseNames()
+	m.chooseCluster()
 	m.chooseAddresses()
-	for _, d := range m.active() {
+	m.finishCluster()
+	for _, d := range m.fresh() {
 		m.checkFacts(d)
 		if !d.hasFacts {
 			continue
@@ -85,6 +110,8 @@ func Make(in Input) fleet.Plan {
 	}
 	m.checkSharedMACs()
 	m.checkSharedDisks()
+	m.chooseNodes()
+	m.checkKept()
 	m.digestConfigs()
 	return m.seal()
 }
@@ -95,7 +122,7 @@ func (m *maker) add(code fleet.Code, severity fleet.Severity, server fleet.Serve
 	})
 }
 
-// active lists the drafts of servers that are to be installed.
+// active lists the drafts of servers that are installed or to be installed.
 func (m *maker) active() []*draft {
 	var out []*draft
 	for _, d := range m.drafts {
@@ -104,6 +131,11 @@ func (m *maker) active() []*draft {
 		}
 	}
 	return out
+}
+
+// fresh lists those of active that are yet to be installed.
+func (m *maker) fresh() []*draft {
+	return slices.DeleteFunc(m.active(), func(d *draft) bool { return d.kept })
 }
 
 func (m *maker) checkImage() {
@@ -222,7 +254,7 @@ func (m *maker) digestConfigs() {
 	if m.in.IgnitionDigest == nil {
 		return
 	}
-	for _, d := range m.active() {
+	for _, d := range m.fresh() {
 		if d.Hostname == "" || d.Network.Address == "" || d.Network.MAC == "" || d.InstallDisk == (fleet.DiskRef{}) {
 			continue // a blocker says why; there is no config to digest
 		}
@@ -246,6 +278,7 @@ func (m *maker) seal() fleet.Plan {
 		Site:       m.in.Site.Name,
 		SiteDigest: m.in.SiteDigest,
 		Image:      m.in.Image,
+		Cluster:    m.cluster,
 	}
 	used := map[fleet.ServerID]fleet.Facts{}
 	for _, d := range m.drafts {

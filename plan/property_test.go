@@ -214,7 +214,7 @@ func TestInputIsNotChanged(t *testing.T) {
 func TestPure(t *testing.T) {
 	allowed := map[string]string{
 		"cmp": "comparing", "fmt": "texts", "net/netip": "addresses as values", "reflect": "comparing plans", "slices": "lists",
-		"sort": "lists", "strings": "texts", "time": "values only, see below", "metalrise.dev/fleet": "the nouns",
+		"sort": "lists", "strconv": "numbers as texts", "strings": "texts", "time": "values only, see below", "metalrise.dev/fleet": "the nouns",
 	}
 	files, _ := filepath.Glob("*.go")
 	for _, file := range files {

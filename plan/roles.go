@@ -73,6 +73,9 @@ func (m *maker) chooseRoles() {
 	var free []*draft
 	given := map[fleet.Role]int{}
 	for _, d := range m.drafts {
+		if d.kept {
+			continue
+		}
 		switch r := d.override.Role; r {
 		case "":
 			free = append(free, d)
@@ -105,7 +108,7 @@ func (m *maker) chooseRoles() {
 
 func (m *maker) fillRoles(free []*draft, n int, given map[fleet.Role]int) {
 	want, why := m.wantControlPlanes(n, given[fleet.ControlPlane], len(free))
-	planes := given[fleet.ControlPlane] + given[fleet.SingleNode]
+	planes := given[fleet.ControlPlane] + given[fleet.SingleNode] + m.keptControlPlanes()
 	for _, d := range free {
 		if planes < want {
 			planes++
@@ -116,6 +119,10 @@ func (m *maker) fillRoles(free []*draft, n int, given map[fleet.Role]int) {
 	}
 	if given[fleet.SingleNode] > 0 {
 		return // judged by chooseRoles
+	}
+	if m.before != nil {
+		m.checkGrownPlanes(planes, want, why)
+		return
 	}
 	if planes != want {
 		m.add(fleet.CodeTooFewServers, fleet.Blocker, "", "cluster.controlPlanes",
@@ -133,6 +140,9 @@ func (m *maker) wantControlPlanes(n, given, free int) (int, string) {
 	default:
 		m.add(fleet.CodeSiteInvalid, fleet.Blocker, "", "cluster.controlPlanes", fmt.Sprintf("%d control planes cannot hold a majority well", c),
 			"Use 1, 3 or 5, or leave it out.")
+	}
+	if m.before != nil {
+		return m.wantAsBefore(given)
 	}
 	if n == 1 {
 		return 1, "one server"
