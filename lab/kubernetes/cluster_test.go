@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"encoding/json"
 	"fmt"
+	"io/fs"
 	"net"
 	"net/http"
 	"net/url"
@@ -123,6 +124,32 @@ func TestCluster(t *testing.T) {
 	}
 	for _, n := range nodes {
 		c.say("%s used at most %d MiB", n.name, n.hw.PeakMemory()>>20)
+		n.nothingLeft(t)
+	}
+}
+
+// nothingLeft checks what can be seen of a machine from outside after its power
+// was cut.
+func (n *testNode) nothingLeft(t *testing.T) {
+	t.Helper()
+	err := filepath.WalkDir("/sys/fs/cgroup", func(path string, d fs.DirEntry, err error) error {
+		if err == nil && d.IsDir() && strings.HasPrefix(d.Name(), "metalrise-"+n.name+"-") {
+			t.Errorf("control group %s is left", path)
+		}
+		return nil // groups of others come and go meanwhile
+	})
+	if err != nil {
+		t.Error(err)
+	}
+	backing, _ := filepath.Glob("/sys/block/loop*/loop/backing_file")
+	for _, f := range backing {
+		if b, _ := os.ReadFile(f); strings.HasPrefix(string(b), n.disk) {
+			t.Errorf("loop device left over %s", b)
+		}
+	}
+	mounts, err := os.ReadFile("/proc/mounts")
+	if err != nil || strings.Contains(string(mounts), n.disk) {
+		t.Errorf("mounts left below %s (%v)", n.disk, err)
 	}
 }
 
