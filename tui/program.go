@@ -222,6 +222,8 @@ func (r *runner) act(a Action) tea.Msg {
 		return done(a, nil, r.runs.Retry(r.ctx, a.Server))
 	case DoEngine:
 		return done(a, nil, r.runs.StartEngine(r.ctx))
+	case DoPace, DoLog, DoGather, DoRest:
+		return r.side(a)
 	}
 	if r.works == nil {
 		return done(a, nil, errors.New("this view only watches"))
@@ -280,6 +282,29 @@ func done(a Action, s *Sheet, err error) Input {
 	return Input{Done: &Done{Do: a.Do, Path: path, Sheet: s, Err: fleet.CauseOf(err)}}
 }
 
+// side does what goes on beside the watching.
+func (r *runner) side(a Action) tea.Msg {
+	d := Done{Do: a.Do}
+	var err error
+	switch a.Do {
+	case DoPace:
+		var p Pace
+		p, err = r.runs.Pace(r.ctx)
+		d.Pace = &p
+	case DoLog:
+		d.Lines, err = r.runs.EngineLog(r.ctx)
+	case DoGather:
+		d.File, err = r.runs.Gather(r.ctx)
+	case DoRest:
+		select {
+		case <-time.After(rest):
+		case <-r.ctx.Done():
+		}
+	}
+	d.Err = fleet.CauseOf(err)
+	return Input{Done: &d}
+}
+
 func (r *runner) watch(a Action) tea.Msg {
 	if r.looked {
 		select {
@@ -293,5 +318,5 @@ func (r *runner) watch(a Action) tea.Msg {
 	if r.ctx.Err() != nil {
 		return nil
 	}
-	return Input{Watched: &Watched{Overview: view, Events: events, Err: fleet.CauseOf(err)}}
+	return Input{Watched: &Watched{Overview: view, Events: events, Err: fleet.CauseOf(err), Routes: r.runs.Routes()}}
 }

@@ -30,6 +30,10 @@ func (f *fakeRun) Watch(context.Context, int64) (fleet.Overview, []fleet.Event, 
 }
 func (f *fakeRun) Retry(context.Context, fleet.ServerID) error { return nil }
 func (f *fakeRun) StartEngine(context.Context) error           { return nil }
+func (f *fakeRun) Routes() []fleet.BootRoute                   { return []fleet.BootRoute{fleet.VirtualMedia} }
+func (f *fakeRun) Pace(context.Context) (Pace, error)          { return Pace{}, nil }
+func (f *fakeRun) EngineLog(context.Context) ([]string, error) { return []string{"engine ready"}, nil }
+func (f *fakeRun) Gather(context.Context) (string, error)      { return "report.tar.gz", nil }
 
 func (f *fakeRun) write(percent int64) {
 	f.mu.Lock()
@@ -105,6 +109,16 @@ func (s *screen) await(want string) {
 	s.rest()
 }
 
+// soon waits until the screen shows a text, and not for what follows.
+func (s *screen) soon(want string) {
+	s.t.Helper()
+	for end := time.Now().Add(20 * time.Second); !strings.Contains(s.text(), want); time.Sleep(time.Millisecond) {
+		if time.Now().After(end) {
+			s.t.Fatalf("the screen never shows %q:\n%s", want, s.text())
+		}
+	}
+}
+
 // rest waits until nothing was sent for a while.
 func (s *screen) rest() {
 	for {
@@ -148,8 +162,25 @@ func TestVT100GetsLittleAndOnlyWhatItKnows(t *testing.T) {
 	s := openScreen(t, 0, 0, Look{Attributes: true, Old: true}, Options{Attach: true}, run) // 0 x 0, as serial lines are
 	s.await("osaka-w5")
 	first := len(s.sent())
-	for _, k := range [][2]string{{"\x1b[B", ">x osaka-w2"}, {"\x1b[B", ">. osaka-w3"}, {"\x1b[A", ">x osaka-w2"}, {"\x1b[B", ">. osaka-w3"}} {
-		t.Logf("another server and its details: %d bytes", s.key(k[0], k[1]))
+	// A key moves the mark and nothing else. The steps of the server follow once
+	// the cursor rests on it.
+	moved, details := 0, 0
+	for _, k := range [][3]string{{"\x1b[B", ">x osaka-w2", "SN00002"}, {"\x1b[B", ">. osaka-w3", "SN00003"}, {"\x1b[A", ">x osaka-w2", "SN00002"}, {"\x1b[B", ">. osaka-w3", "SN00003"}} {
+		s.rest()
+		before := len(s.sent())
+		if _, err := s.in.Write([]byte(k[0])); err != nil {
+			t.Fatal(err)
+		}
+		s.soon(k[1])
+		moved = max(moved, len(s.sent())-before)
+		s.await(" " + k[2] + "  worker")
+		time.Sleep(rest)
+		s.rest()
+		details = max(details, len(s.sent())-before-moved)
+	}
+	t.Logf("another server: %d bytes, then its steps: %d bytes", moved, details)
+	if moved > 20 {
+		t.Errorf("moving to another server takes %d bytes, more than 20", moved)
 	}
 	row := 0
 	for p := int64(44); p <= 46; p++ {

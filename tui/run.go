@@ -13,17 +13,25 @@ type run struct {
 	asked  bool // a look is under way
 	seen   bool // one came
 	view   fleet.Overview
+	routes []fleet.BootRoute
 	lost   *fleet.Cause // why the last look failed
 	events []fleet.Event
+	mine   map[fleet.ServerID][]fleet.Event // of the plan's events, those of each server
+	names  map[fleet.ServerID]string
 	after  int64
 	began  time.Time // of the plan's consent
 	last   time.Time // of the plan's last event
+	pace   Pace
+	watch  *stopwatch
 	cursor int
 	server fleet.ServerID // where the cursor is, also when rows move
+	shown  fleet.ServerID // whose steps are drawn: the cursor's, once it rests
+	moved  time.Time      // when the cursor last went to another server
 	page   runPage
 	scroll int
-	follow bool // the log stays at its end
 	note   string
+	log    journalPage
+	fix    *fix
 	engine bool // it was seen running at least once
 	gone   int  // how often it was then seen to be gone
 }
@@ -34,14 +42,21 @@ type runPage int
 const (
 	pageList runPage = iota // rows above, the chosen one's steps below
 	pageCard                // the chosen server alone
-	pageLog                 // all events
+	pageLog                 // the journal, or the engine's log
 )
 
 // maxEvents bounds what is remembered: a server's whole way takes about 30.
 const maxEvents = 40000
 
+func newRun() run {
+	return run{log: journalPage{follow: true}, mine: map[fleet.ServerID][]fleet.Event{}, names: map[fleet.ServerID]string{}, watch: newStopwatch()}
+}
+
+// reset forgets all but that a look may be under way.
 func (r *run) reset() {
-	*r = run{follow: true}
+	asked := r.asked
+	*r = newRun()
+	r.asked = asked
 }
 
 // take adds what one look gave.
@@ -50,39 +65,58 @@ func (r *run) take(w Watched) {
 	if w.Err != nil {
 		return
 	}
-	if r.view.Plan != w.Overview.Plan {
-		r.began, r.last = time.Time{}, time.Time{}
-	}
+	other := r.view.Plan != w.Overview.Plan
 	if r.engine && !w.Overview.Engine && r.view.Engine {
 		r.gone++
 	}
 	r.engine = r.engine || w.Overview.Engine
-	r.view, r.seen = w.Overview, true
+	r.view, r.seen, r.routes = w.Overview, true, w.Routes
+	known := len(r.events)
 	for _, e := range w.Events {
 		if e.Seq > r.after {
 			r.after = e.Seq
 			r.events = append(r.events, e)
 		}
 	}
+	fresh := r.events[known:]
 	if over := len(r.events) - maxEvents; over > 0 {
 		r.events = append([]fleet.Event(nil), r.events[over:]...)
+		other = true
 	}
-	for _, e := range r.events[max(len(r.events)-len(w.Events), 0):] {
-		r.clock(e)
+	if other { // another plan, or events were forgotten: all is counted anew
+		r.began, r.last, r.watch = time.Time{}, time.Time{}, newStopwatch()
+		clear(r.mine)
+		fresh = r.events
 	}
-	if r.began.IsZero() {
-		for _, e := range r.events {
-			r.clock(e)
-		}
+	for _, e := range fresh {
+		r.sort(e)
+	}
+	clear(r.names)
+	for _, s := range r.view.Servers {
+		r.names[s.Server] = name(s)
 	}
 	r.find()
 }
 
-// clock finds when the run of this plan began, and when something last happened.
-func (r *run) clock(e fleet.Event) {
+// sort sorts one event in.
+func (r *run) sort(e fleet.Event) {
 	if e.Plan == "" || e.Plan != r.view.Plan {
 		return
 	}
+	r.clock(e)
+	if e.Server == "" {
+		return
+	}
+	if e.Edge != fleet.Progressed {
+		r.mine[e.Server] = append(r.mine[e.Server], e)
+	}
+	if leg, took, ok := r.watch.add(e); ok {
+		r.pace.note(r.pace.Models[e.Server], leg, took)
+	}
+}
+
+// clock finds when the run of this plan began, and when something last happened.
+func (r *run) clock(e fleet.Event) {
 	if e.Action == fleet.ActConsent && r.began.IsZero() {
 		r.began = e.At
 	}
@@ -100,6 +134,7 @@ func (r *run) find() {
 		}
 	}
 	r.move(0)
+	r.shown = r.server
 }
 
 func (r *run) move(by int) {
@@ -114,17 +149,6 @@ func (r *run) chosen() (fleet.Status, bool) {
 		return r.view.Servers[r.cursor], true
 	}
 	return fleet.Status{}, false
-}
-
-func (r *run) answered(w words, d Done) {
-	switch {
-	case d.Err != nil:
-		r.note = causeText(d.Err)
-	case d.Do == DoRetry:
-		r.note = w.t("another attempt begins")
-	case d.Do == DoEngine:
-		r.note = w.t("the engine runs again")
-	}
 }
 
 // count tells how many servers are done and how many held.
@@ -143,22 +167,44 @@ func (r *run) count() (settled, held int) {
 // part is how much of a server's way is behind it, between 0 and 1. The shares
 // are those that the phases take on real servers: booting and writing take the
 // most.
-func part(s fleet.Status) float64 {
+func part(s fleet.Status, cluster bool) float64 {
 	if s.Condition == fleet.Settled {
 		return 1
 	}
+	whole := 1.0
+	if cluster {
+		whole = 0.7 // the rest is for becoming a node
+	}
 	switch s.Phase {
 	case fleet.Staged:
-		return 0.05
+		return 0.05 * whole
 	case fleet.Booted:
 		if s.Total > 0 {
-			return 0.35 + 0.4*float64(min(s.Done, s.Total))/float64(s.Total)
+			return whole * (0.35 + 0.4*float64(min(s.Done, s.Total))/float64(s.Total))
 		}
-		return 0.35
-	case fleet.Installed, fleet.Joined, fleet.Ready:
+		return 0.35 * whole
+	case fleet.Installed:
+		return whole
+	case fleet.Joined:
+		return 0.9 + 0.1*partOf(s.Checks)
+	case fleet.Ready:
 		return 1
 	}
 	return 0
+}
+
+// partOf is the share of checks that are true.
+func partOf(checks []fleet.Check) float64 {
+	if len(checks) == 0 {
+		return 0
+	}
+	n := 0
+	for _, c := range checks {
+		if c.OK {
+			n++
+		}
+	}
+	return float64(n) / float64(len(checks))
 }
 
 // whole is part of all servers together.
@@ -168,102 +214,9 @@ func (r *run) whole() float64 {
 	}
 	sum := 0.0
 	for _, s := range r.view.Servers {
-		sum += part(s)
+		sum += part(s, r.view.Cluster != nil)
 	}
 	return sum / float64(len(r.view.Servers))
-}
-
-// pressRun is for the keys of the run screen.
-func (a *App) pressRun(in Input) []Action {
-	r := &a.run
-	r.note = ""
-	if by, ok := moves()[in.Key]; ok {
-		a.scrollRun(in.Key, by)
-		return nil
-	}
-	switch {
-	case in.Key == "enter" || in.Key == "right" && r.page == pageList:
-		if r.page == pageList {
-			r.page, r.scroll = pageCard, 0
-		} else {
-			r.page = pageList
-		}
-	case in.Key == "esc" || in.Key == "left":
-		if r.page == pageList && !a.options.Attach {
-			a.hub.rail = true
-		}
-		r.page = pageList
-	}
-	switch in.Text {
-	case "l":
-		if r.page == pageLog {
-			r.page = pageList
-		} else {
-			r.page, r.follow, r.scroll = pageLog, true, 0
-		}
-	case "r":
-		s, ok := r.chosen()
-		if !ok || s.Condition != fleet.Held {
-			r.note = a.t("only a held server can be given another attempt")
-			return nil
-		}
-		r.note = a.f("asking for another attempt with %s", name(s))
-		return []Action{{Do: DoRetry, Server: s.Server}}
-	case "e":
-		if r.seen && !r.view.Engine && !r.view.Quiet {
-			r.note = a.t("starting the engine")
-			return []Action{{Do: DoEngine}}
-		}
-	case "h":
-		a.nextHeld()
-	case "d":
-		return a.quit()
-	case "q":
-		a.popup = a.askQuit()
-	}
-	return nil
-}
-
-func moves() map[string]int {
-	return map[string]int{"up": -1, "down": 1, "pgup": -10, "pgdown": 10, "home": -1 << 20, "end": 1 << 20, "tab": 1, "shift+tab": -1}
-}
-
-// scrollRun moves the cursor, or the text of a page.
-func (a *App) scrollRun(key string, by int) {
-	r := &a.run
-	switch r.page {
-	case pageList:
-		r.move(by)
-	case pageCard:
-		if key == "tab" || key == "shift+tab" {
-			r.move(by)
-			r.scroll = 0
-			return
-		}
-		r.scroll = max(r.scroll+by, 0)
-	case pageLog:
-		if by < 0 && r.follow {
-			r.follow, r.scroll = false, max(len(r.events)-a.logRoom(), 0)
-		}
-		r.scroll = max(r.scroll+by, 0)
-		if by > 0 && r.scroll >= len(r.events)-a.logRoom() {
-			r.follow = true
-		}
-	}
-}
-
-// nextHeld moves to the next server that needs a person.
-func (a *App) nextHeld() {
-	r := &a.run
-	n := len(r.view.Servers)
-	for i := 1; i <= n; i++ {
-		at := (r.cursor + i) % n
-		if r.view.Servers[at].Condition == fleet.Held {
-			r.move(at - r.cursor)
-			return
-		}
-	}
-	r.note = a.t("no server is held")
 }
 
 func name(s fleet.Status) string {

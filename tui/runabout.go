@@ -8,7 +8,7 @@ import (
 )
 
 // about tells all that is known of a server's run: who it is, why it is held,
-// and every step of every attempt.
+// which checks are not true, and every step of every attempt.
 func (a *App) about(s fleet.Status, w int) []Line {
 	out := []Line{line(Heading, " "+name(s)+"  "+string(s.Server)+"  "+a.t(string(s.Role))+"  BMC "+s.BMC)}
 	if s.Cause != nil {
@@ -16,13 +16,12 @@ func (a *App) about(s fleet.Status, w int) []Line {
 	}
 	attempt := -1
 	began := map[fleet.Action]time.Time{}
-	for _, e := range a.run.events {
-		if e.Server != s.Server || e.Plan != a.run.view.Plan || e.Edge == fleet.Progressed {
-			continue
-		}
+	events := a.run.mine[s.Server]
+	ended := ends(events)
+	for i, e := range events {
 		if e.Edge == fleet.Began {
 			began[e.Action] = e.At
-			if ended, _ := a.after(e); ended {
+			if ended[i] {
 				continue
 			}
 		}
@@ -30,27 +29,59 @@ func (a *App) about(s fleet.Status, w int) []Line {
 			attempt = e.Attempt
 			out = append(out, line(Heading, " "+a.f("attempt %d", attempt)))
 		}
-		out = append(out, a.eventRow(e, began[e.Action], w)...)
+		out = append(out, a.eventRow(e, began[e.Action], i+1 < len(events), w)...)
+	}
+	return append(out, a.checkRows(s, w)...)
+}
+
+// ends tells of each event that begins an action whether an end of it follows.
+func ends(events []fleet.Event) []bool {
+	out := make([]bool, len(events))
+	seen := map[fleet.Action]bool{}
+	for i := len(events) - 1; i >= 0; i-- {
+		out[i] = seen[events[i].Action]
+		seen[events[i].Action] = seen[events[i].Action] || events[i].Edge == fleet.Ended
 	}
 	return out
 }
 
-// after tells what came of an action that began: whether it ended, and whether
-// anything else happened to its server since.
-func (a *App) after(began fleet.Event) (ended, more bool) {
-	for i := len(a.run.events) - 1; i >= 0 && a.run.events[i].Seq > began.Seq; i-- {
-		e := a.run.events[i]
-		if e.Server == began.Server && e.Plan == began.Plan && e.Edge != fleet.Progressed {
-			more = true
-			ended = ended || e.Action == began.Action
+// checkRows lists the checks of a node: those that are missing with what is
+// missing and since when, the others in one line.
+func (a *App) checkRows(s fleet.Status, w int) []Line {
+	if len(s.Checks) == 0 {
+		return nil
+	}
+	missing, ok := missingChecks(s)
+	out := []Line{line(Heading, " "+a.f("checks: %d of %d true", len(ok), len(s.Checks)))}
+	for _, c := range missing {
+		since := ""
+		if !c.Since.IsZero() {
+			since = "  " + a.f("since %s", span(a.now.Sub(c.Since)))
+		}
+		for i, t := range wrap(a.t(c.Name)+": "+a.engineText(c.Missing)+since, w-5) {
+			mark := "✗ "
+			if i > 0 {
+				mark = "  "
+			}
+			out = append(out, Line{{Plain, "  "}, {Bad, mark}, {Plain, t}})
 		}
 	}
-	return ended, more
+	var names []string
+	for _, c := range ok {
+		names = append(names, a.t(c.Name))
+	}
+	for i, t := range wrap(strings.Join(names, ", "), w-5) {
+		mark := "✓ "
+		if i > 0 || t == "" {
+			mark = "  "
+		}
+		out = append(out, Line{{Plain, "  "}, {Good, mark}, {Plain, t}})
+	}
+	return out
 }
 
-func (a *App) eventRow(e fleet.Event, began time.Time, w int) []Line {
+func (a *App) eventRow(e fleet.Event, began time.Time, more bool, w int) []Line {
 	mark, style := "✓", Good
-	_, more := a.after(e)
 	switch {
 	case e.Edge == fleet.Began && more:
 		mark, style = "·", Plain // some actions have no end of their own
@@ -69,12 +100,12 @@ func (a *App) eventRow(e fleet.Event, began time.Time, w int) []Line {
 		took = span(e.At.Sub(began))
 	}
 	head := Line{{Plain, "  "}, {style, mark + " "}, {Plain, fit(a.t(string(e.Action)), 12) + " " + e.At.Local().Format("15:04:05") + " " + fit(took, 9)}}
-	note := e.Note
+	note := a.engineText(e.Note)
 	if e.Outcome == fleet.Adopted {
 		note = strings.TrimSpace(a.t("was done, as looking showed") + " " + note)
 	}
 	if e.Cause != nil {
-		note = causeText(e.Cause)
+		note = a.causeText(e.Cause)
 	}
 	indent, out := 35, []Line{}
 	if w < 60 && note != "" { // beside the table: the note goes below
@@ -96,7 +127,7 @@ func (a *App) eventRow(e fleet.Event, began time.Time, w int) []Line {
 
 // errorCard says what failed, why, what was seen and tried, and what to do.
 func (a *App) errorCard(s fleet.Status, w int) []Line {
-	page, _ := fleet.Page(s.Cause.Code)
+	page := a.page(s.Cause.Code)
 	var out []Line
 	row := func(label string, style Style, text string) {
 		for i, t := range wrap(text, w-12) {
@@ -107,17 +138,17 @@ func (a *App) errorCard(s fleet.Status, w int) []Line {
 			out = append(out, Line{{Heading, " " + fit(head, 10)}, {style, t}})
 		}
 	}
-	row(say("what"), Bad, page.Title)
+	row(say("what"), Bad, string(s.Cause.Code)+" "+page.Title)
 	row(say("why"), Plain, page.Why)
 	for i, c := range s.Cause.Chain {
 		label := ""
 		if i == 0 {
 			label = say("evidence")
 		}
-		row(label, Plain, strings.Repeat("  ", min(i, 4))+c)
+		row(label, Plain, strings.Repeat("  ", min(i, 4))+a.engineText(c))
 	}
 	row(say("tried"), Plain, a.tried(s))
-	row(say("next"), Plain, page.Remedy+" "+a.t("Then press r."))
+	row(say("next"), Plain, page.Remedy+" "+a.nextKeys(s))
 	row(say("code"), Plain, a.f("%[1]s; metalrise explain %[1]s", s.Cause.Code))
 	return out
 }
@@ -126,8 +157,8 @@ func (a *App) errorCard(s fleet.Status, w int) []Line {
 func (a *App) tried(s fleet.Status) string {
 	failed := map[fleet.Action]int{}
 	var order []fleet.Action
-	for _, e := range a.run.events {
-		if e.Server == s.Server && e.Plan == a.run.view.Plan && e.Edge == fleet.Ended && e.Outcome != fleet.OK && e.Outcome != fleet.Adopted && e.Outcome != "" && e.Action != fleet.ActHold {
+	for _, e := range a.run.mine[s.Server] {
+		if e.Edge == fleet.Ended && e.Outcome != fleet.OK && e.Outcome != fleet.Adopted && e.Outcome != "" && e.Action != fleet.ActHold {
 			if failed[e.Action]++; failed[e.Action] == 1 {
 				order = append(order, e.Action)
 			}
@@ -138,4 +169,12 @@ func (a *App) tried(s fleet.Status) string {
 		out += ", " + a.f("%s failed %d times", a.t(string(act)), failed[act])
 	}
 	return out
+}
+
+// nextKeys says which keys lead on from a fault.
+func (a *App) nextKeys(s fleet.Status) string {
+	if len(fixesOf(s.Cause.Code)) > 0 {
+		return a.t("Then press r; c changes the value, x leaves this server out.")
+	}
+	return a.t("Then press r; x leaves this server out.")
 }

@@ -1,7 +1,6 @@
 package tui
 
 import (
-	"encoding/json"
 	"fmt"
 	"strconv"
 	"strings"
@@ -10,11 +9,31 @@ import (
 	"metalrise.dev/fleet"
 )
 
+// runRoom is how many lines are left for what a page shows: above are title,
+// bar, notice and the cluster, below the message and two lines of keys.
+func (a *App) runRoom() int {
+	room := a.height - 6
+	if a.run.view.Cluster != nil {
+		room--
+	}
+	return room
+}
+
 func (a *App) viewRun() Picture {
 	var p Picture
 	p.Lines = append(p.Lines, a.runTitle(), a.siteBar(), a.runNotice())
-	room := a.height - 5 // title, bar, notice, message, keys
+	if a.run.view.Cluster != nil {
+		p.Lines = append(p.Lines, a.clusterLine())
+	}
+	room := a.runRoom()
 	switch {
+	case a.run.fix != nil:
+		rows, cursor := a.fixRows(room)
+		if cursor != nil {
+			cursor.Y += len(p.Lines)
+			p.Cursor = cursor
+		}
+		p.Lines = append(p.Lines, rows...)
 	case !a.run.seen:
 		text := a.t("looking for the run …")
 		if a.run.lost != nil {
@@ -37,12 +56,13 @@ func (a *App) viewRun() Picture {
 		rows := min(max(len(a.run.view.Servers), 1), max(room/2-2, 5))
 		p.Lines = append(p.Lines, a.table(a.width, rows+1)...)
 		p.Lines = append(p.Lines, line(Faint, strings.Repeat("─", a.width)))
-		p.Lines = append(p.Lines, a.details(a.width, room-len(p.Lines)+3)...)
+		p.Lines = append(p.Lines, a.details(a.width, room-rows-2)...)
 	}
-	for len(p.Lines) < a.height-2 {
+	for len(p.Lines) < a.height-3 {
 		p.Lines = append(p.Lines, nil)
 	}
-	p.Lines = append(p.Lines[:a.height-2], line(Plain, " "+a.runMessage()), line(Heading, " "+a.runKeys()))
+	keys := a.runKeys()
+	p.Lines = append(p.Lines[:a.height-3], line(Plain, " "+a.runMessage()), line(Heading, " "+keys[0]), line(Heading, " "+keys[1]))
 	return p
 }
 
@@ -73,19 +93,62 @@ func (a *App) siteBar() Line {
 	if settled < len(r.view.Servers) {
 		part = min(part, 0.99)
 	}
-	l := Line{{Plain, " "}, {Busy, bar(part, 20)}, {Heading, fmt.Sprintf(" %3d %%  ", int(part*100))},
-		{Plain, a.f("%d of %d installed", settled, len(r.view.Servers))}}
+	done := a.f("%d of %d installed", settled, len(r.view.Servers))
+	if r.view.Cluster != nil {
+		done = a.f("%d of %d ready", settled, len(r.view.Servers))
+	}
+	l := Line{{Plain, " "}, {Busy, bar(part, 16)}, {Heading, fmt.Sprintf(" %3d %%  ", int(part*100))}, {Plain, done}}
 	if held > 0 {
 		l = append(l, Span{Plain, "  "}, Span{Bad, a.f("%d held", held)})
 	}
-	if !r.began.IsZero() {
-		end := a.now
-		if r.view.Quiet && !r.last.IsZero() {
-			end = r.last
-		}
-		l = append(l, Span{Plain, "  " + a.f("elapsed %s", span(end.Sub(r.began)))})
+	if r.began.IsZero() {
+		return l
+	}
+	end := a.now
+	if r.view.Quiet && !r.last.IsZero() {
+		end = r.last
+	}
+	l = append(l, Span{Plain, "  " + a.f("elapsed %s", span(end.Sub(r.began)))})
+	if left, ok := r.estimate(a.now); ok {
+		l = append(l, Span{Plain, "  " + a.f("about %s left", span(left))})
 	}
 	return l
+}
+
+// clusterLine is where the cluster stands.
+func (a *App) clusterLine() Line {
+	c := a.run.view.Cluster
+	if !c.Begun {
+		return line(Plain, " "+a.f("cluster %s not begun yet: control planes are being installed first", c.Version))
+	}
+	mark, style, reach := "✓", Good, a.t("answers")
+	switch {
+	case !c.Up:
+		mark, style, reach = "●", Busy, a.t("is being begun")
+	case !c.Reachable:
+		mark, style, reach = "✗", Bad, a.t("does not answer")
+	}
+	joined, planes := a.run.controlPlanes()
+	l := Line{{Plain, " "}, {style, mark}, {Plain, " API " + c.Endpoint + " "}, {style, reach},
+		{Plain, " · " + a.f("control planes %d/%d", joined, planes)}}
+	if c.Kubeconfig != "" {
+		l = append(l, Span{Plain, " · " + c.Kubeconfig})
+	}
+	return l
+}
+
+// controlPlanes counts those that joined, and all of the plan.
+func (r *run) controlPlanes() (joined, all int) {
+	for _, s := range r.view.Servers {
+		if s.Role != fleet.ControlPlane && s.Role != fleet.SingleNode {
+			continue
+		}
+		all++
+		if s.Phase == fleet.Joined || s.Phase == fleet.Ready {
+			joined++
+		}
+	}
+	return joined, all
 }
 
 // runNotice says when what is shown is not live.
@@ -93,7 +156,7 @@ func (a *App) runNotice() Line {
 	r := &a.run
 	switch {
 	case r.lost != nil:
-		return line(Bad, " ✗ "+a.f("the run cannot be read: %s; trying again", causeText(r.lost)))
+		return line(Bad, " ✗ "+a.f("the run cannot be read: %s; trying again", a.causeText(r.lost)))
 	case !r.seen || r.view.Plan == "":
 		return nil
 	case !r.view.Engine && !r.view.Quiet:
@@ -104,6 +167,9 @@ func (a *App) runNotice() Line {
 		settled, held := r.count()
 		if held > 0 {
 			return line(Warn, " ! "+a.f("nothing moves: %d installed, %d held for a person", settled, held))
+		}
+		if r.view.Cluster != nil {
+			return line(Good, " ✓ "+a.t("all nodes are ready; Hand-off says how to use the cluster"))
 		}
 		return line(Good, " ✓ "+a.t("all servers are installed"))
 	case r.gone > 0:
@@ -122,30 +188,43 @@ func (a *App) runMessage() string {
 	return ""
 }
 
-func (a *App) runKeys() string {
-	switch a.run.page {
-	case pageLog:
-		return a.t("↑↓ PgUp PgDn scroll   End follow   l back   d detach   ? help")
-	case pageCard:
-		return a.t("Esc back   Tab next server   ↑↓ scroll   r retry   l log   d detach   ? help")
+// runKeys are the keys that work now, on two lines.
+func (a *App) runKeys() [2]string {
+	r := &a.run
+	switch {
+	case r.fix != nil:
+		return [2]string{"", a.fixKeys()}
+	case r.page == pageLog && r.log.asking:
+		return [2]string{"", a.t("type what to look for   Enter keep it   Esc show all   Ctrl-U clear")}
+	case r.page == pageLog:
+		return [2]string{a.t("/ filter   s chosen server or all   w journal or engine's log   F5 read again"),
+			a.t("↑↓ PgUp PgDn scroll   End follow   Esc back   g gather   d detach   ? help")}
+	}
+	first := a.t("r retry  c change value  b boot method  x exclude  o console  h next held")
+	if r.page == pageCard {
+		return [2]string{first, a.t("Esc back  Tab next server  ↑↓ scroll  l log  g gather  d detach  ? help")}
 	}
 	if !a.options.Attach {
-		return a.t("↑↓ choose  Enter details  r retry  h held  l log  d detach  Esc steps  ? help")
+		return [2]string{first, a.t("↑↓ choose  Enter details  l log  g gather  d detach  Esc steps  ? help")}
 	}
-	return a.t("↑↓ choose   Enter details   r retry   h next held   l log   d detach   ? help")
+	return [2]string{first, a.t("↑↓ choose  Enter details  l log  g gather  e engine  d detach  ? help")}
 }
 
 func runHelp() []string {
 	return []string{
 		say("↑ ↓ PgUp PgDn: choose a server. Enter: all about it. Esc: back."),
 		say("r: another attempt with the held server. A disk that was written well is not written again."),
+		say("c: change the value because of which it is held. It is saved, the plan is made again, what differs is shown; if other disks are erased, you type their number."),
+		say("b: the ways to boot this server. x: leave it out of the plan; it is never touched again."),
+		say("o: how to reach its console, by commands to paste. No password is shown."),
 		say("h: go to the next server that is held for a person."),
-		say("l: the journal of all servers, newest last."),
+		say("l or F8: the journal and the engine's log, with a filter."),
+		say("g or F9: write journal, plan and facts into one file for a helper. No secret is in it."),
 		say("e: start the engine again when it is gone. It continues where it was."),
-		say("d: detach. The engine goes on; metalrise attach shows it again, in any terminal, for several people at once."),
+		say("d or F10: detach. The engine goes on; metalrise attach shows it again, in any terminal, for several people at once."),
 		say("q or Ctrl-C: leave, after a question."),
-		say("A server passes Planned, Staged, Booted and Installed. Moving: something is done. Waiting: for the machine, with the time since when. Held: a person must act. Settled: done."),
-		say("The percentage counts steps, not time: booting and writing weigh most."),
+		say("A server passes Planned, Staged, Booted and Installed; as a node of a cluster also Joined and Ready. Moving: something is done. Waiting: for the machine, with the time since when. Held: a person must act. Settled: done."),
+		say("The percentage counts steps, not time: booting and writing weigh most. The time left is learnt from earlier runs of the same model; a first run shows none."),
 		say("F1 or ?: this help."),
 	}
 }
@@ -226,35 +305,57 @@ func conditionMark(s fleet.Status) (string, Style) {
 func (a *App) stepText(s fleet.Status) string {
 	switch {
 	case s.Condition == fleet.Settled:
-		if kvm, ok := s.KVM.Get(); ok && kvm.Usable {
-			return a.t("installed; KVM works")
-		} else if ok {
-			return a.t("installed; no KVM")
+		return a.doneText(s)
+	case s.Phase == fleet.Joined && len(s.Checks) > 0:
+		missing, _ := missingChecks(s)
+		if len(missing) > 0 {
+			return a.f("waits for %s, %d of %d checks true", a.t(missing[0].Name), len(s.Checks)-len(missing), len(s.Checks))
 		}
-		return a.t("installed")
-	case s.Done > 0 && s.Total > 0:
+	case s.Done > 0 && s.Total > 0 && s.Phase == fleet.Booted:
 		share := float64(min(s.Done, s.Total)) / float64(s.Total)
 		return fmt.Sprintf("%s %s %3d %%", a.t("write"), bar(share, 8), int(share*100))
+	case s.Cause != nil:
+		return string(s.Cause.Code) + " " + a.page(s.Cause.Code).Title
 	}
-	return a.phrase(s.Step)
+	return a.engineText(s.Step)
 }
 
-// phrase translates the engine's own short sentences where they are known.
-func (a *App) phrase(s string) string {
-	if act, ok := strings.CutPrefix(s, "look whether "); ok {
-		if act, ok = strings.CutSuffix(act, " was done"); ok {
-			return a.f("look whether %s was done", a.t(act))
+func (a *App) doneText(s fleet.Status) string {
+	kvm, known := s.KVM.Get()
+	if a.run.view.Cluster != nil {
+		switch {
+		case known && kvm.Usable:
+			return a.t("ready; KVM works")
+		case known:
+			return a.t("ready; VMs are emulated")
+		}
+		return a.t("ready")
+	}
+	switch {
+	case known && kvm.Usable:
+		return a.t("installed; KVM works")
+	case known:
+		return a.t("installed; no KVM")
+	}
+	return a.t("installed")
+}
+
+// missingChecks parts the checks of a node.
+func missingChecks(s fleet.Status) (missing, ok []fleet.Check) {
+	for _, c := range s.Checks {
+		if c.OK {
+			ok = append(ok, c)
+		} else {
+			missing = append(missing, c)
 		}
 	}
-	if act, ok := strings.CutPrefix(s, "wait for the next try of "); ok {
-		return a.f("wait for the next try of %s", a.t(act))
-	}
-	return a.t(s)
+	return missing, ok
 }
 
-// details are the lines about the chosen server below or beside the table.
+// details are the lines below or beside the table, about the server on which
+// the cursor rests.
 func (a *App) details(w, room int) []Line {
-	s, ok := a.run.chosen()
+	s, ok := a.run.status(a.run.shown)
 	if !ok || room <= 0 {
 		return nil
 	}
@@ -269,6 +370,16 @@ func (a *App) details(w, room int) []Line {
 	return all[:min(room, len(all))]
 }
 
+// status finds a server of the run.
+func (r *run) status(id fleet.ServerID) (fleet.Status, bool) {
+	for _, s := range r.view.Servers {
+		if s.Server == id {
+			return s, true
+		}
+	}
+	return fleet.Status{}, false
+}
+
 // cardRows is the chosen server alone, scrolled.
 func (a *App) cardRows(w, room int) []Line {
 	s, ok := a.run.chosen()
@@ -279,56 +390,6 @@ func (a *App) cardRows(w, room int) []Line {
 	r := &a.run
 	r.scroll = min(r.scroll, max(len(all)-room, 0))
 	return all[r.scroll:min(r.scroll+room, len(all))]
-}
-
-func (a *App) logRoom() int { return max(a.height-5, 1) }
-
-// logRows is the journal.
-func (a *App) logRows(room int) []Line {
-	r := &a.run
-	top := max(len(r.events)-room, 0)
-	if !r.follow {
-		top = min(r.scroll, top)
-		r.scroll = top
-	}
-	var out []Line
-	for _, e := range r.events[top:min(top+room, len(r.events))] {
-		style := Plain
-		if e.Cause != nil {
-			style = Warn
-		}
-		out = append(out, line(style, " "+e.At.Local().Format("15:04:05")+" "+a.eventText(e)))
-	}
-	return out
-}
-
-// eventText is an event on one line.
-func (a *App) eventText(e fleet.Event) string {
-	who := a.t("site")
-	if e.Server != "" {
-		who = string(e.Server)
-		for _, s := range a.run.view.Servers {
-			if s.Server == e.Server {
-				who = name(s)
-			}
-		}
-	}
-	what := string(e.Edge)
-	if e.Outcome != "" {
-		what = string(e.Outcome)
-	}
-	text := fmt.Sprintf("%s %s %s", who, a.t(string(e.Action)), a.t(what))
-	var p struct{ Done, Total int64 }
-	if e.Edge == fleet.Progressed && json.Unmarshal(e.Data, &p) == nil && p.Total > 0 {
-		text += fmt.Sprintf(" %d %%", 100*min(p.Done, p.Total)/p.Total)
-	}
-	if e.Note != "" {
-		text += " " + e.Note
-	}
-	if e.Cause != nil {
-		text += " " + causeText(e.Cause)
-	}
-	return text
 }
 
 func orEmpty(n int) string {

@@ -1,6 +1,10 @@
 package tui
 
-import "fmt"
+import (
+	"fmt"
+
+	"metalrise.dev/fleet"
+)
 
 // Language is one that screens can be shown in.
 type Language string
@@ -18,11 +22,13 @@ func Languages() []Language { return []Language{English, Japanese} }
 type words struct {
 	language Language
 	other    map[string]string // nil for English
+	book     *book             // of the engine's sentences; nil for English
+	pages    map[fleet.Code]fleet.CodePage
 }
 
 func newWords(l Language) words {
 	if l == Japanese {
-		return words{l, japanese()}
+		return words{language: l, other: japanese(), book: newBook(japaneseSentences()), pages: japanesePages()}
 	}
 	return words{language: English}
 }

@@ -49,7 +49,9 @@ func spoken(t *testing.T) map[string]bool {
 				if err != nil {
 					t.Fatal(err)
 				}
-				out[s] = true
+				if s != "" {
+					out[s] = true
+				}
 			}
 			return true
 		})
@@ -74,8 +76,13 @@ func engineWords() []string {
 	}
 	for _, s := range []fleet.Action{fleet.ActEnroll, fleet.ActInspect, fleet.ActPlan, fleet.ActConsent, fleet.ActStage, fleet.ActIdentify, fleet.ActEject,
 		fleet.ActInsert, fleet.ActBootOnce, fleet.ActPowerOff, fleet.ActPowerOn, fleet.ActHello, fleet.ActWrite, fleet.ActRestart, fleet.ActArrive,
-		fleet.ActHold, fleet.ActRetry, fleet.ActFinish, fleet.ActProgress} {
+		fleet.ActHold, fleet.ActRetry, fleet.ActFinish, fleet.ActProgress, fleet.ActWithdraw, fleet.ActPrepare, fleet.ActBegin, fleet.ActBase, fleet.ActInvite,
+		fleet.ActJoin, fleet.ActAdmit, fleet.ActReady, fleet.ActReset, fleet.ActDrain, fleet.ActLeave, fleet.ActErase, fleet.ActRemove} {
 		out = append(out, string(s))
+	}
+	for _, c := range []string{fleet.CheckRegistered, fleet.CheckDressed, fleet.CheckServing, fleet.CheckNetwork, fleet.CheckKubelet, fleet.CheckPressure,
+		fleet.CheckControl, fleet.CheckEtcd, fleet.CheckKVM, fleet.CheckSchedulable} {
+		out = append(out, c)
 	}
 	return out
 }
