@@ -22,11 +22,24 @@ const (
 	slack = 64 << 20
 )
 
-// fetch reads an image over broken connections: it goes on where it stopped, as
+// fetchKind is what is read, in words and codes.
+type fetchKind struct {
+	noun    string
+	broken  fleet.Code // it could not be read
+	corrupt fleet.Code // something else is served
+}
+
+var (
+	imageFetch   = fetchKind{"the image", fleet.CodeWriteFailed, fleet.CodeImageMismatch}
+	payloadFetch = fetchKind{"the nodes' software", fleet.CodeNodePrepare, fleet.CodePayloadCorrupt}
+)
+
+// fetch reads a content over broken connections: it goes on where it stopped, as
 // long as the server says that the bytes are still the same.
 type fetch struct {
 	ctx   context.Context //nolint:containedctx // a reader has no other way to be stopped
 	line  *line
+	kind  fetchKind
 	path  string
 	limit int64 // of compressed bytes
 	say   func(format string, args ...any)
@@ -43,9 +56,9 @@ type fetch struct {
 func (l *line) fetch(ctx context.Context, path string, limit int64, say func(string, ...any)) (*fetch, error) {
 	u, err := url.Parse(path)
 	if err != nil || u.IsAbs() || u.Host != "" || u.RawQuery != "" || !strings.HasPrefix(path, "/") {
-		return nil, fleet.NewFault(fleet.CodeWriteFailed, fleet.Invalid, nil, "the ordered image's path is not one below the ticket's address")
+		return nil, fleet.NewFault(fleet.CodeWriteFailed, fleet.Invalid, nil, "the ordered path is not one below the ticket's address")
 	}
-	return &fetch{ctx: ctx, line: l, path: u.Path, limit: limit, say: say, total: -1}, nil
+	return &fetch{ctx: ctx, line: l, kind: imageFetch, path: u.Path, limit: limit, say: say, total: -1}, nil
 }
 
 // Close ends the connection.
@@ -62,7 +75,7 @@ func (f *fetch) Close() error {
 func (f *fetch) Read(p []byte) (int, error) {
 	for {
 		if f.off > f.limit {
-			return 0, fleet.NewFault(fleet.CodeImageMismatch, fleet.Invalid, nil, "the image is longer than %d bytes, which the disk cannot need", f.limit)
+			return 0, fleet.NewFault(f.kind.corrupt, fleet.Invalid, nil, "%s is longer than %d bytes, which cannot be needed", f.kind.noun, f.limit)
 		}
 		if f.opened && f.off == f.total {
 			return 0, io.EOF
@@ -100,13 +113,13 @@ func (f *fetch) again(why error) error {
 	f.idle++
 	f.connects++
 	if f.idle > maxIdleTries || f.connects > maxReconnects {
-		return fleet.NewFault(fleet.CodeWriteFailed, fleet.Transient, why, "read image: stopped at byte %d after %d broken connections", f.off, f.connects)
+		return fleet.NewFault(f.kind.broken, fleet.Transient, why, "read %s: stopped at byte %d after %d broken connections", f.kind.noun, f.off, f.connects)
 	}
 	wait := backoff(f.idle - 1)
 	if f.idle == 1 {
 		wait = jitter(waitFloor) // it just worked
 	}
-	f.say("reading the image broke at byte %d: %v; going on from there", f.off, why)
+	f.say("reading %s broke at byte %d: %v; going on from there", f.kind.noun, f.off, why)
 	return sleep(f.ctx, wait)
 }
 
@@ -134,7 +147,7 @@ func (f *fetch) open() error {
 func (f *fetch) request() (*http.Response, error) {
 	req, err := http.NewRequestWithContext(f.ctx, http.MethodGet, f.line.base.JoinPath(f.path).String(), nil)
 	if err != nil {
-		return nil, errors.New("address of the image is not valid")
+		return nil, errors.New("the address is not valid")
 	}
 	if f.off > 0 {
 		req.Header.Set("Range", fmt.Sprintf("bytes=%d-", f.off))
@@ -157,14 +170,14 @@ func (f *fetch) accept(resp *http.Response) (retry bool, err error) {
 			return false, f.changed()
 		}
 		if resp.ContentLength > f.limit {
-			return false, fleet.NewFault(fleet.CodeImageMismatch, fleet.Invalid, nil, "the image is %d bytes long, more than the %d the disk can need", resp.ContentLength, f.limit)
+			return false, fleet.NewFault(f.kind.corrupt, fleet.Invalid, nil, "%s is %d bytes long, more than the %d that can be needed", f.kind.noun, resp.ContentLength, f.limit)
 		}
 		f.total, f.etag = resp.ContentLength, resp.Header.Get("ETag")
 	case resp.StatusCode == http.StatusPartialContent && f.off > 0:
 		var first, last, total int64
 		text := resp.Header.Get("Content-Range")
 		if _, err := fmt.Sscanf(text, "bytes %d-%d/%d", &first, &last, &total); err != nil || first != f.off || (f.total >= 0 && total != f.total) {
-			return false, fleet.NewFault(fleet.CodeWriteFailed, fleet.Invalid, nil, "read image: asked to go on at byte %d of %d, answered range %.60q", f.off, f.total, text)
+			return false, fleet.NewFault(f.kind.broken, fleet.Invalid, nil, "read %s: asked to go on at byte %d of %d, answered range %.60q", f.kind.noun, f.off, f.total, text)
 		}
 		f.total = total
 	case resp.StatusCode == http.StatusOK:
@@ -172,12 +185,12 @@ func (f *fetch) accept(resp *http.Response) (retry bool, err error) {
 	case resp.StatusCode >= 500 || resp.StatusCode == http.StatusTooManyRequests:
 		return true, fmt.Errorf("status %d", resp.StatusCode)
 	default:
-		return false, fleet.NewFault(fleet.CodeWriteFailed, fleet.Transient, nil, "read image: status %d, so it is not served any more", resp.StatusCode)
+		return false, fleet.NewFault(f.kind.broken, fleet.Transient, nil, "read %s: status %d, so it is not served any more", f.kind.noun, resp.StatusCode)
 	}
 	f.body, f.opened = resp.Body, true
 	return false, nil
 }
 
 func (f *fetch) changed() error {
-	return fleet.NewFault(fleet.CodeWriteFailed, fleet.Transient, nil, "read image: it changed, or cannot be read from byte %d on", f.off)
+	return fleet.NewFault(f.kind.broken, fleet.Transient, nil, "read %s: it changed, or cannot be read from byte %d on", f.kind.noun, f.off)
 }

@@ -6,7 +6,9 @@ import (
 	"os"
 	"time"
 
+	"metalrise.dev/agent/node"
 	"metalrise.dev/fleet"
+	"metalrise.dev/fleet/callhome"
 )
 
 // Host is the machine under the agent. NewHost gives the real one.
@@ -35,6 +37,23 @@ type Host interface {
 	// Recall finds it again, fs.ErrNotExist when there is none.
 	Keep(name string, value []byte) error
 	Recall(name string) ([]byte, error)
+
+	NodeHost
+}
+
+// NodeHost is what an installed system can do besides.
+type NodeHost interface {
+	// LookNode adds to the facts what only an installed system is asked for.
+	LookNode(f *fleet.Facts)
+
+	// Save stores a small secret value for as long as the system is installed,
+	// whole or not at all, also when power is cut; Load finds it again,
+	// fs.ErrNotExist when there is none.
+	Save(name string, value []byte) error
+	Load(name string) ([]byte, error)
+
+	// Do carries out one step of a task, as node.System does.
+	Do(ctx context.Context, from node.Source, step callhome.Step, moved func(bytes int64)) error
 }
 
 // Disk is one disk, opened exclusively.

@@ -22,7 +22,7 @@ func hostile(t *testing.T, h http.HandlerFunc) *line {
 	t.Helper()
 	srv := httptest.NewTLSServer(h)
 	t.Cleanup(srv.Close)
-	seat, err := takeSeat(NewHost(t.TempDir()))
+	seat, err := takeSeat(NewHost(t.TempDir()), callhome.Live)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -201,7 +201,7 @@ func TestXZDictionaryIsBounded(t *testing.T) {
 }
 
 func TestTicketErrorsShowNoToken(t *testing.T) {
-	seat, err := takeSeat(NewHost(t.TempDir()))
+	seat, err := takeSeat(NewHost(t.TempDir()), callhome.Live)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -15,7 +15,9 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"metalrise.dev/agent/node"
 	"metalrise.dev/fleet"
+	"metalrise.dev/fleet/callhome"
 )
 
 // Machine is the machine the program runs on. All its files are looked for
@@ -31,7 +33,9 @@ func NewHost(root string) *Machine { return &Machine{root: root} }
 
 const (
 	maxFile = 1 << 20 // of /proc and /sys; the longest is /proc/cpuinfo of a large server, which is cut
-	runDir  = "run/metalrise"
+	// runDir is forgotten when the machine restarts, stateDir is not.
+	runDir   = "run/metalrise"
+	stateDir = "var/lib/metalrise/agent"
 )
 
 func (m *Machine) path(p string) string { return filepath.Join(m.root, p) }
@@ -95,9 +99,24 @@ func (m *Machine) lines(path string, f func(string)) {
 }
 
 // Keep implements Host in a folder that lies in memory on every systemd machine.
-func (m *Machine) Keep(name string, value []byte) error {
-	dir := m.path(runDir)
-	if err := os.MkdirAll(dir, 0o700); err != nil {
+func (m *Machine) Keep(name string, value []byte) error { return m.store(runDir, name, value) }
+
+// Recall implements Host.
+func (m *Machine) Recall(name string) ([]byte, error) { return m.stored(runDir, name) }
+
+// Save implements NodeHost.
+func (m *Machine) Save(name string, value []byte) error { return m.store(stateDir, name, value) }
+
+// Load implements NodeHost.
+func (m *Machine) Load(name string) ([]byte, error) { return m.stored(stateDir, name) }
+
+// store writes a file that only root may read, whole or not at all.
+func (m *Machine) store(folder, name string, value []byte) error {
+	dir := m.path(folder)
+	if err := os.MkdirAll(filepath.Dir(dir), 0o755); err != nil {
+		return err
+	}
+	if err := os.Mkdir(dir, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
 		return err
 	}
 	f, err := os.CreateTemp(dir, ".new-*") // mode 0600
@@ -106,19 +125,30 @@ func (m *Machine) Keep(name string, value []byte) error {
 	}
 	defer func() { _ = os.Remove(f.Name()) }() // gone after the rename
 	_, err = f.Write(value)
-	if err = errors.Join(err, f.Close()); err != nil {
+	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
 		return err
 	}
-	return os.Rename(f.Name(), filepath.Join(dir, name))
+	if err := os.Rename(f.Name(), filepath.Join(dir, name)); err != nil {
+		return err
+	}
+	d, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	return errors.Join(d.Sync(), d.Close())
 }
 
-// Recall implements Host.
-func (m *Machine) Recall(name string) ([]byte, error) {
-	b, err := m.readAll(filepath.Join(runDir, name))
+func (m *Machine) stored(folder, name string) ([]byte, error) {
+	b, err := m.readAll(filepath.Join(folder, name))
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, fs.ErrNotExist
 	}
 	return b, err
+}
+
+// Do implements NodeHost.
+func (m *Machine) Do(ctx context.Context, from node.Source, step callhome.Step, moved func(int64)) error {
+	return node.System{Root: m.root}.Do(ctx, from, step, moved)
 }
 
 // own says whether this is the real machine, not a folder that describes one.

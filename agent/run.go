@@ -28,8 +28,9 @@ type Config struct {
 }
 
 // Run does the agent's work on this machine. In the live system it returns when
-// the machine is rebooting, in the installed one when metalrise knows that it
-// arrived; otherwise only when the context ends or the ticket is unusable.
+// the machine is rebooting, in the installed one when metalrise needs nothing
+// more of it, after hours perhaps, and the ticket is then removed; otherwise only
+// when the context ends or the ticket is unusable.
 func Run(ctx context.Context, cfg Config) error {
 	if cfg.Root == "" {
 		cfg.Root = "/"
@@ -41,7 +42,14 @@ func Run(ctx context.Context, cfg Config) error {
 	if err != nil {
 		return err
 	}
-	return RunWith(ctx, ticket, NewHost(cfg.Root), cfg.Log)
+	if err := RunWith(ctx, ticket, NewHost(cfg.Root), cfg.Log); err != nil || ticket.Stage != callhome.Installed {
+		return err
+	}
+	// The token is spent. Without the ticket later boots do not call again.
+	if err := os.Remove(filepath.Join(cfg.Root, cfg.TicketPath)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("remove the spent ticket: %w", err)
+	}
+	return nil
 }
 
 const maxTicket = 256 << 10
@@ -85,7 +93,7 @@ func RunWith(ctx context.Context, ticket callhome.Ticket, host Host, log io.Writ
 	if ticket.Protocol != callhome.Protocol {
 		return fmt.Errorf("ticket: protocol %d, this agent speaks %d", ticket.Protocol, callhome.Protocol)
 	}
-	seat, err := takeSeat(host)
+	seat, err := takeSeat(host, ticket.Stage)
 	if err != nil {
 		return err
 	}
@@ -112,15 +120,18 @@ func (s *session) say(format string, args ...any) {
 	_, _ = io.WriteString(s.log, "metalrise: "+printable(fmt.Sprintf(format, args...))+"\n")
 }
 
-// fresh is how long a look is good for while the live system waits: looking
-// reads every disk, and orders to wait may be short. The disk to be written is
-// looked at again in any case.
+// fresh is how long a look is good for while a system waits: looking reads every
+// disk, and orders to wait may be short. The disk to be written is looked at
+// again in any case, and all is looked at again after a task.
 const fresh = 30 * time.Second
 
 // hello looks at the machine and calls home.
 func (s *session) hello(ctx context.Context) (callhome.Orders, error) {
-	if s.ticket.Stage == callhome.Installed || s.looked.IsZero() || time.Since(s.looked) > fresh {
+	if s.looked.IsZero() || time.Since(s.looked) > fresh {
 		s.facts, s.looked = s.host.Look(ctx), time.Now()
+		if s.ticket.Stage == callhome.Installed {
+			s.host.LookNode(&s.facts)
+		}
 	}
 	return s.ask(ctx, callhome.PathHello, callhome.Hello{
 		Protocol: callhome.Protocol,
@@ -239,23 +250,6 @@ func (s *session) recallWritten() (callhome.Written, bool) {
 		return w, false
 	}
 	return w, true
-}
-
-// installed is the installed system's side of the conversation.
-func (s *session) installed(ctx context.Context) error {
-	for {
-		orders, err := s.hello(ctx)
-		if err != nil {
-			return err
-		}
-		if orders.Verb == callhome.Done {
-			s.say("metalrise knows that this server is installed")
-			return nil
-		}
-		if err := s.wait(ctx, orders); err != nil {
-			return err
-		}
-	}
 }
 
 // clock sets the machine's clock to ours when it is clearly wrong, so that

@@ -14,7 +14,9 @@ import (
 	"time"
 
 	"metalrise.dev/agent"
+	"metalrise.dev/agent/node"
 	"metalrise.dev/fleet"
+	"metalrise.dev/fleet/callhome"
 )
 
 // Host is a machine in memory. Its disks are those of its facts. It is safe for
@@ -25,6 +27,9 @@ type Host struct {
 	disks    map[string]*Disk // by serial, else WWN
 	kept     map[string][]byte
 	files    map[string]agent.File
+	saved    map[string][]byte
+	steps    []callhome.Step
+	onStep   func(context.Context, callhome.Step) error
 	reboots  int
 	clock    time.Time
 	contents map[string]agent.Contents
@@ -34,7 +39,7 @@ var _ agent.Host = (*Host)(nil)
 
 // NewHost makes a machine that shows the given facts. Disks need a known size.
 func NewHost(facts fleet.Facts) *Host {
-	h := &Host{facts: facts, disks: map[string]*Disk{}, kept: map[string][]byte{}, files: map[string]agent.File{}, contents: map[string]agent.Contents{}}
+	h := &Host{facts: facts, disks: map[string]*Disk{}, kept: map[string][]byte{}, saved: map[string][]byte{}, files: map[string]agent.File{}, contents: map[string]agent.Contents{}}
 	for _, d := range facts.Disks {
 		size, _ := d.SizeBytes.Get()
 		h.disks[name(d)] = &Disk{seen: d, size: size, chunks: map[int64][]byte{}}
@@ -168,6 +173,66 @@ func (h *Host) Recall(name string) ([]byte, error) {
 		return nil, fs.ErrNotExist
 	}
 	return v, nil
+}
+
+// LookNode implements agent.NodeHost: facts of the node are those that the machine
+// was made with.
+func (h *Host) LookNode(*fleet.Facts) {}
+
+// Save implements agent.NodeHost.
+func (h *Host) Save(name string, value []byte) error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.saved[name] = append([]byte(nil), value...)
+	return nil
+}
+
+// Load implements agent.NodeHost.
+func (h *Host) Load(name string) ([]byte, error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	v, ok := h.saved[name]
+	if !ok {
+		return nil, fs.ErrNotExist
+	}
+	return v, nil
+}
+
+// Reinstall forgets what a machine forgets when its disk is written anew.
+func (h *Host) Reinstall() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.saved, h.steps = map[string][]byte{}, nil
+}
+
+// OnStep decides how steps end; it may block until its context ends. Without it
+// they succeed.
+func (h *Host) OnStep(f func(context.Context, callhome.Step) error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.onStep = f
+}
+
+// Steps are the steps that were begun, in their order.
+func (h *Host) Steps() []callhome.Step {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return append([]callhome.Step(nil), h.steps...)
+}
+
+// Do implements agent.NodeHost: the step is remembered, not carried out.
+func (h *Host) Do(ctx context.Context, _ node.Source, step callhome.Step, moved func(int64)) error {
+	h.mu.Lock()
+	h.steps = append(h.steps, step)
+	f := h.onStep
+	h.mu.Unlock()
+	if f != nil {
+		if err := f(ctx, step); err != nil {
+			return err
+		}
+	}
+	moved(node.Bytes(step))
+	return nil
 }
 
 const chunk = 4096
