@@ -179,7 +179,8 @@ func (c *testCluster) script(n *testNode) string {
 			fmt.Fprintf(&b, "get %s /var/tmp/image; ctr -n k8s.io images import /var/tmp/image >/dev/null; rm /var/tmp/image\n", fleet.Blob(i.Digest))
 		}
 	}
-	b.WriteString("say images imported\n")
+	// containerd believes after a power cut that what it unpacked is there.
+	b.WriteString("sync -f /var/lib/containerd\nsay images imported\n")
 	if n.index == 1 {
 		b.WriteString("kubeadm init --config /etc/kubernetes/kubeadm.yaml && say init done\n")
 	} else {

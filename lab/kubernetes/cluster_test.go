@@ -11,6 +11,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"sync"
 	"testing"
@@ -86,7 +87,7 @@ func TestCluster(t *testing.T) {
 	run(strings.ReplaceAll(flannelManifest, "VIRTUAL", c.virtual()), "apply", "-f", "-")
 	run(echoManifest, "apply", "-f", "-")
 	c.eventually("four nodes Ready", 4*time.Minute, nodes, func() bool {
-		return strings.Count(quiet(t, c.folder, admin, "get", "nodes", "--no-headers"), " Ready") == len(nodes)
+		return ready(quiet(t, c.folder, admin, "get", "nodes", "--no-headers")) == len(nodes)
 	})
 	t.Log("\n" + run("", "get", "nodes", "-o", "wide"))
 	c.eventually("workload ready", 2*time.Minute, nodes, func() bool {
@@ -115,10 +116,19 @@ func TestCluster(t *testing.T) {
 	if stop := <-nodes[0].stopped; stop != machine.Killed {
 		t.Errorf("kc1 stopped: %s", stop)
 	}
+	nodes[0].nothingLeft(t)
 	c.eventually("the API answers without its first control plane", time.Minute, nodes[1:], func() bool {
 		return quiet(t, c.folder, admin, "--request-timeout=3s", "get", "--raw", "/readyz") == "ok"
 	})
-	for _, n := range nodes[1:] {
+	c.eventually("the cluster has noticed", 2*time.Minute, nodes[1:], func() bool {
+		return ready(quiet(t, c.folder, admin, "get", "nodes", "--no-headers")) == len(nodes)-1
+	})
+	c.power(nodes[0])
+	c.eventually("the lost control plane is back", 3*time.Minute, nodes, func() bool {
+		return ready(quiet(t, c.folder, admin, "get", "nodes", "--no-headers")) == len(nodes) &&
+			quiet(t, c.folder, admin, "--server=https://"+c.address(1)+":6443", "get", "--raw", "/readyz") == "ok"
+	})
+	for _, n := range nodes {
 		n.cut()
 		<-n.stopped
 	}
@@ -151,6 +161,11 @@ func (n *testNode) nothingLeft(t *testing.T) {
 	if err != nil || strings.Contains(string(mounts), n.disk) {
 		t.Errorf("mounts left below %s (%v)", n.disk, err)
 	}
+}
+
+// ready counts the nodes that are, in kubectl's list.
+func ready(list string) int {
+	return len(regexp.MustCompile(`(?m)^\S+ +Ready\b`).FindAllString(list, -1))
 }
 
 func newTestCluster(t *testing.T) *testCluster {
