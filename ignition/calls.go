@@ -49,21 +49,20 @@ WantedBy=multi-user.target
 `
 
 // reportUnit comes after multi-user.target, because "installed" is said of a
-// system that came up, and because a call that nobody answers must not hold up
-// the boot. The token is spent by a report that was accepted; with the ticket
-// gone later boots neither fetch nor report.
+// system that came up. It counts as started once it runs: becoming a node of a
+// cluster takes as long as the others of its rack take, and all the while the
+// boot must be over for whoever waits for it (systemctl is-system-running). For
+// that reason fetching is part of it. The agent removes the ticket when nothing
+// is left to be said; then later boots neither fetch nor report.
 const reportUnit = `[Unit]
-Description=Report this installed system to metalrise
-Requires=metalrise-fetch.service
-After=metalrise-fetch.service multi-user.target
+Description=Report this installed system to metalrise and do what it says
+After=network.target multi-user.target
 ConditionPathExists=` + callhome.TicketPath + `
 StartLimitIntervalSec=0
 
 [Service]
-Type=oneshot
-ExecStart=` + callhome.AgentPath + ` agent
-ExecStartPost=/bin/rm -f ` + callhome.TicketPath + `
-TimeoutStartSec=infinity
+Type=exec
+ExecStart=/bin/sh -c '` + fetchPath + ` && exec ` + callhome.AgentPath + ` agent'
 Restart=on-failure
 RestartSec=10
 StandardOutput=journal+console
@@ -89,7 +88,6 @@ func (d *document) callHome(t callhome.Ticket, agent Artefact) error {
 	d.file(fetchPath, 0o755, fetchScript(fetch{
 		url: t.URL + agent.Path, sha256: agent.SHA256, bytes: agent.Bytes, ca: callhome.CAPath, target: callhome.AgentPath, pause: 1, longest: 30,
 	}))
-	d.unit("metalrise-fetch.service", fetchUnit, false)
 	return nil
 }
 

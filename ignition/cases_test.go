@@ -47,6 +47,14 @@ func configs(t testing.TB) []config {
 	digested := installedInput(t, fleet.Worker, "port", fleet.ProfileGeneral)
 	digested.Ticket, digested.Site, digested.Agent = nil, "", ignition.Artefact{}
 	out = append(out, config{"installed-digested", func() ([]byte, error) { return ignition.Installed(digested) }, nil})
+	for _, role := range []fleet.Role{fleet.ControlPlane, fleet.Worker} {
+		member := installedInput(t, role, "bond", fleet.ProfileGeneral)
+		member.Assignment.Node = &fleet.NodePlan{
+			Name: "edge-7-" + string(role), Labels: map[string]string{"metalrise.dev/profile": "general", "example.net/rack": "r7"},
+			Taints: []fleet.Taint{{Key: "node-role.kubernetes.io/control-plane", Effect: "NoSchedule"}},
+		}
+		out = append(out, config{"installed-member-" + string(role), func() ([]byte, error) { return ignition.Installed(member) }, nil})
+	}
 	six := installedInput(t, fleet.Worker, "ipv6", fleet.ProfileGeneral)
 	six.Spec = ignition.Spec35
 	out = append(out, config{"installed-ipv6-spec35", func() ([]byte, error) { return ignition.Installed(six) }, nil})

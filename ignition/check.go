@@ -30,6 +30,9 @@ func checkAssignment(p *problems, a fleet.Assignment) {
 		p.add("assignment.role", "%s is no role: use control-plane, worker or single-node", quote(string(a.Role)))
 	}
 	checkHostname(p, "assignment.hostname", a.Hostname)
+	if a.Node != nil {
+		checkHostname(p, "assignment.node.name", a.Node.Name)
+	}
 	checkNetwork(p, "assignment.network", a.Network)
 	checkHypervisor(p, "assignment.hypervisor", a.Hypervisor)
 	for i, key := range a.Access.SSHKeys {

@@ -31,6 +31,7 @@ func Live(in LiveInput) ([]byte, error) {
 	if err := d.callHome(in.Ticket, in.Agent); err != nil {
 		return nil, err
 	}
+	d.unit("metalrise-fetch.service", fetchUnit, false)
 	d.unit("metalrise-agent.service", agentUnit, true)
 	raw, err := d.render(in.Spec)
 	if err != nil {
@@ -60,6 +61,9 @@ func Installed(in InstalledInput) ([]byte, error) {
 	d.host(a)
 	d.kernelArguments(KernelArguments(a))
 	d.trust(a.Access.CACertificates)
+	if a.Node != nil {
+		d.file("/etc/NetworkManager/conf.d/91-metalrise-cluster.conf", 0o644, clusterInterfaces)
+	}
 	plan := ""
 	if in.Ticket != nil {
 		plan = in.Ticket.Plan

@@ -256,6 +256,7 @@ func TestInvalidOnItsOwn(t *testing.T) {
 		"other family":       {func(in *ignition.InstalledInput) { in.Assignment.Network.Gateway = "fd00::1" }, "assignment.network.gateway"},
 		"zone":               {func(in *ignition.InstalledInput) { in.Assignment.Network.DNS = []string{"fe80::1%eth0\n"} }, "assignment.network.dns[0]"},
 		"bond without ports": {func(in *ignition.InstalledInput) { in.Assignment.Network.Bond = &fleet.Bond{Mode: "802.3ad"} }, "assignment.network.bond.macs"},
+		"node name":          {func(in *ignition.InstalledInput) { in.Assignment.Node = &fleet.NodePlan{Name: "a\nb"} }, "assignment.node.name"},
 		"token":              {func(in *ignition.InstalledInput) { in.Ticket.Token = "" }, "ticket.token"},
 		"other server":       {func(in *ignition.InstalledInput) { in.Ticket.Server = "SN0002" }, "ticket.server"},
 		"other identity":     {func(in *ignition.InstalledInput) { in.Ticket.Identity.Serial = "SN0002" }, "ticket.identity"},

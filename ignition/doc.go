@@ -27,14 +27,22 @@
 // The general profile without huge pages has none, and works on a system
 // without that helper.
 //
+// # SELinux
+//
+// Not tried on a system that enforces SELinux: the agent, fetched into
+// /usr/local/bin, has the label of that folder, which systemd may start. What
+// the agent puts below /opt later is labelled by the agent with restorecon, where
+// the system has it.
+//
 // # Names on the machine
 //
-//	/etc/metalrise/ticket.json         who to call, and the token; removed when spent
+//	/etc/metalrise/ticket.json         who to call, and the token; removed by the agent when spent
 //	/etc/metalrise/ca.pem              the only authority the calls trust
 //	/etc/metalrise/node.json           what this node is; no secrets
 //	/usr/local/bin/metalrise-fetch     fetches the agent and checks its digest
-//	metalrise-fetch.service            runs it once the network is up
+//	metalrise-fetch.service            live system: runs it once the network is up
 //	metalrise-agent.service            live system: the agent
-//	metalrise-report.service           installed system: the agent's one report
+//	metalrise-report.service           installed system: fetches and runs the agent until it is done
+//	/etc/NetworkManager/conf.d/91-metalrise-cluster.conf  installed node of a cluster: whose interfaces are left alone
 //	metalrise-trust.service            installed system: trusts the site's authorities
 package ignition

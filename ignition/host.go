@@ -13,11 +13,20 @@ import (
 // host adds what both systems of a server share: name, network, time, logins,
 // hypervisor.
 func (d *document) host(a fleet.Assignment) {
-	d.file("/etc/hostname", 0o644, a.Hostname+"\n")
+	d.file("/etc/hostname", 0o644, hostname(a)+"\n")
 	d.network(a.Server, a.Network)
 	d.time(a.Network.NTP)
 	d.logins(a.Access.SSHKeys)
 	d.kvm(a.Hypervisor)
+}
+
+// hostname is the name of the node where the server becomes one: the kubelet
+// registers under it.
+func hostname(a fleet.Assignment) string {
+	if a.Node != nil {
+		return a.Node.Name
+	}
+	return a.Hostname
 }
 
 // time points chrony at the site's servers and at no others. Without any, the
@@ -97,14 +106,19 @@ type node struct {
 	Site     string            `json:"site,omitempty"`
 	Plan     string            `json:"plan,omitempty"`
 	Server   fleet.ServerID    `json:"server"`
+	Node     string            `json:"node,omitempty"` // name in the cluster
 	Hostname string            `json:"hostname"`
 	Role     fleet.Role        `json:"role"`
 	Profile  fleet.Profile     `json:"profile"`
 	Labels   map[string]string `json:"labels"` // wanted on the Kubernetes node
+	Taints   []fleet.Taint     `json:"taints,omitempty"`
 }
 
 func (d *document) nodeFile(a fleet.Assignment, site, plan string) error {
 	n := node{Site: site, Plan: plan, Server: a.Server, Hostname: a.Hostname, Role: a.Role, Profile: a.Hypervisor.Profile, Labels: labels(a)}
+	if a.Node != nil {
+		n.Node, n.Labels, n.Taints = a.Node.Name, a.Node.Labels, a.Node.Taints
+	}
 	raw, err := json.MarshalIndent(n, "", "  ")
 	if err != nil {
 		return fmt.Errorf("write node.json: %w", err)
@@ -113,8 +127,8 @@ func (d *document) nodeFile(a fleet.Assignment, site, plan string) error {
 	return nil
 }
 
-// labels is where roles differ today: who carries the control plane, and who
-// takes virtual machines.
+// labels is where roles differ without a cluster's plan: who carries the control
+// plane, and who takes virtual machines.
 func labels(a fleet.Assignment) map[string]string {
 	const controlPlane, worker = "node-role.kubernetes.io/control-plane", "node-role.kubernetes.io/worker"
 	out := map[string]string{"metalrise.dev/profile": string(a.Hypervisor.Profile)}

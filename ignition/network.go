@@ -27,6 +27,14 @@ const onlyPlanned = `[main]
 no-auto-default=*
 `
 
+// clusterInterfaces keeps NetworkManager away from what the pod network and VMs
+// make for themselves. The API's virtual address needs no word here: it is added
+// to a managed port, whose further addresses NetworkManager leaves alone while
+// the port's connection stays up.
+const clusterInterfaces = `[keyfile]
+unmanaged-devices=interface-name:cni*;interface-name:flannel*;interface-name:veth*;interface-name:kube-*;interface-name:k6t-*;interface-name:tap*
+`
+
 // keyfile is a NetworkManager connection being written: see nm-settings-keyfile(5).
 type keyfile struct{ b strings.Builder }
 
