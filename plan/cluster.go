@@ -226,13 +226,17 @@ func (m *maker) finishCluster() {
 	}
 }
 
+// describeAddress is host:port; IPv6 in brackets.
+func describeAddress(e fleet.APIEndpoint) string {
+	if strings.Contains(e.Address, ":") {
+		return fmt.Sprintf("[%s]:%d", e.Address, e.Port)
+	}
+	return fmt.Sprintf("%s:%d", e.Address, e.Port)
+}
+
 // describeEndpoint is for people.
 func describeEndpoint(e fleet.APIEndpoint) string {
-	at := e.Address
-	if strings.Contains(at, ":") {
-		at = "[" + at + "]"
-	}
-	at += ":" + strconv.Itoa(e.Port)
+	at := describeAddress(e)
 	switch e.Kind {
 	case fleet.VirtualIP:
 		return fmt.Sprintf("%s, held by the control planes in turn (virtual router id %d)", at, e.VRRP)

@@ -79,7 +79,7 @@ func (m *maker) keep(d *draft, a fleet.Assignment) {
 		d.facts, d.hasFacts = m.in.Facts[a.Server]
 		m.drafts = append(m.drafts, d)
 		m.add(fleet.CodeNodeShape, fleet.Warning, a.Server, "bmcs.addresses",
-			fmt.Sprintf("%s was installed by plan %.12s, but is not among the servers found now", a.Hostname, a.Kept),
+			fmt.Sprintf("%s is installed, but is not among the servers found now", a.Hostname),
 			"It stays in the plan as it is. Give its BMC's address again and run discover; or remove it with `metalrise node remove` before its address is taken out.")
 		return
 	}
@@ -131,7 +131,7 @@ func (m *maker) checkGrownPlanes(planes, want int, why string) {
 	}
 	if planes%2 == 0 {
 		m.add(fleet.CodeTooFewServers, fleet.Warning, "", "cluster.controlPlanes",
-			fmt.Sprintf("%d control planes keep a majority through as many failures as %d do, and there is one more that can fail", planes, max(planes-1, 1)),
+			fmt.Sprintf("%d control planes bear no more failures than %d would, and there is one more that can fail", planes, max(planes-1, 1)),
 			"Have an odd number: add or remove one.")
 	}
 }

@@ -141,6 +141,7 @@ func (m *maker) countAddresses(s subnet, owner map[netip.Addr]*draft) {
 			continue
 		}
 		var passed []string
+		installed := 0
 		for next.IsValid() && s.prefix.Contains(next) {
 			why := s.usable(next)
 			if why == "" {
@@ -155,7 +156,11 @@ func (m *maker) countAddresses(s subnet, owner map[netip.Addr]*draft) {
 			if why == "" {
 				break
 			}
-			passed = append(passed, next.String()+" "+why)
+			if o := owner[next]; o != nil && o.kept {
+				installed++ // there may be hundreds
+			} else {
+				passed = append(passed, next.String()+" "+why)
+			}
 			next = next.Next()
 		}
 		if !next.IsValid() || !s.prefix.Contains(next) {
@@ -164,6 +169,9 @@ func (m *maker) countAddresses(s subnet, owner map[netip.Addr]*draft) {
 		}
 		d.Network.Address = netip.PrefixFrom(next, s.prefix.Bits()).String()
 		why := "address " + d.Network.Address + ": counted up from network.firstAddress"
+		if installed > 0 {
+			passed = append(passed, fmt.Sprintf("%d addresses of installed servers", installed))
+		}
 		if len(passed) > 0 {
 			why += "; passed over: " + strings.Join(passed, ", ")
 		}

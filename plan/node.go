@@ -49,7 +49,7 @@ func (m *maker) chooseNodes() {
 
 func (m *maker) nodePlan(d *draft, workers bool) *fleet.NodePlan {
 	n := &fleet.NodePlan{Name: strings.ToLower(d.Hostname), Labels: map[string]string{labelProfile: string(d.Hypervisor.Profile)}}
-	if len(n.Name) > maxNodeName {
+	if len(n.Name) > maxNodeName && len(n.Name) <= maxHostname { // longer ones were refused as host names
 		m.add(fleet.CodeNodeShape, fleet.Blocker, d.Server, d.path("hostname"), fmt.Sprintf("%s has %d characters; a node's name has at most %d", n.Name, len(n.Name), maxNodeName),
 			"Shorten name, cluster.domain or the host name.")
 	}

@@ -28,6 +28,14 @@ type scenario struct {
 	Servers []fleet.Server                 `json:"servers"`
 	Facts   map[fleet.ServerID]fleet.Facts `json:"facts"`
 	Image   *fleet.ImageRef                `json:"image"`
+
+	Payload          *fleet.Payload   `json:"payload"`
+	PayloadProblem   string           `json:"payloadProblem"`
+	Manifests        string           `json:"manifests"`
+	ManifestsProblem string           `json:"manifestsProblem"`
+	Previous         string           `json:"previous"` // another scenario, whose plan was applied
+	Done             []fleet.ServerID `json:"done"`
+	Unbegun          bool             `json:"unbegun"`
 }
 
 // readScenario reads YAML by way of JSON, because the nouns have JSON forms.
@@ -62,6 +70,15 @@ func readScenario(t *testing.T, path string) plan.Input {
 	if s.Image != nil {
 		in.Image = *s.Image
 	}
+	in.Payload, in.PayloadProblem = s.Payload, s.PayloadProblem
+	in.Manifests, in.ManifestsProblem, in.Unbegun = s.Manifests, s.ManifestsProblem, s.Unbegun
+	if s.Previous != "" {
+		before := plan.Make(readScenario(t, filepath.Join("testdata", s.Previous, "input.yaml")))
+		in.Previous, in.Done = &before, map[fleet.ServerID]bool{}
+		for _, id := range s.Done {
+			in.Done[id] = true
+		}
+	}
 	return in
 }
 
@@ -82,6 +99,11 @@ func TestScenarios(t *testing.T) {
 				t.Error("the plan has no id")
 			}
 			p.ID = "" // covered by the properties; here it would hide what changed
+			for i, a := range p.Assignments {
+				if a.Kept != "" {
+					p.Assignments[i].Kept = "previous"
+				}
+			}
 			b, err := json.MarshalIndent(p, "", "  ")
 			if err != nil {
 				t.Fatal(err)
@@ -98,8 +120,17 @@ func transcript(p fleet.Plan) string {
 	for _, f := range p.Findings {
 		fmt.Fprintf(&w, "%s %s %s %s\n    %s\n    -> %s\n", f.Severity, f.Code, f.Server, f.Path, f.Text, f.Remedy)
 	}
+	if c := p.Cluster; c != nil {
+		fmt.Fprintf(&w, "\n%s %s, pods %s, services %s, %s, API at %s %s port %d id %d\n", c.Flavour, c.Version, c.PodCIDR, c.ServiceCIDR, c.CNI, c.Endpoint.Kind, c.Endpoint.Address, c.Endpoint.Port, c.Endpoint.VRRP)
+	}
 	for _, a := range p.Assignments {
 		fmt.Fprintf(&w, "\n%s %s %s %s\n", a.Server, a.Role, a.Hostname, a.Network.Address)
+		if a.Kept != "" {
+			fmt.Fprintf(&w, "    (kept)\n")
+		}
+		if n := a.Node; n != nil {
+			fmt.Fprintf(&w, "    (node %s, initial %v, %v, taints %v, reserved %v, static CPUs %v)\n", n.Name, n.Initial, n.Labels, n.Taints, n.SystemReserved, n.StaticCPUs)
+		}
 		for _, r := range a.Reasons {
 			fmt.Fprintf(&w, "    %s\n", r)
 		}

@@ -36,7 +36,27 @@ func randomInput(r *rand.Rand) plan.Input {
 			in.Site.Servers = append(in.Site.Servers, randomOverride(r, id))
 		}
 	}
+	if r.IntN(2) == 0 {
+		randomCluster(r, &in)
+	}
 	return in
+}
+
+// randomCluster wishes a cluster with settings of every quality.
+func randomCluster(r *rand.Rand, in *plan.Input) {
+	c := &in.Site.Cluster
+	c.Software = "software"
+	c.VIP = pick(r, "", "10.0.1.253", "10.0.9.12", "2001:db8::6", "10.0.1.3", "10.0.1.255", "x")
+	c.LoadBalancer = pick(r, "", "", "", "10.0.1.4:6443", "api.example.org:443", "x:y:z")
+	c.PodCIDR, c.ServiceCIDR = pick(r, "", "", "10.0.0.0/16", "fd00:1::/56", "z"), pick(r, "", "", "10.0.9.0/24", "10.244.0.0/20")
+	c.CNI, c.ControlPlaneWorkloads = pick(r, "", fleet.Flannel, fleet.FlannelHostGW, fleet.OwnCNI), r.IntN(2) == 0
+	in.Site.Virtualization = fleet.Virtualization{DedicatedCPUs: r.IntN(2) == 0, ReservedCPUs: pick(r, 0, 1, 300), ReservedMemoryMiB: pick(r, 0, 1024, 1<<20), HugepagesGiB: pick(r, 0, 4)}
+	if r.IntN(5) > 0 {
+		in.Payload = &fleet.Payload{Flavour: fleet.Kubeadm, Version: "v1.34.4", Architecture: pick(r, "x86_64", "x86_64", "aarch64")}
+	}
+	if c.CNI == fleet.OwnCNI {
+		c.CNIManifests, in.Manifests = "cni.yaml", pick(r, "", "kind: DaemonSet")
+	}
 }
 
 func randomFacts(r *rand.Rand, id fleet.ServerID, server int) fleet.Facts {
@@ -139,7 +159,42 @@ func checkComplete(p fleet.Plan, check func(bool, string, ...any)) {
 		}
 		check(a.Hostname != "" && a.Network.Address != "" && a.Network.MAC != "" && a.InstallDisk != (fleet.DiskRef{}), "%s is incomplete in a plan without blockers", a.Server)
 	}
+	checkNodes(p, check)
 	check(slices.Contains([]int{1, 3, 5}, planes), "%d control planes in a plan without blockers", planes)
+}
+
+// checkNodes: in a plan without blockers every server is a node exactly when
+// there is a cluster, one begins it, and the API has an address of its own.
+func checkNodes(p fleet.Plan, check func(bool, string, ...any)) {
+	initial, planes := 0, 0
+	for _, a := range p.Assignments {
+		if a.Role == fleet.Excluded || p.Cluster == nil {
+			check(a.Node == nil, "%s is a node of nothing", a.Server)
+			continue
+		}
+		check(a.Node != nil && a.Node.Name == strings.ToLower(a.Hostname), "%s is no node", a.Server)
+		if a.Role != fleet.Worker {
+			planes++
+		}
+		if a.Node != nil && a.Node.Initial {
+			initial++
+			check(a.Role != fleet.Worker, "worker %s begins the cluster", a.Server)
+		}
+		ip, _, _ := strings.Cut(a.Network.Address, "/")
+		if c := p.Cluster.Endpoint; c.Kind == fleet.NodeAddress {
+			check(a.Role == fleet.Worker || ip == c.Address, "the API is not at %s", a.Server)
+		} else {
+			check(ip != c.Address, "%s has the API's address", a.Server)
+		}
+	}
+	if p.Cluster == nil {
+		return
+	}
+	c := p.Cluster
+	check(initial == 1, "%d servers begin the cluster", initial)
+	check(c.Version != "" && c.PayloadDigest != "" && c.PodCIDR != "" && c.ServiceCIDR != "" && c.Endpoint.Address != "" && c.Endpoint.Port > 0, "the cluster is incomplete: %+v", c)
+	check(c.Endpoint.Kind != fleet.NodeAddress || planes == 1, "%d control planes behind the address of one", planes)
+	check((c.Endpoint.Kind == fleet.VirtualIP) == (c.Endpoint.VRRP > 0), "virtual router id %d", c.Endpoint.VRRP)
 }
 
 func TestEveryFindingHelps(t *testing.T) {
