@@ -42,8 +42,19 @@ var edges = map[string]map[string]string{
 	"agent": {
 		"fleet":          "facts and faults out",
 		"fleet/callhome": "the conversation it leads",
+		"agent/node":     "carries out the tasks of a node",
+	},
+	"agent/node": {
+		"fleet":          "faults out",
+		"fleet/callhome": "the tasks it carries out",
+	},
+	"kube": {
+		"fleet":          "plans in, checks and faults out",
+		"fleet/callhome": "renders the tasks of nodes",
 	},
 	"agent/agenttest": {
+		"agent/node":               "what its machine does with a task",
+		"fleet/callhome":           "the steps of that task",
 		"agent":                    "a machine without hardware for the agent to work on",
 		"agent/internal/diskimage": "small disk images",
 		"fleet":                    "the facts that machine shows",

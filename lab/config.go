@@ -30,12 +30,13 @@ type Config struct {
 	Machine machine.Kind `json:"machine"`
 	// Firmware is "uefi" or "bios".
 	Firmware    string `json:"firmware"`
-	Disks       int    `json:"disks"`       // of each server, 1 to 9
-	Personality string `json:"personality"` // of the BMCs, as redfish.ParsePersonality reads it
-	ImageDir    string `json:"imageDir"`    // folder with stream.json, for the site file
-	Ignition    string `json:"ignition"`    // the Ignition program; container machines need it
-	BMCPort     int    `json:"bmcPort"`     // the same for all; 0 takes any free one
-	MemoryMiB   int    `json:"memoryMiB"`   // of each server; 0: 2048
+	Disks       int    `json:"disks"`              // of each server, 1 to 9
+	Personality string `json:"personality"`        // of the BMCs, as redfish.ParsePersonality reads it
+	ImageDir    string `json:"imageDir"`           // folder with stream.json, for the site file
+	Ignition    string `json:"ignition"`           // the Ignition program; container machines need it
+	Software    string `json:"software,omitempty"` // folder with payload.json, for the site file; "": no cluster
+	BMCPort     int    `json:"bmcPort"`            // the same for all; 0 takes any free one
+	MemoryMiB   int    `json:"memoryMiB"`          // of each server; 0: 2048
 	// Network is the bridge's network; its first address is the host's. The zero
 	// value has Start take one of a few that the name decides.
 	Network netip.Prefix   `json:"network,omitzero"`

@@ -69,10 +69,29 @@ func (c Config) site(addresses []string) string {
 	line("  gateway: %s", c.host(1))
 	line("")
 	line("image: %s", strconv.Quote(c.ImageDir))
-	if c.Servers == 2 {
-		line("\ncluster:\n  controlPlanes: 1")
-	}
+	c.cluster(line)
 	return b.String()
+}
+
+// cluster writes what the site wants of a cluster, if anything.
+func (c Config) cluster(line func(f string, a ...any)) {
+	if c.Servers != 2 && c.Software == "" {
+		return
+	}
+	line("\ncluster:")
+	if c.Servers == 2 {
+		line("  controlPlanes: 1")
+	}
+	if c.Software == "" {
+		return
+	}
+	line("  software: %s", strconv.Quote(c.Software))
+	if c.Servers > 2 {
+		line("  vip: %s", c.host(virtualIP))
+	}
+	line("\n# Machines of a lab often have no KVM of their own; their VMs are then emulated.")
+	line("virtualization:")
+	line("  emulation: true")
 }
 
 // ranges is the shortest way to write the addresses: one range where they share

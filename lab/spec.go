@@ -17,6 +17,7 @@ const gib = 1 << 30
 const (
 	firstBMC    = 11 // 127.x.y.11 is the BMC of n1
 	firstServer = 21 // the site file gives n1 .21
+	virtualIP   = 10 // and the cluster's API .10
 )
 
 // spec is the machine with the given number, counted from 1. Everything in it

@@ -173,7 +173,7 @@ func TestOthersWaitForTheFirst(t *testing.T) {
 // TestServerIsTakenAway removes a worker and a control plane of a cluster, the
 // engine being killed at every event of it.
 func TestServerIsTakenAway(t *testing.T) {
-	for cut := 0; cut < 16; cut++ {
+	for cut := 0; cut < 45; cut++ {
 		t.Run(fmt.Sprint("cut ", cut), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				w := newClusterWorld(3, 2)
@@ -189,10 +189,12 @@ func TestServerIsTakenAway(t *testing.T) {
 					w.cut, w.durable = len(w.events)+cut, cut%2 == 0
 					w.mu.Unlock()
 				}
+				w.servers["SN005"].mu.Lock()
+				w.servers["SN005"].toErase = true
+				w.servers["SN005"].mu.Unlock()
 				ask := func() {
-					for _, id := range []fleet.ServerID{"SN002", "SN005"} {
-						_ = e.Remove(t.Context(), id, fleet.Removal{By: "test"}) // asked again, as a person would
-					}
+					_ = e.Remove(t.Context(), "SN002", fleet.Removal{By: "test"}) // asked again, as a person would
+					_ = e.Remove(t.Context(), "SN005", fleet.Removal{By: "test", Erase: true})
 				}
 				ask()
 				for range 100 {
@@ -214,6 +216,12 @@ func TestServerIsTakenAway(t *testing.T) {
 					if r := w.servers[o.Servers[i].Server]; r.power != fleet.PowerOff {
 						t.Errorf("%s is still switched on", r.id)
 					}
+				}
+				if r := w.servers["SN005"]; r.erased != 1 || r.disk != nil || r.media != "" {
+					t.Errorf("erased %d times, medium %q", r.erased, r.media)
+				}
+				if r := w.servers["SN002"]; r.erased != 0 || r.disk == nil {
+					t.Error("a disk was erased that nobody named")
 				}
 				if len(w.kube.members) != 3 {
 					t.Errorf("members %v", w.kube.members)

@@ -76,7 +76,8 @@ func (w *walker) welcome(ctx context.Context, c Caller, g grant, h callhome.Hell
 		}
 		return callhome.Orders{}, w.strangerLocked(ctx, c)
 	}
-	if t.Hold != nil || t.Written {
+	erasing := w.erasesLocked()
+	if t.Hold != nil || t.Written && !erasing {
 		return w.ordersLocked()
 	}
 	w.hear()
@@ -103,9 +104,11 @@ func (w *walker) welcome(ctx context.Context, c Caller, g grant, h callhome.Hell
 	}
 	// The grant is durable before the machine hears of it, in one commit with
 	// the reason for it.
-	err = w.recordLocked(ctx,
-		fleet.Event{Action: fleet.ActHello, Edge: fleet.Ended, Outcome: fleet.OK, Data: bound, Note: note},
-		fleet.Event{Action: fleet.ActWrite, Edge: fleet.Began, Note: "erase and write disk " + w.plan.InstallDisk.String()})
+	grant := fleet.Event{Action: fleet.ActWrite, Edge: fleet.Began, Note: "erase and write disk " + w.plan.InstallDisk.String()}
+	if erasing {
+		grant = fleet.Event{Action: fleet.ActErase, Edge: fleet.Began, Note: "erase disk " + w.plan.InstallDisk.String()}
+	}
+	err = w.recordLocked(ctx, fleet.Event{Action: fleet.ActHello, Edge: fleet.Ended, Outcome: fleet.OK, Data: bound, Note: note}, grant)
 	if err != nil {
 		return callhome.Orders{}, err
 	}
@@ -241,12 +244,16 @@ func (e *Engine) Failed(ctx context.Context, c Caller, m callhome.Failed) (callh
 		return callhome.Orders{}, err
 	}
 	w.hear()
-	if w.track.Hold != nil || w.track.Written {
+	did := fleet.ActWrite
+	if w.erasesLocked() {
+		did = fleet.ActErase
+	}
+	if w.track.Hold != nil || w.track.Written && did == fleet.ActWrite {
 		return w.ordersLocked()
 	}
 	cause := trim(m.Cause)
 	err = w.recordLocked(ctx,
-		fleet.Event{Action: fleet.ActWrite, Edge: fleet.Ended, Outcome: fleet.Failed, Cause: &cause},
+		fleet.Event{Action: did, Edge: fleet.Ended, Outcome: fleet.Failed, Cause: &cause},
 		fleet.Event{Action: fleet.ActHold, Edge: fleet.Ended, Outcome: fleet.Failed, Cause: &cause})
 	if err != nil {
 		return callhome.Orders{}, err

@@ -250,3 +250,41 @@ func (e *Engine) remedy(ctx context.Context, a fleet.Assignment) string {
 	}
 	return general
 }
+
+// erasesLocked tells whether the live system is there to erase the disk.
+func (w *walker) erasesLocked() bool {
+	n := &w.track.Node
+	return n.Removal != nil && n.Removal.Erase && !n.Erased
+}
+
+// Erased hears that a disk was erased. What it says is the record of it.
+func (e *Engine) Erased(ctx context.Context, c Caller, m callhome.Erased) (callhome.Orders, error) {
+	w, err := e.live(c)
+	if err != nil {
+		return callhome.Orders{}, err
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if err := w.boundLocked(c); err != nil {
+		return callhome.Orders{}, err
+	}
+	w.hear()
+	if !w.erasesLocked() {
+		return w.ordersLocked()
+	}
+	m.Instance, m.Method = clip(m.Instance), clip(m.Method)
+	data, err := json.Marshal(m)
+	if err != nil {
+		return callhome.Orders{}, err
+	}
+	done := fleet.Event{Action: fleet.ActErase, Edge: fleet.Ended, Outcome: fleet.OK, Data: data,
+		Note: fmt.Sprintf("erased disk %s by %s, %d bytes", w.plan.InstallDisk, m.Method, m.Bytes)}
+	if !w.plan.InstallDisk.Match(fleet.Disk{WWN: m.Disk.WWN, Serial: m.Disk.Serial, SizeBytes: fleet.Known(m.Disk.SizeBytes)}) {
+		done.Outcome = fleet.Failed
+		done.Cause = fleet.CauseOf(fleet.NewFault(fleet.CodeDiskChanged, fleet.Conflict, nil, "the machine erased disk serial %.80q wwn %.80q, planned is %s", m.Disk.Serial, m.Disk.WWN, w.plan.InstallDisk))
+	}
+	if err := w.recordLocked(ctx, done); err != nil {
+		return callhome.Orders{}, err
+	}
+	return w.ordersLocked()
+}

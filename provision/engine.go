@@ -356,6 +356,45 @@ func Recall(ctx context.Context, j Journal, a Archive) (fleet.Overview, error) {
 	return e.Overview(), nil
 }
 
+// Standing is what earlier runs left in place: the plan that was applied last,
+// also if the consent was taken back since, and which of its servers are
+// installed or part of the cluster.
+type Standing struct {
+	Plan  fleet.Plan
+	Done  map[fleet.ServerID]bool
+	Begun bool // its cluster was begun
+}
+
+// StandingOf reads that from a journal; false when no plan was ever applied.
+func StandingOf(ctx context.Context, j Journal, a Archive) (Standing, bool, error) {
+	s := Standing{Done: map[fleet.ServerID]bool{}}
+	events, err := allEvents(ctx, j)
+	if err != nil {
+		return s, false, err
+	}
+	id := ""
+	for _, ev := range events {
+		if ev.Action == fleet.ActConsent {
+			id = ev.Plan
+		}
+	}
+	if id == "" {
+		return s, false, nil
+	}
+	p, ok, err := a.Plan(ctx, id)
+	if err != nil || !ok {
+		return s, false, fmt.Errorf("plan %s of the journal: %w", id, errors.Join(err, errors.New("not stored")))
+	}
+	s.Plan = p
+	e := &Engine{Config: Config{Limits: Limits{}.withDefaults()}, started: time.Now()}
+	for id, w := range e.newRun(p, events).servers {
+		n := &w.track.Node
+		s.Done[id] = !n.Removed && !n.Left && (n.Kept || n.Joined || w.track.Settled)
+		s.Begun = s.Begun || n.Kept || n.Begun[fleet.ActBegin] > 0
+	}
+	return s, true, nil
+}
+
 // consented gives the plan that a person allowed last and did not take back.
 func consented(events []fleet.Event) string {
 	for _, ev := range slices.Backward(events) {

@@ -171,6 +171,10 @@ func nextRemoval(t *Track, look Look, now time.Time, l Limits) Decision {
 		return t.trying(Act{fleet.ActLeave, "etcd and the API forget it"}, fleet.ActLeave, now, l)
 	case n.Removal.Force && !n.Removal.Erase:
 		return Act{fleet.ActRemove, "it is taken for gone"}
+	case n.Removal.Erase && !n.Erased:
+		return nextErase(t, look, now, l)
+	case t.Media():
+		return t.trying(Act{fleet.ActEject, "the medium has done its work"}, fleet.ActEject, now, l)
 	case !t.done(fleet.ActIdentify, now):
 		return t.trying(Act{fleet.ActIdentify, "make sure that the BMC still belongs to this server"}, fleet.ActIdentify, now, l)
 	case t.Sight.Power != fleet.PowerOff && !t.Marks[fleet.ActPowerOff].OK:
@@ -178,6 +182,27 @@ func nextRemoval(t *Track, look Look, now time.Time, l Limits) Decision {
 	}
 	return Act{fleet.ActRemove, "nothing of it is left in the cluster"}
 }
+
+// nextErase boots the live system once more, to have the install disk erased.
+func nextErase(t *Track, look Look, now time.Time, l Limits) Decision {
+	switch {
+	case !t.Staged:
+		return t.trying(Act{fleet.ActStage, "the live system that erases needs its own token and media address"}, fleet.ActStage, now, l)
+	case t.Live.Key == "":
+		return nextBoot(t, look, now, l)
+	}
+	if m := t.Marks[fleet.ActErase]; m.Cause != nil {
+		return Hold{*m.Cause}
+	}
+	deadline := later(t.Live.At, look.Heard).Add(l.EraseTimeout)
+	if now.Before(deadline) {
+		return Wait{Until: deadline, For: "the agent to erase the disk", Overdue: fleet.CodeAgentSilent}
+	}
+	return overdue(fleet.CodeAgentSilent, "the agent did not report the erased disk within "+l.EraseTimeout.String())
+}
+
+// Media tells whether a medium that we inserted may still be in the drive.
+func (t *Track) Media() bool { return t.Marks[fleet.ActInsert].OK && !t.Marks[fleet.ActEject].OK }
 
 func check(all []fleet.Check, name string) (fleet.Check, bool) {
 	i := slices.IndexFunc(all, func(c fleet.Check) bool { return c.Name == name })

@@ -16,6 +16,12 @@ func (w *walker) ordersLocked() (callhome.Orders, error) {
 	switch {
 	case t.Hold != nil:
 		o.Verb, o.After, o.Why = callhome.Hold, 10*time.Second, describe(Hold{*t.Hold})
+	case t.Node.Removal != nil:
+		o.Verb, o.After, o.Why = callhome.Hold, 10*time.Second, "this server is being taken away"
+		if m, begun := t.Marks[fleet.ActErase]; begun && !m.OK && m.Cause == nil {
+			o.Verb, o.After, o.Why = callhome.Erase, 0, ""
+			o.Erase = &callhome.EraseOrder{Disk: w.plan.InstallDisk, Owner: w.engine.Site}
+		}
 	case !t.Staged: // between a retry and its attempt nothing may be begun
 	case t.Marks[fleet.ActRestart].OK:
 		o.Verb, o.After = callhome.Restart, 0

@@ -93,6 +93,7 @@ type Limits struct {
 	AgentSilence  time.Duration // 3 min; the agent speaks at least each 10 s while it writes
 	ArriveTimeout time.Duration // 20 min; as BootTimeout
 	NodeSilence   time.Duration // 2 min; a node speaks at least each 20 s
+	EraseTimeout  time.Duration // 30 min; disks that cannot discard are written over only where it matters
 	TokenLife     time.Duration // 1 h; a join on a slow disk takes minutes
 	AdmitTimeout  time.Duration // 10 min
 	ReadyTimeout  time.Duration // 20 min; images are loaded already, so this is for slow disks
@@ -118,6 +119,7 @@ func (l Limits) withDefaults() Limits {
 	set(&l.AgentSilence, 3*time.Minute)
 	set(&l.ArriveTimeout, 20*time.Minute)
 	set(&l.NodeSilence, 2*time.Minute)
+	set(&l.EraseTimeout, 30*time.Minute)
 	set(&l.TokenLife, time.Hour)
 	set(&l.AdmitTimeout, 10*time.Minute)
 	set(&l.ReadyTimeout, 20*time.Minute)

@@ -20,7 +20,7 @@ func StatesPage() string {
 	for _, p := range fleet.Phases() {
 		fmt.Fprintf(&b, "| %s | %s |\n", p, p.Ironic())
 	}
-	b.WriteString("\n`Joined` and `Ready` are reached once a cluster is brought up on installed servers.\n")
+	b.WriteString("\n`Joined` and `Ready` are reached where the plan has a cluster; else a server ends as *Installed*.\n")
 	b.WriteString("\n## Conditions\n\n| condition | meaning |\n|---|---|\n")
 	for _, c := range []struct {
 		c fleet.Condition
@@ -34,7 +34,14 @@ func StatesPage() string {
 	}
 	b.WriteString("\n## The way of one server\n\nA server that is on, with an old medium in its virtual drive, when all goes well:\n\n")
 	b.WriteString("| # | phase | decision | why | the journal then says |\n|---|---|---|---|---|\n")
-	writeWay(&b)
+	writeWay(&b, nil)
+	b.WriteString("\n### From an installed server to a node\n\nThe control plane that begins the cluster; the rows above come first:\n\n")
+	b.WriteString("| # | phase | decision | why | the journal then says |\n|---|---|---|---|---|\n")
+	writeWay(&b, &fleet.NodePlan{Initial: true})
+	b.WriteString("\nEvery other node, when the cluster is up and it is its turn: control planes one by one, because etcd takes in one\nmember at a time, then all workers together:\n\n")
+	b.WriteString("| # | phase | decision | why | the journal then says |\n|---|---|---|---|---|\n")
+	writeWay(&b, &fleet.NodePlan{})
+	b.WriteString("\nA begin or join that fails is removed from the node (*reset*) and tried once more; then the server is held. A node\nthat falls silent before it joined is looked at through its BMC and switched on if it is off. A server held because\nits checks did not come true goes on by itself when they do.\n")
 	b.WriteString("\n## When an action does not go well\n\n| kind of fault | what happens |\n|---|---|\n")
 	b.WriteString("| transient | tried again after 2, 4, 8, 16 s; held after five tries |\n")
 	b.WriteString("| uncertain (no answer came) | look through the BMC first; adopted when it was done, else tried again |\n")
@@ -43,10 +50,13 @@ func StatesPage() string {
 	return b.String()
 }
 
-// writeWay plays one install and writes a row for each decision.
-func writeWay(b *strings.Builder) {
+// writeWay plays one install and writes a row for each decision; with a node
+// plan only the rows after the installed system's report.
+func writeWay(b *strings.Builder, node *fleet.NodePlan) {
 	now := time.Unix(0, 0)
 	t := NewTrack("S", "P")
+	t.Node.Plan = node
+	look := Look{Heard: now, Cluster: ClusterLook{Turn: true, Up: true, Checks: []fleet.Check{{Name: fleet.CheckRegistered, OK: true}}}}
 	fold := func(e fleet.Event) string {
 		e.Server, e.Plan, e.At = t.Server, t.Plan, now
 		t.Fold(e)
@@ -61,12 +71,15 @@ func writeWay(b *strings.Builder) {
 	for n := 1; n < 50; n++ {
 		phase := t.Phase()
 		var what, why, then string
-		switch d := Next(t, Look{}, now, Limits{}.withDefaults()).(type) {
+		arrived := t.Arrived
+		switch d := Next(t, look, now, Limits{}.withDefaults()).(type) {
 		case Act:
 			what, why = string(d.Action), d.Why
 			switch d.Action {
-			case fleet.ActStage, fleet.ActFinish:
+			case fleet.ActStage, fleet.ActFinish, fleet.ActReady:
 				then = fold(ok(d.Action, `{}`))
+			case fleet.ActPrepare, fleet.ActBegin, fleet.ActJoin:
+				then = fold(fleet.Event{Action: d.Action, Edge: fleet.Began, Data: []byte(`{"task":"` + t.Node.taskID(d.Action) + `"}`)})
 			case fleet.ActRestart:
 				then = fold(fleet.Event{Action: d.Action, Edge: fleet.Began})
 			default:
@@ -80,12 +93,17 @@ func writeWay(b *strings.Builder) {
 				then = fold(ok(fleet.ActHello, `{"key":"k"}`)) + ", " + fold(fleet.Event{Action: fleet.ActWrite, Edge: fleet.Began})
 			case !t.Written:
 				then = fold(ok(fleet.ActWrite, `{}`))
+			case t.Node.Task != nil:
+				then = fold(ok(t.Node.Task.Action, `{"task":"`+t.Node.Task.ID+`"}`))
 			default:
 				then = fold(ok(fleet.ActArrive, `{}`))
 			}
 		case Done:
 			fmt.Fprintf(b, "| %d | %s | done | | |\n", n, phase)
 			return
+		}
+		if node != nil && !arrived {
+			continue
 		}
 		fmt.Fprintf(b, "| %d | %s | %s | %s | %s |\n", n, phase, what, why, then)
 	}

@@ -84,9 +84,17 @@ func (t *Track) foldNode(e fleet.Event) bool {
 		t.foldRemoval(e, ok)
 	case fleet.ActLeave:
 		n.Left = n.Left || ok
+	case fleet.ActErase:
+		if n.Erased = n.Erased || ok; ok { // it runs from the medium: look anew before its power is cut
+			delete(t.Marks, fleet.ActIdentify)
+			delete(t.Marks, fleet.ActPowerOff)
+		}
 	case fleet.ActInvite, fleet.ActDrain:
 	default:
 		return false
+	}
+	if e.Action == fleet.ActErase && e.Edge == fleet.Began {
+		t.Marks[e.Action] = Mark{At: e.At}
 	}
 	t.mark(e)
 	return true
@@ -124,6 +132,7 @@ func (t *Track) foldRemoval(e fleet.Event, ok bool) {
 		var r fleet.Removal
 		_ = json.Unmarshal(e.Data, &r)
 		t.Node.Removal, t.Hold, t.Settled, t.Node.Task, t.Pending = &r, nil, false, nil, nil
+		t.Staged, t.Live = false, Bound{}
 		t.Marks = map[fleet.Action]Mark{}
 		return
 	}

@@ -393,7 +393,7 @@ func (w *walker) authorise() {
 	keys.allow(installedGrant(id))
 	for _, attempt := range []int{n - 1, n} {
 		for _, g := range []grant{liveGrant(id, attempt), mediumGrant(id, attempt)} {
-			if attempt == n && w.track.Staged && !w.track.Arrived {
+			if attempt == n && w.track.Staged && (!w.track.Arrived || w.erasesLocked()) {
 				keys.allow(g)
 			} else {
 				keys.revoke(g)

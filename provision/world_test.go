@@ -66,6 +66,8 @@ type rig struct {
 	failTasks map[string]int  // by kind: how many more of them fail
 	stall     string          // the kind of task in whose middle the machine loses power, once
 	noKVM     bool
+	toErase   bool // its live system is there to erase
+	erased    int
 }
 
 var errKilled = errors.New("the engine was killed")
@@ -318,8 +320,21 @@ func (r *rig) live(ctx context.Context, media, key string, boot int) {
 		})
 	}
 	hello := callhome.Hello{Protocol: callhome.Protocol, Stage: callhome.Live, Instance: key, Server: t.Server, Plan: t.Plan, Attempt: t.Attempt, Facts: r.look()}
-	o, ok := r.ask(ctx, callhome.Go, func(e *Engine) (callhome.Orders, error) { return e.Hello(ctx, c, hello) })
+	want := callhome.Go
+	if r.has(&r.toErase) {
+		want = callhome.Erase
+	}
+	o, ok := r.ask(ctx, want, func(e *Engine) (callhome.Orders, error) { return e.Hello(ctx, c, hello) })
 	if !ok {
+		return
+	}
+	if o.Erase != nil {
+		r.mu.Lock()
+		r.disk, r.erased = nil, r.erased+1
+		r.mu.Unlock()
+		r.ask(ctx, "", func(e *Engine) (callhome.Orders, error) {
+			return e.Erased(ctx, c, callhome.Erased{Disk: o.Erase.Disk, Method: "zero", Bytes: 1 << 30})
+		})
 		return
 	}
 	r.mu.Lock()

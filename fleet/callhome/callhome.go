@@ -128,6 +128,7 @@ type Orders struct {
 	Why   string        `json:"why,omitempty"`   // for the machine's console
 	Now   time.Time     `json:"now"`             // our clock, so that the machine can set its own
 	Write *Write        `json:"write,omitempty"` // with Go
+	Erase *EraseOrder   `json:"erase,omitempty"` // with Erase
 	Task  *Task         `json:"task,omitempty"`  // with Work
 }
 

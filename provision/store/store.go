@@ -245,15 +245,15 @@ func (s *Store) SecretOr(name string, mk func() ([]byte, error)) ([]byte, error)
 // KeepKubeconfig stores the administrator's way into the cluster, mode 0600,
 // and gives its path.
 func (s *Store) KeepKubeconfig(content []byte) (string, error) {
-	path := s.KubeconfigPath()
+	path := KubeconfigPath(s.dir)
 	if err := writeAtomic(path, content); err != nil {
 		return "", fmt.Errorf("keep kubeconfig: %w", err)
 	}
 	return path, nil
 }
 
-// KubeconfigPath is where KeepKubeconfig stores.
-func (s *Store) KubeconfigPath() string { return filepath.Join(s.dir, "kubeconfig") }
+// KubeconfigPath is where KeepKubeconfig stores in a state folder.
+func KubeconfigPath(stateDir string) string { return filepath.Join(stateDir, "kubeconfig") }
 
 func writeAtomic(path string, b []byte) error {
 	f, err := os.CreateTemp(filepath.Dir(path), ".new-")
