@@ -47,5 +47,5 @@ func (g growth) segments(data []byte) []segment {
 	for _, at := range g.spaces {
 		segs = append(segs, segment{off: at, size: 8, data: both(uint32((g.end + size) / sectorSize))})
 	}
-	return append(segs, g.hybrid.resize(g.end+size)...)
+	return append(segs, g.hybrid.resize(g.end+size+g.hybrid.tail())...)
 }

@@ -69,6 +69,11 @@ func (b *Base) reduce(v *volume) (*Base, error) {
 	m := &Base{source: b.source, packer: b.packer, reduced: true}
 	lo, hi := int64(c.lo)*sectorSize, int64(c.hi)*sectorSize
 	segs := findHybrid(v).without(lo, hi).resize(b.Size() - (hi - lo))
+	for i := range segs {
+		if segs[i].off >= lo { // a place in the result; the cut comes after this
+			segs[i].off += hi - lo
+		}
+	}
 	if len(segs) > 0 && len(c.edits[0]) > 0 {
 		return nil, fmt.Errorf("%w: its boot record overlaps other changes", ErrNoMinimal)
 	}

@@ -51,6 +51,12 @@ func TestMinimal(t *testing.T) {
 	if !bytes.Equal(c.Ignition, large) || len(c.Artefacts) != 2 || strings.Join(c.Firmware, " ") != "BIOS UEFI" {
 		t.Errorf("%d bytes of config, %v, %v", len(c.Ignition), c.Artefacts, c.Firmware)
 	}
+	checkPartitions(t, own)
+	plain, err := m.Personalise(Personal{RootfsURL: "https://192.0.2.1/r"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	checkPartitions(t, save(t, plain))
 	report := string(tool(t, nil, "xorriso", "-abort_on", "WARNING", "-indev", own, "-report_el_torito", "plain", "-report_system_area", "plain"))
 	if !strings.Contains(report, "boot-info-table isohybrid-suitable") || !strings.Contains(report, "/images/efiboot.img") {
 		t.Error(report)
