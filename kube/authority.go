@@ -30,7 +30,8 @@ const (
 	// backdate is how long before its making a certificate is valid already. The
 	// agent sets a machine's clock, but not before it was heard, and not if the
 	// clock is set back later. A clock that holds local time instead of UTC is at
-	// most 14 hours off; a day covers that, and a wrong date by one.
+	// most 14 hours off; a day covers that. What kubeadm makes on a node follows
+	// the node's clock, less five minutes: that one must be set before.
 	backdate = 24 * time.Hour
 
 	// authorityLife is kubeadm's own for authorities: 10 years.

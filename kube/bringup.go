@@ -124,8 +124,7 @@ func Reset(n Node) (callhome.Task, error) {
 	}
 	t.Steps = append(t.Steps,
 		goneStep(begunMark), goneStep(joinedMark), goneStep(initConfig), goneStep(joinConfig),
-		// A mark that never exists: reset may always be repeated.
-		run("run kubeadm reset", 10*time.Minute, shell, onceScript, ownDir+"/never", "reset", "--force", "--cri-socket", criSocket),
+		run("run kubeadm reset", 10*time.Minute, shell, onceScript, "-", "reset", "--force", "--cri-socket", criSocket),
 		unitStep("stop", "kubelet.service"),
 		run("clear the kernel of the old network", time.Minute, shell, afterReset),
 	)

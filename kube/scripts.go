@@ -161,6 +161,7 @@ exec restorecon -R "$@"
 func (n Node) once() string {
 	return fmt.Sprintf(`#!/bin/sh
 # kubeadm-once MARK ARGUMENT...: runs kubeadm unless MARK says that it was done.
+# With - for MARK it runs always.
 set -u
 PATH=%s
 export PATH
@@ -168,7 +169,7 @@ mark=$1
 shift
 [ ! -e "$mark" ] || exit 0
 %s "$@" || exit $?
-: >"$mark" && sync
+[ "$mark" = - ] || { : >"$mark" && sync; }
 `, n.searchPath(), n.program("kubeadm"))
 }
 
