@@ -151,7 +151,7 @@ func (m *maker) chooseEndpoint(c fleet.Cluster) {
 	e := &m.cluster.Endpoint
 	switch {
 	case c.VIP != "":
-		*e = fleet.APIEndpoint{Kind: fleet.VirtualIP, Address: c.VIP, Port: apiPort, VRRP: c.VRRP}
+		*e = fleet.APIEndpoint{Kind: fleet.VirtualIP, Port: apiPort, VRRP: c.VRRP}
 		a, err := netip.ParseAddr(c.VIP)
 		if err != nil || a.Zone() != "" || a.Is4In6() || unfit(a) != "" {
 			bad(fleet.CodeClusterAddress, "cluster.vip", fmt.Sprintf("%q is no address that a host may have", c.VIP), "Write a free address of the servers' network, like 10.0.1.20.")
@@ -168,6 +168,7 @@ func (m *maker) chooseEndpoint(c fleet.Cluster) {
 		a, notIP := netip.ParseAddr(host)
 		if err != nil || n < 1 || n > 65535 || notIP != nil && !fleet.ValidHostname(host) || notIP == nil && unfit(a) != "" {
 			bad(fleet.CodeClusterAddress, "cluster.loadBalancer", fmt.Sprintf("%q is no host with a port", c.LoadBalancer), "Write it like api.example.org:6443.")
+			host, n = "", 0
 		}
 		*e = fleet.APIEndpoint{Kind: fleet.LoadBalancer, Address: host, Port: n}
 	default:

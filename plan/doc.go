@@ -1,7 +1,8 @@
 // Package plan turns a site and the facts of its servers into a plan: every
 // decision taken, with the reason for each and all findings at once. It is
 // pure: it never touches network or disk and never reads a clock; equal inputs
-// give equal plans with equal ids, whatever order servers or facts come in.
+// give equal plans with equal ids, whatever order servers or facts come in. It
+// never changes what is installed.
 //
 // # Written rules
 //
@@ -46,4 +47,62 @@
 // Waves. Control planes and single nodes are wave 0, workers wave 1, excluded
 // servers wave 2. Waves order the list and the start of joining the cluster;
 // disks of all waves are installed in parallel.
+//
+// # Rules of clusters
+//
+// There is a cluster exactly where cluster.software is set (or where one was
+// begun). Version and digest are those of the software, which must be for the
+// flavour and for the processors of the release.
+//
+// API. At cluster.vip or cluster.loadBalancer; a single control plane with
+// neither has it at its own address. Several control planes need one of the two.
+// A virtual address lies in the servers' network and is nobody else's; addresses
+// that are counted up pass over it. Its virtual router id is cluster.vrrp, else
+// the last octet of the address, 1 where that is 0. The port is 6443, or the load
+// balancer's.
+//
+// Ranges. Pods 10.244.0.0/16 and services 10.96.0.0/16, in IPv6 networks
+// fd00:10:244::/48 and fd00:10:96::/112. Both are of the family of the servers'
+// network and overlap neither each other nor that network, and no address that
+// is known (BMCs, gateway, name and time servers, serving.address, the API's) is
+// in them. Pods need a /24 (IPv6: a /64) for each node.
+//
+// Nodes. A node is called like its host. The control plane that begins the
+// cluster is the first in the order of the plan. Control planes run pods and VMs
+// where there are no workers or cluster.controlPlaneWorkloads is set; else they
+// have the taint that kubeadm gives them. The label of workers goes to every node
+// that runs VMs, and with virtualization.dedicatedCPUs the static CPU manager.
+//
+// Kept free for the host. What the site says; else 500m CPU and 10m for each
+// CPU the system sees, at most half of them, and 512 MiB (1536 MiB on control
+// planes) and 2 % of the memory beside huge pages, at most a quarter of it. With
+// the static CPU manager whole CPUs: at least one, on control planes two.
+//
+// # Rules of growing and shrinking
+//
+// A previous plan binds as soon as one of its servers is done. Such servers are
+// kept: their assignments stay word by word, with the id of the plan that
+// installed them, also when they are not found any more. Two things follow the
+// present: the way to the BMC; and who begins the cluster, which moves to the
+// first kept control plane when the one before is gone, so that no new server
+// begins a second cluster. What the site says otherwise of kept servers is
+// reported and not applied.
+//
+// Order. Kept servers come first, then control planes and workers of the
+// previous plan that are not done, then new ones; among each the order of
+// servers. Roles, names and addresses are dealt out in this order.
+//
+// Number of control planes. cluster.controlPlanes, else as many as before, or
+// as many as are there and named under servers. An even number is a warning,
+// because people may be on the way from one odd number to the next.
+//
+// Names and addresses. Servers of the previous plan that are not done keep
+// theirs where they still fit. No name or address of the previous plan goes to
+// another server: who left may still be switched on, or remembered. Counting goes
+// on behind them. They are free again once a plan without them was applied.
+//
+// Settings of a cluster that was begun (API, ranges, pod network, version) never
+// change. One with the address of its only control plane as that of the API
+// never gets another control plane. New nodes may get another build of the same
+// version. Until it is begun, settings follow the site.
 package plan

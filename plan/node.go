@@ -186,7 +186,8 @@ func (m *maker) chooseInitial() {
 		if d.kept && d.Node.Initial {
 			return
 		}
-		if first == nil || d.kept && !first.kept || d.kept == first.kept && fleet.CompareNames(d.Hostname, first.Hostname) < 0 {
+		// Kept ones come first among the drafts.
+		if first == nil || d.kept == first.kept && fleet.CompareNames(d.Hostname, first.Hostname) < 0 {
 			first = d
 		}
 	}
