@@ -258,12 +258,13 @@ func (o *options) printOverview(view fleet.Overview) {
 		if s.Done > 0 {
 			step = "write " + portion(s.Done, s.Total)
 		}
-		if s.Phase == fleet.Installed {
+		if s.Phase == fleet.Installed && view.Cluster == nil {
 			step = kvmText(s.KVM)
 		}
 		fmt.Fprintf(w, "%s\t%s\t%s\t%s (%s)\t%s\t%s\t%s\n", s.Hostname, s.Server, s.Role, s.Phase, s.Phase.Ironic(), s.Condition, step, age(view.At, s.Since))
 	}
 	_ = w.Flush()
+	o.printCluster(view)
 	without := map[string][]string{} // host names by the reason why KVM is not usable
 	for _, s := range view.Servers {
 		if s.Cause != nil {

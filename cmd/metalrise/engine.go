@@ -210,11 +210,15 @@ func (d *daemon) prepare(s fleet.Site) (*boot.Server, error) {
 		return nil, err
 	}
 	port := server.Addr().(*net.TCPAddr).Port
+	clusters, err := d.clusters(s, lib)
+	if err != nil {
+		return nil, errors.Join(err, server.Close())
+	}
 	d.Engine, err = provision.NewEngine(provision.Config{
 		Site: s.Name, Journal: d.store, Archive: d.store, BMCs: bmcs{newShared(d.door)}, Configs: configs{agent: lib.agentFile, site: s.Name},
 		Routes: routes{fixed: s.Serving.Address, port: port}, Secret: secret, CA: string(authority.PEM()),
 		Image: callhome.Image{Format: string(release.Disk.Format), SHA256: release.Disk.UncompressedSHA256, Bytes: release.Disk.UnpackedBytes},
-		ISO:   release.ISO.SHA256, Log: d.log,
+		ISO:   release.ISO.SHA256, Log: d.log, Clusters: clusters,
 	})
 	if err != nil {
 		return nil, errors.Join(err, server.Close())

@@ -17,6 +17,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"metalrise.dev/lab"
+	"metalrise.dev/lab/kubernetes"
 	"metalrise.dev/lab/machine"
 	"metalrise.dev/lab/nodeimage"
 	"metalrise.dev/lab/redfish"
@@ -25,12 +26,13 @@ import (
 // labFlags are what shapes a new lab.
 type labFlags struct {
 	lab.Config
-	kind    string
-	network string
+	kind       string
+	network    string
+	kubernetes bool
 }
 
 // labShape names the flags that an existing lab does not change by.
-var labShape = [...]string{"servers", "machine", "firmware", "disks", "personality", "bmc-port", "memory", "network", "image-dir"}
+var labShape = [...]string{"servers", "machine", "firmware", "disks", "personality", "bmc-port", "memory", "network", "image-dir", "kubernetes"}
 
 func labUpCommand(l *labOptions) *cobra.Command {
 	f := &labFlags{}
@@ -40,6 +42,9 @@ func labUpCommand(l *labOptions) *cobra.Command {
 		Long: `up makes a lab, or starts one that is there with its disks as they are. The
 first time it builds the node image from Debian packages, which takes some
 minutes; later labs use it again. It prints the site file to use with -f.
+
+With --kubernetes it also builds Kubernetes from its published source the first
+time (a quarter of an hour on two cores), and the site file asks for a cluster.
 
 The lab runs in the background until metalrise lab down.
 ` + exitHelp,
@@ -61,6 +66,7 @@ The lab runs in the background until metalrise lab down.
 	p.IntVar(&f.BMCPort, "bmc-port", 443, "port of the BMCs")
 	p.IntVar(&f.MemoryMiB, "memory", 0, "memory of a machine in MiB (default 2048)")
 	p.StringVar(&f.network, "network", "", "network of the servers, a /24 (default: a free one by the name)")
+	p.BoolVar(&f.kubernetes, "kubernetes", false, "build the software of Kubernetes nodes and let the site file ask for a cluster")
 	p.StringVar(&f.ImageDir, "image-dir", "", "folder with a release (stream.json) instead of the lab's own image")
 	return c
 }
@@ -87,6 +93,11 @@ func (l *labOptions) up(c *cobra.Command, f *labFlags) error {
 	}
 	if err := l.prepareLab(ctx, &cfg); err != nil {
 		return err
+	}
+	if f.kubernetes && cfg.Software == "" {
+		if cfg.Software, err = l.software(ctx); err != nil {
+			return err
+		}
 	}
 	_, known := os.Stat(filepath.Join(cfg.Dir, "lab.json"))
 	if err := cfg.Save(); err != nil {
@@ -192,6 +203,15 @@ func (l *labOptions) prepareLab(ctx context.Context, cfg *lab.Config) error {
 		}
 	}
 	return nil
+}
+
+// software finds or builds what the lab's nodes run.
+func (l *labOptions) software(ctx context.Context) (string, error) {
+	cache, err := cacheDir()
+	if err != nil {
+		return "", err
+	}
+	return kubernetes.Build(ctx, cache, func(step string) { fmt.Fprintf(l.errs, "  %s\n", step) })
 }
 
 func cacheDir() (string, error) {

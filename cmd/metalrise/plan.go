@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"os"
 	"slices"
 	"text/tabwriter"
 	"time"
@@ -15,23 +16,32 @@ import (
 	"metalrise.dev/fleet/site"
 	"metalrise.dev/ignition"
 	"metalrise.dev/images"
+	"metalrise.dev/kube"
 	"metalrise.dev/plan"
+	"metalrise.dev/provision"
 	"metalrise.dev/provision/store"
 )
 
 func planCommand(o *options) *cobra.Command {
-	return &cobra.Command{
+	var scratch bool
+	c := &cobra.Command{
 		Use:   "plan",
 		Short: "Decide everything from the site file and the facts, and show it",
 		Long: `plan decides roles, host names, addresses, network ports and install disks, and
 keeps the result under its digest. It talks to nobody. Findings say what could
 not be decided or looks wrong, where, and what to do; the disks that apply would
 erase are listed by serial number.
+
+Servers that an earlier plan installed are kept as they are: they are not erased,
+and what the site file now says differently of them is a finding. --from-scratch
+forgets them: everything is installed anew.
 ` + exitHelp,
-		Example: "  metalrise plan -f site.yaml\n  metalrise plan --output json | jq .plan.assignments",
+		Example: "  metalrise plan -f site.yaml\n  metalrise plan --output json | jq .plan.assignments\n  metalrise plan --from-scratch",
 		Args:    usage(cobra.NoArgs),
-		RunE:    func(c *cobra.Command, _ []string) error { return o.plan(c.Context()) },
+		RunE:    func(c *cobra.Command, _ []string) error { return o.plan(c.Context(), scratch) },
 	}
+	c.Flags().BoolVar(&scratch, "from-scratch", false, "plan to install every server anew, also those that are installed")
+	return c
 }
 
 // planReport is the one JSON object of plan.
@@ -42,7 +52,7 @@ type planReport struct {
 	Changes []string        `json:"changes"` // since the plan before
 }
 
-func (o *options) plan(ctx context.Context) error {
+func (o *options) plan(ctx context.Context, scratch bool) error {
 	f, findings, err := o.siteFile()
 	if err != nil {
 		return err
@@ -58,7 +68,7 @@ func (o *options) plan(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	p, err := makePlan(ctx, f, st)
+	p, err := makePlan(ctx, f, st, scratch)
 	if err != nil {
 		return err
 	}
@@ -89,7 +99,7 @@ func (o *options) plan(ctx context.Context) error {
 }
 
 // makePlan gathers what is known and lets package plan decide.
-func makePlan(ctx context.Context, f *site.File, st *store.Store) (fleet.Plan, error) {
+func makePlan(ctx context.Context, f *site.File, st *store.Store, scratch bool) (fleet.Plan, error) {
 	s := f.Site()
 	servers, err := st.Servers(ctx)
 	if err != nil {
@@ -122,7 +132,66 @@ func makePlan(ctx context.Context, f *site.File, st *store.Store) (fleet.Plan, e
 	} else {
 		in.Image = r.Ref()
 	}
-	return plan.Make(in), nil
+	planCluster(ctx, s, &in)
+	if !scratch {
+		if err := planStanding(ctx, st, &in); err != nil {
+			return fleet.Plan{}, err
+		}
+	}
+	p := plan.Make(in)
+	if p.Cluster == nil || in.Payload == nil {
+		return p, nil
+	}
+	p.Findings = append(p.Findings, kube.Validate(p, *in.Payload)...)
+	return p, p.Seal()
+}
+
+// mostManifests bounds the file under cluster.cniManifests.
+const mostManifests = 1 << 20
+
+// planCluster gathers what the cluster is to be made of. What cannot be read is a
+// finding of the plan.
+func planCluster(ctx context.Context, s fleet.Site, in *plan.Input) {
+	if s.Cluster.Software == "" {
+		return
+	}
+	if payload, err := images.LoadPayload(ctx, s.Cluster.Software); err != nil {
+		in.PayloadProblem = err.Error()
+	} else {
+		v := payload.Value()
+		in.Payload = &v
+	}
+	if s.Cluster.CNIManifests == "" {
+		return
+	}
+	manifests, err := readBounded(s.Cluster.CNIManifests, mostManifests)
+	if err != nil {
+		in.ManifestsProblem = err.Error()
+	}
+	in.Manifests = string(manifests)
+}
+
+// planStanding tells the plan what earlier runs left in place: that is kept.
+func planStanding(ctx context.Context, st *store.Store, in *plan.Input) error {
+	standing, ok, err := provision.StandingOf(ctx, st, st)
+	if err != nil || !ok {
+		return err
+	}
+	in.Previous, in.Done, in.Unbegun = &standing.Plan, standing.Done, !standing.Begun
+	return nil
+}
+
+func readBounded(path string, limit int64) ([]byte, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	b, err := io.ReadAll(io.LimitReader(f, limit+1))
+	if err == nil && int64(len(b)) > limit {
+		return nil, fmt.Errorf("%s is larger than %d bytes", path, limit)
+	}
+	return b, err
 }
 
 func printPlan(out io.Writer, p fleet.Plan) {
@@ -131,8 +200,11 @@ func printPlan(out io.Writer, p fleet.Plan) {
 	fmt.Fprintln(w, "HOST\tROLE\tSERVER\tADDRESS\tPORT\tDISK TO ERASE")
 	for _, a := range p.Assignments {
 		disk := a.InstallDisk.String()
-		if a.Role == fleet.Excluded {
+		switch {
+		case a.Role == fleet.Excluded:
 			disk = "none"
+		case a.Kept != "":
+			disk = "none (kept)"
 		}
 		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\n", a.Hostname, a.Role, a.Server, a.Network.Address, a.Network.MAC, disk)
 	}

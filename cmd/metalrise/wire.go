@@ -209,6 +209,7 @@ type library struct {
 	disk      images.Verified
 	agentFile agentFile
 	agentPath string
+	software  *images.Payload // nil where the site has no cluster
 
 	mu    sync.Mutex
 	media map[string]*iso.Image // by key: BMCs read one medium in hundreds of requests
@@ -235,6 +236,12 @@ func (l *library) Open(_ context.Context, key string) (boot.Content, error) {
 	case provision.AgentProgram:
 		f, err := os.Open(l.agentPath)
 		return fileContent(f, l.agentFile.sha256, err)
+	case provision.NodeSoftware:
+		if l.software == nil {
+			return boot.Content{}, errNoSoftware
+		}
+		f, _, err := l.software.Open(r.Digest)
+		return fileContent(f, r.Digest, err)
 	}
 	return boot.Content{}, fmt.Errorf("no way to serve %s", r.Kind)
 }
