@@ -117,9 +117,9 @@ func (h *hub) done(a *App, d Done) []Action {
 	}
 	if d.Err != nil {
 		if d.Path != "" {
-			h.wrong[d.Path] = causeText(d.Err)
+			h.wrong[d.Path] = a.causeText(d.Err)
 		}
-		h.say(Bad, "✗ "+causeText(d.Err))
+		h.say(Bad, "✗ "+a.causeText(d.Err))
 		return nil
 	}
 	if d.Stopped {

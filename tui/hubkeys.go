@@ -152,7 +152,7 @@ func (a *App) begin() []Action {
 		h.say(Bad, "✗ "+a.t("type the number of disks to be erased first"))
 		return nil
 	}
-	if a.now.Sub(h.since) < grace { // a second Enter that was still under way, or pasted
+	if a.lines == nil && a.now.Sub(h.since) < grace { // a second Enter that was still under way, or pasted
 		h.say(Warn, "! "+a.t("press Enter once more to start"))
 		return nil
 	}
@@ -176,7 +176,7 @@ func (a *App) useRow(row int) []Action {
 		if all := h.findings(); row < len(all) {
 			f := all[row]
 			p := a.open(string(f.Code), a.explain(f.Code))
-			p.body = append(p.body, nil, line(severityStyle(f.Severity), f.Path+" "+string(f.Server)), line(Plain, f.Text), line(Plain, a.t("next")+"  "+f.Remedy))
+			p.body = append(p.body, nil, line(severityStyle(f.Severity), f.Path+" "+string(f.Server)), line(Plain, a.engineText(f.Text)), line(Plain, a.t("next")+"  "+a.engineText(f.Remedy)))
 			a.popup = p
 		}
 	case stepRoles:

@@ -104,6 +104,19 @@ func (a *App) railRow(i int) Line {
 	return Line{{Plain, point}, {style, mark}, text, {Plain, " "}}
 }
 
+// stepHelp says what a step is for.
+func (a *App) stepHelp(s step) string {
+	about := steps()[s]
+	more := about.keys
+	if a.lines != nil {
+		more = about.lines
+	}
+	if more == "" {
+		return a.t(about.help)
+	}
+	return a.t(about.help) + a.gap() + a.t(more)
+}
+
 func (a *App) hubMessage() string {
 	h := &a.hub
 	for _, do := range []Do{DoFind, DoInspect, DoApply, DoCreate, DoSet, DoPassword, DoOverride} {
@@ -149,7 +162,7 @@ func (a *App) body(w int) body {
 		b.chosen = h.cursor[h.step]
 	}
 	b.add(line(Heading, a.t(steps()[h.step].title)))
-	b.text(Plain, a.t(steps()[h.step].help))
+	b.text(Plain, a.stepHelp(h.step))
 	b.gap()
 	if !h.sheet.Exists && h.sheet.Unreadable == "" && h.step != stepWelcome {
 		b.text(Warn, a.t("There is no site yet: name it on Welcome first."))
@@ -282,7 +295,7 @@ func (a *App) fieldRow(b *body, f *field) {
 	}
 	for _, x := range h.findings() {
 		if x.Path == f.path && x.Severity != fleet.Info {
-			b.under(severityStyle(x.Severity), severityMark(x.Severity)+" "+x.Text)
+			b.under(severityStyle(x.Severity), severityMark(x.Severity)+" "+a.engineText(x.Text))
 		}
 	}
 	if editing {

@@ -122,6 +122,10 @@ func (a *App) ended(d Done) []Action {
 		}
 	}
 	if !l.waiting {
+		if items := a.hub.items(); len(items) == 1 && items[0].field != nil && d.Do == DoLoad {
+			a.tellStep()
+			return a.choose(items[0], false) // there is nothing else to do
+		}
 		a.ask()
 	}
 	return nil
@@ -200,31 +204,36 @@ func (a *App) answerMenu(text string) []Action {
 	case "start":
 		for _, it := range items {
 			if it.button == startButton {
-				return a.choose(it)
+				return a.choose(it, true)
 			}
 		}
 	case "":
 		if at := a.recommended(items); at >= 0 {
-			return a.choose(items[at])
+			return a.choose(items[at], false)
 		}
 		a.ask()
 		return nil
 	}
 	if n, err := strconv.Atoi(text); err == nil && n >= 1 && n <= len(items) {
-		return a.choose(items[n-1])
+		return a.choose(items[n-1], false)
 	}
 	l.say(a.f("%q is none of the answers.", text))
 	a.ask()
 	return nil
 }
 
-// choose does what Enter does on an item of the screen.
-func (a *App) choose(it item) []Action {
+// choose does what Enter does on an item of the screen. The run starts by its
+// word alone.
+func (a *App) choose(it item, byWord bool) []Action {
 	l, h := a.lines, &a.hub
 	h.cursor[h.step] = max(slices.IndexFunc(h.items(), func(x item) bool { return sameItem(x, it) }), 0)
 	switch {
 	case it.field != nil:
 		l.mode, l.field = askValue, it.field
+		a.ask()
+		return nil
+	case it.button == startButton && !byWord:
+		l.say(a.t("Type the word start."))
 		a.ask()
 		return nil
 	case it.button != noButton:

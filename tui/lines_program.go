@@ -67,9 +67,10 @@ func RunLines(ctx context.Context, o Options, t Terminal, runs Runs) (err error)
 			in.At = time.Now()
 			rec.note(in, m.app.Secret())
 			p.answered(in.Line != nil)
-			leaving = m.start(m.app.Step(in))
+			actions := m.app.Step(in)
+			echo.set(!m.app.Secret()) // before the question can be answered
 			p.print(m.app.Said())
-			echo.set(!m.app.Secret())
+			leaving = m.start(actions)
 		}
 	}
 	return nil

@@ -80,7 +80,7 @@ func (a *App) statusSentence(s fleet.Status) string {
 	}
 	out := a.f("%s: %s, %s, %s.", name(s), a.t(string(s.Phase)), a.t(string(s.Condition)), what)
 	if s.Cause != nil {
-		out += " " + causeText(s.Cause)
+		out += " " + a.causeText(s.Cause)
 	}
 	return out
 }

@@ -2,8 +2,10 @@ package tui
 
 import (
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"metalrise.dev/fleet"
 )
@@ -104,6 +106,9 @@ func (a *App) menuPrompt() string {
 	if at := a.recommended(items); at >= 0 {
 		return a.f("Enter: %s. Or a number, ? help, p problems, s steps, l list, q leave:", a.itemName(items[at]))
 	}
+	if a.hub.step == stepReview && a.consented() && a.blockers() == "" {
+		return a.t("Type start to erase these disks and install. Or ? help, s steps, q leave:")
+	}
 	return a.t("A number, ? help, p problems, s steps, l list, q leave:")
 }
 
@@ -116,12 +121,12 @@ func (a *App) recommended(items []item) int {
 		f := it.field
 		switch {
 		case f != nil && f.path == pathConsent:
-			if h.sheet.Plan != nil && h.consent != strconv.Itoa(len(h.sheet.Plan.ErasedDisks())) && a.blockers() == "" {
+			if h.sheet.Plan != nil && !a.consented() && a.blockers() == "" {
 				return i
 			}
 		case f != nil:
 			value := valueAt(h.sheet.Typed, f.path)
-			if h.wrong[f.path] != "" || f.needed && (value == "" || isExample(f.path, value)) {
+			if h.wrong[f.path] != "" || h.blocked(f) || f.needed && (value == "" || isExample(f.path, value)) {
 				return i
 			}
 		case it.button == findButton && len(h.sheet.Found) == 0, it.button == lookButton && len(h.sheet.Servers) == 0, it.button == watchButton:
@@ -131,6 +136,27 @@ func (a *App) recommended(items []item) int {
 		}
 	}
 	return next
+}
+
+// consented tells whether the right number of disks was typed for this plan.
+func (a *App) consented() bool {
+	p := a.hub.sheet.Plan
+	return p != nil && a.hub.consent == strconv.Itoa(len(p.ErasedDisks()))
+}
+
+// blocked tells whether a problem with a field keeps the run from starting.
+func (h *hub) blocked(f *field) bool {
+	return slices.ContainsFunc(h.findings(), func(x fleet.Finding) bool {
+		return x.Severity == fleet.Blocker && (x.Path == f.path || strings.HasPrefix(x.Path, f.path+"."))
+	})
+}
+
+// seenText says when something was seen.
+func (a *App) seenText(at time.Time) string {
+	if ago := a.seenAgo(at); at.IsZero() || a.now.Sub(at) > staleAfter {
+		return a.f("seen %s ago", ago)
+	}
+	return a.t("seen just now")
 }
 
 // itemName is what an item is called in a question.
@@ -146,7 +172,7 @@ func (a *App) tellStep() {
 	l, h := a.lines, &a.hub
 	l.shown = h.step
 	l.say("", a.f("Step %d of %d: %s.", int(h.step)+1, len(steps()), a.t(steps()[h.step].title)))
-	l.say(a.t(steps()[h.step].help))
+	l.say(a.stepHelp(h.step))
 	switch {
 	case h.sheet.Unreadable != "":
 		l.say(a.t("Refused:")+" "+h.sheet.Unreadable, a.f("Correct %s or move it away, then start again. Nothing was changed.", h.sheet.Path))
@@ -170,7 +196,7 @@ func (a *App) tellAbout() {
 		}
 	case stepFind:
 		for _, f := range h.sheet.Found {
-			l.say(a.f("%s answers as %s: %s, seen %s ago.", f.Address, f.What, strings.TrimSpace(f.Vendor+" "+f.Product), a.seenAgo(f.At)))
+			l.say(a.f("%s answers as %s: %s, %s.", f.Address, f.What, strings.TrimSpace(f.Vendor+" "+f.Product), a.seenText(f.At)))
 		}
 	case stepNetwork:
 		for _, as := range h.assignments() {
@@ -180,21 +206,22 @@ func (a *App) tellAbout() {
 		if len(h.findings()) == 0 && len(h.assignments()) > 0 {
 			l.say(a.t("No problem is known."))
 		}
-	case stepVirt, stepHandOff:
-		a.tellBody()
+	case stepVirt:
+		for _, as := range h.assignments() {
+			vendor, offered := a.virtText(as)
+			l.say(a.f("%s: processor %s, virtualization %s.", as.Hostname, vendor, offered))
+		}
+	case stepHandOff:
+		a.tellHandOff()
 	case stepReview:
 		a.tellReview()
 	}
 }
 
-// tellBody reads a screen out from its tables on.
-func (a *App) tellBody() {
+// tellHandOff reads the screen out.
+func (a *App) tellHandOff() {
 	b := body{w: 200, chosen: -1}
-	if a.hub.step == stepHandOff {
-		a.handOff(&b)
-	} else {
-		a.tables(&b)
-	}
+	a.handOff(&b)
 	for _, row := range b.lines {
 		if text := plainLine(row); text != "" {
 			a.lines.say(a.spokenNote(text))
@@ -260,7 +287,7 @@ func (a *App) itemSentence(it item) string {
 	}
 	for _, x := range a.hub.findings() {
 		if x.Path == f.path && x.Severity != fleet.Info {
-			out += ". " + a.severityWord(x.Severity) + ": " + x.Text
+			out += ". " + a.severityWord(x.Severity) + ": " + a.engineText(x.Text)
 		}
 	}
 	return out
@@ -304,8 +331,8 @@ func (a *App) rowSentence(row int) string {
 	case stepLook:
 		k := h.sheet.Servers[row]
 		f := k.Facts
-		return a.f("Server %s, %s: %s processors, %s of memory, %d ports, %d disks, seen %s ago.", string(k.Server.ID),
-			strings.TrimSpace(f.Manufacturer.Or("")+" "+f.Model.Or("")), f.CPU.Threads.String(), memoryText(f.MemoryMiB), len(f.NICs), len(f.Disks), a.seenAgo(f.At))
+		return a.f("Server %s, %s: %s processors, %s of memory, %d ports, %d disks, %s.", string(k.Server.ID),
+			strings.TrimSpace(f.Manufacturer.Or("")+" "+f.Model.Or("")), f.CPU.Threads.String(), memoryText(f.MemoryMiB), len(f.NICs), len(f.Disks), a.seenText(f.At))
 	case stepRoles:
 		as := h.assignments()[row]
 		return a.f("Server %s becomes %s, %s.", string(as.Server), as.Hostname, a.t(string(as.Role)))
@@ -313,7 +340,7 @@ func (a *App) rowSentence(row int) string {
 		return a.diskSentence(h.disks()[row])
 	case stepChecks:
 		f := h.findings()[row]
-		return a.severityWord(f.Severity) + ", " + string(f.Code) + ": " + strings.TrimSpace(string(f.Server)+" "+f.Text)
+		return a.severityWord(f.Severity) + ", " + string(f.Code) + ": " + strings.TrimSpace(string(f.Server)+" "+a.engineText(f.Text))
 	}
 	return ""
 }
@@ -355,7 +382,7 @@ func (a *App) tellProblems() {
 	}
 	for _, f := range all {
 		where := strings.TrimSpace(string(f.Server) + " " + f.Path)
-		a.lines.say(a.severityWord(f.Severity)+", "+string(f.Code)+", "+where+": "+f.Text+" "+f.Remedy, "  "+a.f("Solved on step %d, %s.", int(stepOf(f))+1, a.t(steps()[stepOf(f)].title)))
+		a.lines.say(a.severityWord(f.Severity)+", "+string(f.Code)+", "+where+": "+a.engineText(f.Text)+" "+a.engineText(f.Remedy), "  "+a.f("Solved on step %d, %s.", int(stepOf(f))+1, a.t(steps()[stepOf(f)].title)))
 	}
 }
 

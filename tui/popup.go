@@ -164,7 +164,7 @@ func findingText(w words, f fleet.Finding) string {
 	if f.Server != "" {
 		where = string(f.Server) + " " + where
 	}
-	return severityMark(f.Severity) + " " + string(f.Code) + " " + where + ": " + f.Text + " → " + f.Remedy
+	return severityMark(f.Severity) + " " + string(f.Code) + " " + where + ": " + w.engineText(f.Text) + " → " + w.engineText(f.Remedy)
 }
 
 // help tells the keys that work now, and about the field where the cursor is.
@@ -184,7 +184,7 @@ func (a *App) help() *popup {
 		add(Plain, "")
 	}
 	add(Heading, a.t(steps()[a.hub.step].title))
-	add(Plain, a.t(steps()[a.hub.step].help))
+	add(Plain, a.stepHelp(a.hub.step))
 	add(Plain, "")
 	for _, s := range hubHelp() {
 		add(Plain, a.t(s))
@@ -194,8 +194,8 @@ func (a *App) help() *popup {
 
 // explain is the card of one finding or fault.
 func (a *App) explain(code fleet.Code) []Line {
-	page, ok := fleet.Page(code)
-	if !ok {
+	page := a.page(code)
+	if page.Code == "" {
 		return nil
 	}
 	return slices.Concat(

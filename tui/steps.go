@@ -24,23 +24,25 @@ const (
 	stepHandOff
 )
 
-// stepInfo is what is fixed about a step.
-type stepInfo struct{ title, help string }
+// stepInfo is what is fixed about a step: what it is for, and what can be done
+// with the rows of its table, by keys and by lines.
+type stepInfo struct{ title, help, keys, lines string }
 
 func steps() []stepInfo {
 	return []stepInfo{
-		{say("Welcome"), say("Name the site. The wizard keeps one site file; commands and the wizard read and write the same one.")},
-		{say("Find servers"), say("Say where the BMCs answer and how to log in. Finding sends no password; it only asks who is there and pins the certificates.")},
-		{say("Look inside"), say("Logs in to every BMC found and reads what stands behind it. Nothing is changed. Unknown means that the BMC does not tell.")},
-		{say("Roles"), say("What each server becomes. Space on a server changes its role; an excluded server is never touched.")},
-		{say("Network"), say("Addresses of the installed systems. The first address is the first server's; the others count up.")},
-		{say("Disks"), say("Which disk is erased and which are kept. Space on a kept disk takes that one for the system instead.")},
-		{say("Virtualization"), say("How the hypervisors are tuned. The defaults suit most sites.")},
-		{say("Software"), say("Which operating system is installed and who may log in.")},
-		{say("Checks"), say("Everything that was found wrong, worst first. Enter on a line explains it.")},
-		{say("Review"), say("The last look before disks are erased. Type the number of disks to be erased; that is your consent.")},
-		{say("Run"), say("Every server on its way to a hypervisor.")},
-		{say("Hand-off"), say("What was installed and how to reach it.")},
+		{title: say("Welcome"), help: say("Name the site. The wizard keeps one site file; commands and the wizard read and write the same one.")},
+		{title: say("Find servers"), help: say("Say where the BMCs answer and how to log in. Finding sends no password; it only asks who is there and pins the certificates.")},
+		{title: say("Look inside"), help: say("Logs in to every BMC found and reads what stands behind it. Nothing is changed. Unknown means that the BMC does not tell."),
+			lines: say("The number of a server tells all that was seen of it.")},
+		{title: say("Roles"), help: say("What each server becomes. An excluded server is never touched."), keys: say("Space on a server changes its role."), lines: say("The number of a server changes its role.")},
+		{title: say("Network"), help: say("Addresses of the installed systems. The first address is the first server's; the others count up.")},
+		{title: say("Disks"), help: say("Which disk is erased and which are kept."), keys: say("Space on a kept disk takes that one for the system instead."), lines: say("The number of a kept disk takes that one for the system instead.")},
+		{title: say("Virtualization"), help: say("How the hypervisors are tuned. The defaults suit most sites.")},
+		{title: say("Software"), help: say("Which operating system is installed and who may log in.")},
+		{title: say("Checks"), help: say("Everything that was found wrong, worst first."), keys: say("Enter on a line explains it."), lines: say("The number of a line explains it.")},
+		{title: say("Review"), help: say("The last look before disks are erased. Type the number of disks to be erased; that is your consent.")},
+		{title: say("Run"), help: say("Every server on its way to a hypervisor.")},
+		{title: say("Hand-off"), help: say("What was installed and how to reach it.")},
 	}
 }
 

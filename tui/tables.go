@@ -220,22 +220,29 @@ func (a *App) virtTable(b *body) {
 	cols := []column{{say("HOST"), 18}, {say("PROCESSOR"), 12}, {say("VIRTUALIZATION"), max(b.w-32, 14)}}
 	a.heading(b, cols)
 	for _, as := range a.hub.assignments() {
-		seen := a.t("unknown")
-		for _, k := range a.hub.sheet.Servers {
-			if k.Server.ID == as.Server {
-				if v, ok := k.Facts.CPU.Virtualization.Get(); ok && v {
-					seen = a.t("offered")
-				} else if ok {
-					seen = a.t("switched off")
-				}
-			}
-		}
-		vendor := as.Hypervisor.Vendor
-		if vendor == "" {
-			vendor = a.t("unknown")
-		}
+		vendor, seen := a.virtText(as)
 		b.add(line(Plain, "  "+cells(cols, as.Hostname, vendor, seen)))
 	}
+}
+
+// virtText says what a server's processor is, and whether its firmware offers
+// virtualization.
+func (a *App) virtText(as fleet.Assignment) (vendor, offered string) {
+	vendor, offered = as.Hypervisor.Vendor, a.t("unknown")
+	if vendor == "" {
+		vendor = a.t("unknown")
+	}
+	for _, k := range a.hub.sheet.Servers {
+		if k.Server.ID != as.Server {
+			continue
+		}
+		if v, ok := k.Facts.CPU.Virtualization.Get(); ok && v {
+			offered = a.t("offered")
+		} else if ok {
+			offered = a.t("switched off")
+		}
+	}
+	return vendor, offered
 }
 
 func (a *App) checkTable(b *body) {
@@ -247,7 +254,7 @@ func (a *App) checkTable(b *body) {
 		return
 	}
 	for _, f := range all {
-		text := string(f.Code) + " " + strings.TrimSpace(string(f.Server)+" "+f.Text)
+		text := string(f.Code) + " " + strings.TrimSpace(string(f.Server)+" "+a.engineText(f.Text))
 		b.row(severityStyle(f.Severity), severityMark(f.Severity)+" ", fit(text, b.w-5))
 	}
 }

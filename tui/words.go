@@ -28,7 +28,8 @@ type words struct {
 
 func newWords(l Language) words {
 	if l == Japanese {
-		return words{language: l, other: japanese(), book: newBook(japaneseSentences()), pages: japanesePages()}
+		other := japanese()
+		return words{language: l, other: other, book: newBook(japaneseSentences(), other), pages: japanesePages()}
 	}
 	return words{language: English}
 }
@@ -49,3 +50,11 @@ func (w words) f(english string, args ...any) string {
 
 // say marks a text in a table that is translated where it is shown.
 func say(english string) string { return english }
+
+// gap is what stands between two sentences.
+func (w words) gap() string {
+	if w.language == Japanese {
+		return ""
+	}
+	return " "
+}
