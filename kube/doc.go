@@ -26,10 +26,10 @@
 //
 // # Settings that depend on where a node runs
 //
-// On hardware the control groups are systemd's and swap is switched off. In a
-// system container (NodeRuntime.Container), which shares its kernel with its
-// host, the kubelet does without: it makes control groups itself where they are
-// of version 1, tolerates swap, and leaves the host's limits alone; kubeadm's
-// checks that would look at the host are skipped. Where processes may not lower
-// their OOM score (NodeRuntime.MayLowerOOM), none is asked to.
+// On hardware swap is switched off. In a system container (NodeRuntime.Container),
+// which shares its kernel with its host, the kubelet tolerates swap and gives
+// pods none, the host's limits are left alone, and kubeadm's checks that would
+// look at the host are skipped. Where processes may not lower their OOM score
+// (NodeRuntime.MayLowerOOM), none is asked to. With control groups of version 1
+// the kubelet is told to go on all the same.
 package kube

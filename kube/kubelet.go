@@ -94,20 +94,11 @@ oom_score = %d
 
       [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc.options]
         BinaryName = %q
-        SystemdCgroup = %t
+        SystemdCgroup = true
 
   [plugins."io.containerd.grpc.v1.cri".registry]
     config_path = "/etc/containerd/certs.d"
-`, oomScore, n.image("pause").String(), !n.Runtime.MayLowerOOM, n.inContainer(), cniBinDir, cniConfDir, n.program("runc"), n.cgroupDriver() == "systemd")
-}
-
-// cgroupDriver is systemd wherever systemd owns the hierarchies. In a container
-// with version 1 it owns its own one only, and knows nothing of the others.
-func (n Node) cgroupDriver() string {
-	if n.inContainer() && n.Runtime.CgroupVersion == 1 {
-		return "cgroupfs"
-	}
-	return "systemd"
+`, oomScore, n.image("pause").String(), !n.Runtime.MayLowerOOM, n.inContainer(), cniBinDir, cniConfDir, n.program("runc"))
 }
 
 // kubeletDefaults is the kubelet's configuration for all nodes alike; kubeadm
@@ -120,6 +111,7 @@ func kubeletDefaults(gates map[string]bool) map[string]any {
 	k := map[string]any{
 		"apiVersion":                  "kubelet.config.k8s.io/v1beta1",
 		"kind":                        "KubeletConfiguration",
+		"cgroupDriver":                "systemd", // it is pid 1 on every node, and one owner is enough
 		"rotateCertificates":          true,
 		"serverTLSBootstrap":          true,
 		"imageGCHighThresholdPercent": 100,
@@ -146,8 +138,7 @@ func kubeletDefaults(gates map[string]bool) map[string]any {
 // its host's swap and cannot change it; its pods get none by NoSwap.
 func (n Node) kubeletPatch() map[string]any {
 	k := map[string]any{
-		"cgroupDriver": n.cgroupDriver(),
-		"failSwapOn":   !n.inContainer(),
+		"failSwapOn": !n.inContainer(),
 	}
 	if n.Runtime.CgroupVersion == 1 {
 		k["failCgroupV1"] = false

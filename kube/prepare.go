@@ -49,7 +49,11 @@ func Prepare(n Node) (callhome.Task, error) {
 		unitStep("restart", "containerd.service"),
 	)
 	t.Steps = append(t.Steps, n.imageSteps()...)
-	t.Steps = append(t.Steps, unitStep("enable", "kubelet.service"))
+	t.Steps = append(t.Steps,
+		// containerd does not flush what it unpacks. After a power cut it would
+		// believe in images whose files are empty.
+		run("flush the images", 10*time.Minute, "/usr/bin/sync", "--file-system", "/var/lib/containerd"),
+		unitStep("enable", "kubelet.service"))
 	return t, nil
 }
 

@@ -318,10 +318,10 @@ func TestKubeletSettings(t *testing.T) {
 		runtime fleet.NodeRuntime
 		want    map[string]string
 	}{
-		{"oslo-cp1", hardware(), map[string]string{"cgroupDriver": "systemd", "failSwapOn": "true", "failCgroupV1": "<nil>", "oomScoreAdj": "<nil>", "cpuManagerPolicy": "<nil>"}},
-		{"oslo-cp1", container(), map[string]string{"cgroupDriver": "cgroupfs", "failSwapOn": "false", "failCgroupV1": "false", "oomScoreAdj": "0"}},
+		{"oslo-cp1", hardware(), map[string]string{"failSwapOn": "true", "failCgroupV1": "<nil>", "oomScoreAdj": "<nil>", "cpuManagerPolicy": "<nil>"}},
+		{"oslo-cp1", container(), map[string]string{"failSwapOn": "false", "failCgroupV1": "false", "oomScoreAdj": "0"}},
 		{"oslo-w1", hardware(), map[string]string{"cpuManagerPolicy": "static", "systemReserved": "map[cpu:500m memory:1Gi]"}},
-		{"oslo-w1", fleet.NodeRuntime{CgroupVersion: 1, MayLowerOOM: true}, map[string]string{"cgroupDriver": "systemd", "failCgroupV1": "false", "oomScoreAdj": "<nil>"}},
+		{"oslo-w1", fleet.NodeRuntime{CgroupVersion: 1, MayLowerOOM: true}, map[string]string{"failCgroupV1": "false", "oomScoreAdj": "<nil>"}},
 	} {
 		got := testNode(t, p, c.host, c.runtime).kubeletPatch()
 		for key, want := range c.want {
