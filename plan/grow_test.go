@@ -197,6 +197,26 @@ func TestMovedBMC(t *testing.T) {
 	}
 }
 
+// TestSharedUUID: two kept servers stay two, also when one of them is gone and
+// the other now shows its UUID, as after a board was moved.
+func TestSharedUUID(t *testing.T) {
+	in := goodInput(rand.New(rand.NewPCG(2, 7)))
+	for i := range in.Servers {
+		in.Servers[i].Identity.UUID = fmt.Sprintf("00000000-0000-4000-8000-%012d", i+1)
+	}
+	p := plan.Make(in)
+	in.Previous, in.Done = &p, map[fleet.ServerID]bool{}
+	for _, a := range p.Assignments {
+		in.Done[a.Server] = true
+	}
+	in.Servers = slices.Clone(in.Servers[1:])
+	in.Servers[0].Identity.UUID = "00000000-0000-4000-8000-000000000001"
+	q := plan.Make(in)
+	if len(keptOf(q)) != len(p.Assignments) || len(q.ErasedDisks()) != 0 {
+		t.Errorf("%d servers were kept of %d:\n%s", len(keptOf(q)), len(p.Assignments), transcript(q))
+	}
+}
+
 // TestKeptDisk: the disk of a kept server is never erased under another one,
 // even when nobody looked at the kept server again.
 func TestKeptDisk(t *testing.T) {

@@ -56,7 +56,8 @@ func (m *maker) draftOf(a fleet.Assignment) *draft {
 		}
 	}
 	for _, d := range m.drafts {
-		if shares(a.Identity, d.Identity) {
+		// One that the previous plan knows by its own id is not this one.
+		if _, known := m.before.Assignment(d.Server); !known && !d.kept && shares(a.Identity, d.Identity) {
 			return d
 		}
 	}
