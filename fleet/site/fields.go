@@ -1,6 +1,10 @@
 package site
 
-import "metalrise.dev/fleet"
+import (
+	"slices"
+
+	"metalrise.dev/fleet"
+)
 
 // field is what is known about one field of the site file besides its Go type.
 // Reading, the JSON Schema and the documentation are all made from this table.
@@ -17,6 +21,11 @@ type field struct {
 
 // fields lists every field in the order of the documentation.
 func fields() []field {
+	return slices.Concat(bmcFields(), clusterFields(), networkFields(), virtualizationFields(), serverFields())
+}
+
+// bmcFields are those of the head and of bmcs.
+func bmcFields() []field {
 	return []field{
 		{path: "apiVersion", text: "Version of this file's format.", required: true, enum: []string{fleet.APIVersion}},
 		{path: "kind", text: "What the file describes.", required: true, enum: []string{"Site"}},
@@ -41,7 +50,11 @@ func fields() []field {
 		{path: "bmcs.credentials[].password.prompt", text: "What to ask the person at the terminal for, once in each run. Not for runs without a terminal.", example: "password of the BMCs", check: checkPrompt},
 		{path: "bmcs.import", text: "CSV file with more BMCs. Its first row names its columns: address, user, password (a reference such as file:NAME, env:NAME or vault:NAME), mac, role, position. A login there is used instead of the site's. Relative to the site file's folder.", byDef: "none", example: "rack.csv", check: checkFilePath},
 		{path: "bmcs.legacyTLS", text: "Addresses of BMCs that may speak outdated TLS: TLS 1.0 or 1.1, RSA key exchange, or a certificate with a negative serial number. Passwords are less well guarded on the way to them.", byDef: "none: such a BMC is refused", example: "[10.0.9.14]", max: 4096, check: checkRange},
+	}
+}
 
+func clusterFields() []field {
+	return []field{
 		{path: "cluster", text: "Shape of the cluster."},
 		{path: "cluster.controlPlanes", text: "Number of control planes: 1, 3 or 5.", byDef: "one server becomes a single node, two need this field, from three on 3", example: "3", enum: []string{"1", "3", "5"}},
 		{path: "cluster.domain", text: "DNS domain appended to host names.", byDef: "none", example: "oslo.example.org", check: checkDomain},
@@ -55,7 +68,12 @@ func fields() []field {
 		{path: "cluster.cni", text: "Network of pods: flannel tunnels over VXLAN and works everywhere; flannel-host-gw routes without a tunnel, between nodes of one subnet; own applies the file under cniManifests and nothing else.", byDef: "flannel", example: "flannel-host-gw", enum: []string{string(fleet.Flannel), string(fleet.FlannelHostGW), string(fleet.OwnCNI)}},
 		{path: "cluster.cniManifests", text: "Kubernetes manifests of your own pod network, with cni: own and only then. Relative to the site file's folder.", example: "cni.yaml", check: checkFilePath},
 		{path: "cluster.controlPlaneWorkloads", text: "Whether control planes run virtual machines and other pods too. Without workers they do in any case.", byDef: "false", example: "true"},
+	}
+}
 
+// networkFields are those of network and disks.
+func networkFields() []field {
+	return []field{
 		{path: "network", text: "The servers' network in the installed system.", required: true},
 		{path: "network.firstAddress", text: "Address of the first server with the prefix length of the network. The other servers count up, passing over addresses that are in use by something named in this file.", required: true, example: "10.0.1.21/24", check: checkPrefix},
 		{path: "network.gateway", text: "Default gateway.", byDef: "none", example: "10.0.1.1", check: checkIP},
@@ -69,7 +87,11 @@ func fields() []field {
 		{path: "disks.minSizeGiB", text: "Least size in GiB.", byDef: "8, or the size of the image where that is more", example: "200", min: 1, max: 1 << 20},
 		{path: "disks.media", text: "Kind of disk.", byDef: "any; SSD before HDD among equal sizes", example: "ssd", enum: []string{"ssd", "hdd"}},
 		{path: "disks.model", text: "Part of the disk's model name; upper and lower case are the same.", byDef: "any", example: "PM9A3"},
+	}
+}
 
+func virtualizationFields() []field {
+	return []field{
 		{path: "virtualization", text: "How the hypervisors are tuned."},
 		{path: "virtualization.profile", text: "Kernel settings: general adds nothing to the image's own; passthrough switches the IOMMU on, for handing devices to virtual machines.", byDef: "general", example: "passthrough", enum: []string{"general", "passthrough"}},
 		{path: "virtualization.nested", text: "Whether virtual machines may be hypervisors themselves.", byDef: "false", example: "true"},
@@ -78,7 +100,12 @@ func fields() []field {
 		{path: "virtualization.dedicatedCPUs", text: "Whether virtual machines may own whole processor cores (the kubelet's static CPU manager).", byDef: "false", example: "true"},
 		{path: "virtualization.reservedCPUs", text: "Processor cores kept free for the host on each node.", byDef: "decided by the size of the server", example: "2", min: 1, max: 256},
 		{path: "virtualization.reservedMemoryMiB", text: "Memory in MiB kept free for the host on each node.", byDef: "decided by the size of the server", example: "4096", min: 256, max: 1 << 20},
+	}
+}
 
+// serverFields are those of image, access, serving and servers.
+func serverFields() []field {
+	return []field{
 		{path: "image", text: "Folder or stream file of the operating system release. Relative to the site file's folder.", required: true, example: "image", check: checkFilePath},
 
 		{path: "access", text: "Who may log in to the installed servers, and what they trust."},
