@@ -34,7 +34,7 @@ func NewHost(root string) *Machine { return &Machine{root: root} }
 const (
 	maxFile = 1 << 20 // of /proc and /sys; the longest is /proc/cpuinfo of a large server, which is cut
 	// runDir is forgotten when the machine restarts, stateDir is not.
-	runDir   = "run/metalrise"
+	runDir   = "run/metalrise/agent"
 	stateDir = "var/lib/metalrise/agent"
 )
 

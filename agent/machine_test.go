@@ -242,7 +242,7 @@ func TestKeepAndRecall(t *testing.T) {
 	if err := m.Keep("a", []byte("v")); err != nil {
 		t.Fatal(err)
 	}
-	info, err := os.Stat(m.path("run/metalrise/a"))
+	info, err := os.Stat(m.path("run/metalrise/agent/a"))
 	if err != nil || info.Mode().Perm() != 0o600 {
 		t.Errorf("%v, %v", info.Mode(), err)
 	}

@@ -5,9 +5,12 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
+	"encoding/json"
 	"fmt"
 	"io"
 	"io/fs"
+	"os"
+	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
@@ -299,3 +302,19 @@ func sumOf(b []byte) string {
 }
 
 func imageOf(boot []byte, pad int) []byte { return agenttest.Image(boot, pad) }
+
+// putTicket lays the ticket where Ignition would.
+func putTicket(t *testing.T, root string, ticket callhome.Ticket) {
+	t.Helper()
+	b, err := json.Marshal(ticket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	at := filepath.Join(root, callhome.TicketPath)
+	if err := os.MkdirAll(filepath.Dir(at), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(at, b, 0o600); err != nil {
+		t.Fatal(err)
+	}
+}

@@ -30,9 +30,8 @@
 // # SELinux
 //
 // Not tried on a system that enforces SELinux: the agent, fetched into
-// /usr/local/bin, has the label of that folder, which systemd may start. What
-// the agent puts below /opt later is labelled by the agent with restorecon, where
-// the system has it.
+// /usr/local/bin, has the label of that folder, which systemd may start. What a
+// node's task puts below /opt later is labelled by that task.
 //
 // # Names on the machine
 //

@@ -27,10 +27,7 @@ func (s System) fetch(ctx context.Context, from Source, step callhome.FetchStep,
 	}
 	defer func() { _ = p.Close() }()
 	c := content{from: from, path: step.Path, sum: step.SHA256, size: step.Bytes, moved: moved}
-	if err = c.into(ctx, p, fs.FileMode(step.Mode)); err == nil {
-		err = s.label(ctx, p)
-	}
-	if err != nil {
+	if err := c.into(ctx, p, fs.FileMode(step.Mode)); err != nil {
 		return prepare(err, "fetch %s", step.To)
 	}
 	return nil

@@ -15,9 +15,9 @@ func writeRoots() []string {
 	return []string{
 		"/etc/kubernetes", "/etc/containerd", "/etc/crio", "/etc/containers", "/etc/cni", "/etc/keepalived",
 		"/etc/systemd/system", "/etc/sysctl.d", "/etc/modules-load.d", "/etc/modprobe.d", "/etc/udev/rules.d", "/etc/security/limits.d",
-		"/etc/NetworkManager/conf.d", "/etc/profile.d", "/etc/logrotate.d", "/etc/metalrise/node",
+		"/etc/NetworkManager/conf.d", "/etc/profile.d", "/etc/logrotate.d", "/etc/metalrise/kube",
 		"/opt/metalrise", "/opt/cni", "/usr/local/bin",
-		"/var/lib/kubelet", "/var/lib/containerd", "/var/lib/etcd", "/var/lib/cni", "/var/lib/kube-proxy", "/var/lib/metalrise/node",
+		"/var/lib/kubelet", "/var/lib/containerd", "/var/lib/etcd", "/var/lib/cni", "/var/lib/kube-proxy",
 	}
 }
 
@@ -27,9 +27,9 @@ func writeFiles() []string { return []string{"/etc/crictl.yaml"} }
 // removeRoots are the folders that a step may remove, or remove from.
 func removeRoots() []string {
 	return []string{
-		"/etc/kubernetes", "/etc/cni", "/etc/containerd", "/etc/keepalived", "/etc/metalrise/node",
-		"/opt/metalrise", "/opt/cni", "/run/flannel",
-		"/var/lib/kubelet", "/var/lib/etcd", "/var/lib/cni", "/var/lib/kube-proxy", "/var/lib/metalrise/node", Spool,
+		"/etc/kubernetes", "/etc/cni", "/etc/containerd", "/etc/keepalived", "/etc/metalrise/kube",
+		"/opt/metalrise", "/opt/cni", "/run/flannel", "/run/metalrise/keepalived",
+		"/var/lib/kubelet", "/var/lib/etcd", "/var/lib/cni", "/var/lib/kube-proxy", Spool,
 	}
 }
 
@@ -44,7 +44,7 @@ const Spool = "/var/lib/metalrise/spool"
 // forbidden are places that no link may lead to, wherever it lies. All other
 // programs of a node's software live elsewhere.
 func forbidden() []string {
-	return []string{"/boot", "/efi", "/dev", "/proc", "/sys", "/run/metalrise", "/var/lib/metalrise/agent"}
+	return []string{"/boot", "/efi", "/dev", "/proc", "/sys", "/run/metalrise/agent", "/var/lib/metalrise/agent"}
 }
 
 // own are this program's own files below those folders.

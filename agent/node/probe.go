@@ -29,8 +29,10 @@ func probe(ctx context.Context, at net.Interface, address netip.Addr) (net.Hardw
 	if len(at.HardwareAddr) != 6 {
 		return nil, fmt.Errorf("%s is no Ethernet interface", at.Name)
 	}
-	q := arpQuestion(at.HardwareAddr, address)
-	if address.Is6() {
+	var q question
+	if address.Is4() {
+		q = arpQuestion(at.HardwareAddr, address)
+	} else {
 		q = neighbourQuestion(address)
 	}
 	fd, err := unix.Socket(unix.AF_PACKET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, int(bigEndian(q.protocol)))

@@ -5,9 +5,6 @@ import (
 	"errors"
 	"io"
 	"io/fs"
-	"os"
-	"path/filepath"
-	"time"
 
 	"metalrise.dev/fleet"
 	"metalrise.dev/fleet/callhome"
@@ -45,7 +42,7 @@ func (s System) Do(ctx context.Context, from Source, step callhome.Step, moved f
 	case step.Fetch != nil:
 		return s.fetch(ctx, from, *step.Fetch, moved)
 	case step.File != nil:
-		return s.file(ctx, *step.File)
+		return s.file(*step.File)
 	case step.Image != nil:
 		return s.image(ctx, from, *step.Image, moved)
 	case step.Unit != nil:
@@ -81,7 +78,7 @@ func prepare(err error, format string, args ...any) error {
 }
 
 // file writes a file or link.
-func (s System) file(ctx context.Context, step callhome.FileStep) error {
+func (s System) file(step callhome.FileStep) error {
 	root, ok := mayWrite(step.To)
 	if !ok {
 		return fleet.NewFault(fleet.CodeNodePrepare, fleet.Invalid, nil, "%s", refusedPath("write", step.To))
@@ -100,31 +97,8 @@ func (s System) file(ctx context.Context, step callhome.FileStep) error {
 			err = p.write(step.Data, mode)
 		}
 	}
-	if err == nil {
-		err = s.label(ctx, p)
-	}
 	if err != nil {
 		return prepare(err, "write %s", step.To)
 	}
 	return nil
-}
-
-// label gives a new file the SELinux label that the system's policy wants in
-// its place: files made by services get that of their folder, with which
-// programs below /opt could not be started by systemd. Without SELinux there is
-// nothing to do.
-func (s System) label(ctx context.Context, p *place) error {
-	if _, err := os.Stat(filepath.Join(s.Root, "sys/fs/selinux/enforce")); err != nil {
-		return nil //nolint:nilerr // not enabled
-	}
-	tool, ok := s.find("restorecon", systemDirs())
-	if !ok {
-		return nil
-	}
-	at := p.want
-	if p.made != "" {
-		at = p.made
-	}
-	_, err := s.command(ctx, []string{tool, "-R", "-i", at}, time.Minute)
-	return err
 }

@@ -20,8 +20,6 @@ type place struct {
 	*os.Root
 	full string // the folder's path on the machine, links resolved
 	rel  string // the path below it, "." for the folder itself
-	want string // as ordered
-	made string // the topmost folder that had to be made, as a path on the machine
 }
 
 // dir is the path's folder below the root.
@@ -46,13 +44,12 @@ func (s System) open(root, want string, mayMake bool) (*place, error) {
 	if bad, ok := rootOf(full, forbidden()); ok {
 		return nil, fmt.Errorf("%s leads into %s, where nothing may be changed", root, bad)
 	}
-	p := &place{full: full, want: want, rel: "."}
+	p := &place{full: full, rel: "."}
 	if want != root {
 		p.rel = strings.TrimPrefix(want, root+"/")
 	}
 	at := filepath.Join(s.Root, full)
 	if mayMake {
-		p.made = s.firstMissing(path.Join(full, path.Dir(p.rel)))
 		if err := os.MkdirAll(at, 0o755); err != nil {
 			return nil, err
 		}
@@ -61,18 +58,6 @@ func (s System) open(root, want string, mayMake bool) (*place, error) {
 		return nil, err
 	}
 	return p, nil
-}
-
-// firstMissing is the topmost folder of a path that is not there, "" when it is.
-func (s System) firstMissing(dir string) string {
-	missing := ""
-	for dir != "/" {
-		if _, err := os.Lstat(filepath.Join(s.Root, dir)); err == nil {
-			break
-		}
-		missing, dir = dir, path.Dir(dir)
-	}
-	return missing
 }
 
 // resolve follows the links of a path on the machine whose files begin at root.
