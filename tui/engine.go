@@ -1,7 +1,9 @@
 package tui
 
 import (
+	"cmp"
 	"regexp"
+	"slices"
 	"strings"
 
 	"metalrise.dev/fleet"
@@ -14,8 +16,12 @@ import (
 
 // template is one sentence of the engine.
 type template struct {
-	english *regexp.Regexp // of the whole text; one group for each value
-	other   string         // with $1, $2, … for the values
+	english string
+	other   string
+	begin   string         // what stands before the first value
+	end     string         // and after the last one
+	fixed   int            // letters that are no values
+	shape   *regexp.Regexp // of the whole text; one group for each value; nil until it is needed
 	values  []bool         // of each value: it is a text of the engine itself
 }
 
@@ -23,7 +29,8 @@ type template struct {
 // because the same texts are drawn again and again.
 type book struct {
 	fixed  map[string]string
-	masks  []template
+	words  map[string]string
+	masks  []*template
 	known  map[string]string
 	inside int // how deep sentences lie in each other now
 }
@@ -36,37 +43,56 @@ var verb = regexp.MustCompile(`%(?:\[(\d+)\])?[-+#.0-9]*[a-zA-Z]`)
 // newBook makes a book of a table from English sentences, with the verbs of
 // fmt, to those of another language. %v in the English one stands for a text of
 // the engine that is translated too, every other verb for a value that stays.
-func newBook(table map[string]string) *book {
-	b := &book{fixed: map[string]string{}, known: map[string]string{}}
-	var order []string
+// words are those that the engine gives as values, such as actions and roles.
+func newBook(table, words map[string]string) *book {
+	b := &book{fixed: map[string]string{}, known: map[string]string{}, words: words}
 	for english, other := range table {
-		if !verb.MatchString(english) {
+		if at := verb.FindAllStringIndex(english, -1); at != nil {
+			b.masks = append(b.masks, newTemplate(english, other, at))
+		} else {
 			b.fixed[english] = other
-			continue
 		}
-		order = append(order, english)
 	}
-	sortBySpecific(order)
-	for _, english := range order {
-		b.masks = append(b.masks, newTemplate(english, table[english]))
-	}
+	// Sentences with more fixed letters come first, so that the closest one is
+	// found. Equals go by alphabet.
+	slices.SortFunc(b.masks, func(x, y *template) int {
+		return cmp.Or(cmp.Compare(y.fixed, x.fixed), strings.Compare(x.english, y.english))
+	})
 	return b
 }
 
-func newTemplate(english, other string) template {
-	var pattern strings.Builder
-	var t template
-	at := 0
-	for _, m := range verb.FindAllStringIndex(english, -1) {
-		pattern.WriteString(regexp.QuoteMeta(strings.ReplaceAll(english[at:m[0]], "%%", "%")))
-		pattern.WriteString(groupOf(english[m[1]-1]))
+func newTemplate(english, other string, at [][]int) *template {
+	plain := func(s string) string { return strings.ReplaceAll(s, "%%", "%") }
+	t := &template{english: english, other: other, begin: plain(english[:at[0][0]]), end: plain(english[at[len(at)-1][1]:]), fixed: len(plain(english))}
+	for _, m := range at {
 		t.values = append(t.values, english[m[1]-1] == 'v')
-		at = m[1]
+		t.fixed -= m[1] - m[0]
 	}
-	pattern.WriteString(regexp.QuoteMeta(strings.ReplaceAll(english[at:], "%%", "%")))
-	t.english = regexp.MustCompile(`(?s)^` + pattern.String() + `$`)
-	t.other = other
 	return t
+}
+
+// match gives the values of a text of this sentence, nil of another one.
+// Patterns are made when their sentence first comes into question: there are
+// hundreds, and a session meets a few.
+func (t *template) match(text string) []string {
+	if len(text) < t.fixed || !strings.HasPrefix(text, t.begin) || !strings.HasSuffix(text, t.end) {
+		return nil
+	}
+	if t.shape == nil {
+		var pattern strings.Builder
+		at := 0
+		for _, m := range verb.FindAllStringIndex(t.english, -1) {
+			pattern.WriteString(regexp.QuoteMeta(strings.ReplaceAll(t.english[at:m[0]], "%%", "%")))
+			pattern.WriteString(groupOf(t.english[m[1]-1]))
+			at = m[1]
+		}
+		t.shape = regexp.MustCompile(`(?s)^` + pattern.String() + regexp.QuoteMeta(t.end) + `$`)
+	}
+	m := t.shape.FindStringSubmatch(text)
+	if m == nil {
+		return nil
+	}
+	return m[1:]
 }
 
 // groupOf matches what a verb writes.
@@ -80,24 +106,12 @@ func groupOf(verb byte) string {
 	return `(.*?)`
 }
 
-// sortBySpecific puts sentences with more fixed letters first, so that the
-// closest one is found. Equals go by alphabet.
-func sortBySpecific(all []string) {
-	fixed := func(s string) int { return len(verb.ReplaceAllString(s, "")) }
-	for i := 1; i < len(all); i++ {
-		for j := i; j > 0; j-- {
-			x, y := fixed(all[j]), fixed(all[j-1])
-			if x < y || x == y && all[j] >= all[j-1] {
-				break
-			}
-			all[j], all[j-1] = all[j-1], all[j]
-		}
-	}
-}
-
 // find translates a text of the engine; false when its sentence is not known.
 func (b *book) find(text string) (string, bool) {
 	if s, ok := b.fixed[text]; ok {
+		return s, true
+	}
+	if s, ok := b.words[text]; ok {
 		return s, true
 	}
 	if s, ok := b.known[text]; ok {
@@ -110,8 +124,8 @@ func (b *book) find(text string) (string, bool) {
 		clear(b.known)
 	}
 	for _, t := range b.masks {
-		if m := t.english.FindStringSubmatch(text); m != nil {
-			out := b.fill(t, m[1:])
+		if values := t.match(text); values != nil {
+			out := b.fill(t, values)
 			b.known[text] = out
 			return out, true
 		}
@@ -122,7 +136,7 @@ func (b *book) find(text string) (string, bool) {
 
 // fill writes the values into the other language's sentence. %[n]s and, in
 // order, %s stand for them there.
-func (b *book) fill(t template, values []string) string {
+func (b *book) fill(t *template, values []string) string {
 	b.inside++
 	defer func() { b.inside-- }()
 	next := 0
@@ -136,11 +150,29 @@ func (b *book) fill(t template, values []string) string {
 			return v
 		}
 		if t.values[n] {
-			s, _ := b.find(values[n])
-			return s
+			return b.text(values[n])
 		}
 		return values[n]
 	}), "%%", "%")
+}
+
+// text translates what may be several sentences in one text. What is not known
+// stays.
+func (b *book) text(s string) string {
+	if out, ok := b.find(s); ok {
+		return out
+	}
+	for _, glue := range []string{"; ", ": ", ", "} {
+		first, rest, ok := strings.Cut(s, glue)
+		if !ok {
+			continue
+		}
+		x, known := b.find(first)
+		if y := b.text(rest); known || y != rest {
+			return x + glue + y
+		}
+	}
+	return s
 }
 
 // engineText translates a text of the engine.
@@ -148,18 +180,7 @@ func (w words) engineText(s string) string {
 	if w.book == nil || s == "" {
 		return s
 	}
-	if out, ok := w.book.find(s); ok {
-		return out
-	}
-	for _, glue := range []string{"; ", ": "} { // several sentences in one text
-		if first, rest, ok := strings.Cut(s, glue); ok {
-			x, known := w.book.find(first)
-			if y := w.engineText(rest); known || y != rest {
-				return x + glue + y
-			}
-		}
-	}
-	return s
+	return w.book.text(s)
 }
 
 // causeText is a fault on one line.

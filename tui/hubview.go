@@ -203,7 +203,7 @@ func (a *App) body(w int) body {
 func (a *App) welcome(b *body) {
 	s := a.hub.sheet
 	if s.Unreadable != "" {
-		b.text(Bad, "✗ "+s.Unreadable)
+		b.text(Bad, "✗ "+a.engineText(s.Unreadable))
 		b.text(Plain, a.f("Correct %s or move it away, then start again. Nothing was changed.", s.Path))
 		return
 	}

@@ -30,13 +30,13 @@ type fix struct {
 type fixStage int
 
 const (
-	fixLoading fixStage = iota // the site file is read
-	fixAsking                  // choose a value, or say yes to leaving out
-	fixTyping                  // a value is typed
-	fixSaving                  // it is written to the site file
-	fixSame                    // the plan is the same: another attempt is all
-	fixConsent                 // the plan is another one: type the number of disks
-	fixStarting                // it is handed to the engine
+	fixLoading  fixStage = iota // the site file is read
+	fixAsking                   // choose a value, or say yes to leaving out
+	fixTyping                   // a value is typed
+	fixSaving                   // it is written to the site file
+	fixSame                     // the plan is the same: another attempt is all
+	fixConsent                  // the plan is another one: type the number of disks
+	fixStarting                 // it is handed to the engine
 )
 
 // remedy is one value that can be changed, or one choice of it.

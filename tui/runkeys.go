@@ -122,7 +122,7 @@ func (a *App) runDone(d Done) []Action {
 			r.shown = r.server
 		}
 	case d.Do == DoLog:
-		r.log.took(d)
+		r.log.took(a.words, d)
 	case d.Do == DoPace:
 		if d.Err == nil && d.Pace != nil { // without it there is just no estimate
 			r.pace, r.watch = *d.Pace, newStopwatch()
@@ -135,7 +135,7 @@ func (a *App) runDone(d Done) []Action {
 			}
 		}
 	case d.Err != nil:
-		r.note = causeText(d.Err)
+		r.note = a.causeText(d.Err)
 	case d.Do == DoRetry:
 		r.note = a.t("another attempt begins")
 	case d.Do == DoEngine:

@@ -28,10 +28,10 @@ func (a *App) openLog() []Action {
 	return nil
 }
 
-func (l *journalPage) took(d Done) {
+func (l *journalPage) took(w words, d Done) {
 	l.wrong = ""
 	if d.Err != nil {
-		l.wrong = causeText(d.Err)
+		l.wrong = w.causeText(d.Err)
 		return
 	}
 	l.lines = d.Lines

@@ -152,7 +152,7 @@ func (a *App) roleTable(b *body) {
 		b.row(Plain, "", cells(cols, string(as.Server), as.Hostname, a.t(string(as.Role))))
 		if b.at == len(b.lines)-1 && b.chosen == b.next-1 {
 			for _, why := range as.Reasons {
-				b.under(Plain, why)
+				b.under(Plain, a.engineText(why))
 			}
 		}
 	}

@@ -1,0 +1,132 @@
+package tui
+
+// japaneseCluster are sentences of the plan about the cluster.
+func japaneseCluster() map[string]string {
+	return map[string]string{
+		"the servers that are installed were installed without a cluster, and lack what makes a node":                                "導入済みのサーバーはクラスターなしで導入され、ノードに必要なものがありません",
+		"Leave cluster.software out; or remove those servers, so that they are installed anew.":                                      "cluster.software を省くか、それらを撤去して導入し直してください。",
+		"%q cannot be brought up by this metalrise":                                                                                  "%q はこの metalrise では立ち上げられません",
+		"Use kubeadm, or leave it out.":                                                                                              "kubeadm にするか、省いてください。",
+		"without it there is no cluster, and this has no effect: %s":                                                                 "これがないとクラスターはなく、次は効果がありません: %s",
+		"Set cluster.software to make a cluster; nothing to do if hosts are all you want.":                                           "クラスターを作るには cluster.software を設定してください。ホストだけでよければ何も要りません。",
+		"the nodes' software has no digest: %s":                                                                                      "ノード用ソフトウェアのダイジェストを作れません: %s",
+		"the nodes' software is for %s, the cluster is to be %s":                                                                     "ノード用ソフトウェアは %s 用、クラスターは %s です",
+		"Name a folder for this flavour, or correct cluster.flavour.":                                                                "この種類のフォルダーを指定するか、cluster.flavour を直してください。",
+		"the nodes' software is for %s, the operating system is for %s":                                                              "ノード用ソフトウェアは %s 用、OS は %s 用です",
+		"Name a folder with software for %s":                                                                                         "次のためのソフトウェアのフォルダーを指定してください: %s",
+		"the folder of the nodes' software was not read":                                                                             "ノード用ソフトウェアのフォルダーを読んでいません",
+		"Point cluster.software at a folder with payload.json and its contents; or leave it out to install hosts without a cluster.": "cluster.software に payload.json とその内容のあるフォルダーを指定するか、クラスターなしなら省いてください。",
+		"%q is no pod network":                             "%q という Pod ネットワークはありません",
+		"Use flannel, flannel-host-gw or own.":             "flannel、flannel-host-gw、own のどれかを使ってください。",
+		"cni: own needs manifests":                         "cni: own にはマニフェストが要ります",
+		"Name their file.":                                 "そのファイルを指定してください。",
+		"%s is empty":                                      "%s は空です",
+		"Name a file with the manifests of a pod network.": "Pod ネットワークのマニフェストのファイルを指定してください。",
+		"%s has more than %d bytes":                        "%s は %d バイトより大きいです",
+		"Take out what is not the pod network.":            "Pod ネットワーク以外を取り除いてください。",
+		"the API is reached either at cluster.vip or at cluster.loadBalancer, not at both": "API は cluster.vip か cluster.loadBalancer のどちらか一方です",
+		"%d is no virtual router id":                                                                          "%d は仮想ルーター ID ではありません",
+		"Use 1 to 255, or leave it out.":                                                                      "1 から 255 にするか、省いてください。",
+		"%q is no address that a host may have":                                                               "%q はホストが持てるアドレスではありません",
+		"Write a free address of the servers' network, like 10.0.1.20.":                                       "サーバーのネットワークで空いているアドレスを 10.0.1.20 のように書いてください。",
+		"Write it like api.example.org:6443.":                                                                 "api.example.org:6443 のように書いてください。",
+		"%d control planes need one address for the API that outlives each of them":                           "制御ノード %d 台には、どれが失われても残る API アドレスが 1 つ要ります",
+		"Set cluster.vip to a free address of the servers' network, or cluster.loadBalancer to one of yours.": "cluster.vip にサーバーのネットワークの空きアドレスを、または cluster.loadBalancer に自分のものを設定してください。",
+		"%s is cluster.loadBalancer":                                                                          "%s は cluster.loadBalancer です",
+		"%s is cluster.vip":                                                                                   "%s は cluster.vip です",
+		"%s is the API's address":                                                                             "%s は API のアドレスです",
+		"Choose the address of a host in the servers' network.":                                               "サーバーのネットワークのホストのアドレスを選んでください。",
+		"%s is the address of %s, which is installed":                                                         "%s は導入済みの %s のアドレスです",
+		"%s, held by the control planes in turn (virtual router id %d)":                                       "%s (制御ノードが交代で持つ、仮想ルーター ID %d)",
+		"%s, a load balancer":                                                                                 "%s (負荷分散装置)",
+		"%s, its own address, because it is the only control plane and cluster.vip is not set":                "%s (唯一の制御ノードで cluster.vip がないため自身のアドレス)",
+		"begins the cluster: the first control plane of the plan; the API is at %v":                           "クラスターを始める: 計画の最初の制御ノード。API は %v",
+		"begins the cluster: the first control plane of the plan; the API is at %s port %d%v":                 "クラスターを始める: 計画の最初の制御ノード。API は %s ポート %d%v",
+	}
+}
+
+// japaneseContinued are sentences of the plan about a cluster that is there.
+func japaneseContinued() map[string]string {
+	return map[string]string{
+		"the cluster has %v, and keeps it; what the site says is not applied":                                                               "クラスターは %v を持ち、そのままです。サイトの値は適用されません",
+		"Write what the cluster has; another value needs a new cluster.":                                                                    "クラスターの値を書いてください。別の値には新しいクラスターが要ります。",
+		"the manifests with which it was begun":                                                                                             "始めたときのマニフェスト",
+		"the servers that are installed were installed without a cluster, and lack what makes a node; %d servers are to become nodes":       "導入済みのサーバーはクラスターなしで導入され、ノードに必要なものがありません。%d 台がノードになる予定です",
+		"the servers are nodes of a cluster, but the site names no software for nodes":                                                      "サーバーはクラスターのノードですが、サイトにノード用ソフトウェアがありません",
+		"Set cluster.software as it was.":                                                                                                   "cluster.software を元どおりに設定してください。",
+		"Point cluster.software at the folder that it named before.":                                                                        "cluster.software に以前のフォルダーを指定してください。",
+		"the cluster runs %s %s, the nodes' software is %s %s for %s":                                                                       "クラスターは %s %s、ノード用ソフトウェアは %[5]s 用の %[3]s %[4]s です",
+		"Point cluster.software at software of the cluster's version; a node never changes the version of its cluster.":                     "cluster.software にクラスターと同じ版を指定してください。ノードがクラスターの版を変えることはありません。",
+		"the nodes' software is another build of %s than the one the cluster was begun with; nodes to come get it":                          "ノード用ソフトウェアは、クラスターを始めたものとは別の %s のビルドです。これからのノードに使われます",
+		"Nothing to do if this is meant.":                                                                                                   "意図したものなら何も要りません。",
+		"the cluster's API is at %s port %d (%s), and stays there; what the site says is not applied":                                       "クラスターの API は %s ポート %d (%s) のままです。サイトの値は適用されません",
+		"Write what the cluster has; another address needs a new cluster.":                                                                  "クラスターの値を書いてください。別のアドレスには新しいクラスターが要ります。",
+		"the cluster was begun with the address of its only control plane (%s) as that of the API, so it cannot get further control planes": "クラスターは唯一の制御ノードのアドレス (%s) を API として始められたため、制御ノードを増やせません",
+		"Give the server the role worker. A cluster that is to grow needs cluster.vip or cluster.loadBalancer from its beginning.":          "サーバーの役割を worker にしてください。増やす予定のクラスターには最初から cluster.vip か cluster.loadBalancer が要ります。",
+		"%s is installed, but is not among the servers found now":                                                                           "%s は導入済みですが、今見つかったサーバーにありません",
+		"%d control planes bear no more failures than %d would, and there is one more that can fail":                                        "制御ノード %d 台が耐えられる故障は %d 台のときと同じで、故障しうるものが 1 台増えるだけです",
+		"%d addresses of installed servers":                                                                                                 "導入済みサーバーのアドレス %d 個",
+		"no control plane of the cluster is left among the servers installed; a new one would begin another cluster":                        "導入済みサーバーにクラスターの制御ノードが残っていません。新しいものは別のクラスターを始めてしまいます",
+		"Bring a control plane back and plan again; or give the cluster up and install all servers anew.":                                   "制御ノードを戻して計画を作り直すか、クラスターをあきらめて全サーバーを導入し直してください。",
+	}
+}
+
+// japaneseNodes are sentences of the plan about nodes and address ranges.
+func japaneseNodes() map[string]string {
+	return map[string]string{
+		"%s has %d characters; a node's name has at most %d":                                                  "%s は %d 文字です。ノードの名前は最大 %d 文字です",
+		"runs virtual machines besides the control plane: cluster.controlPlaneWorkloads":                      "制御のほか仮想マシンも動かす: cluster.controlPlaneWorkloads",
+		"runs virtual machines besides the control plane: there are no workers":                               "制御のほか仮想マシンも動かす: ワーカーがないため",
+		"runs the control plane alone: there are workers, and cluster.controlPlaneWorkloads is not set":       "制御だけを行う: ワーカーがあり cluster.controlPlaneWorkloads がないため",
+		"%d MiB of memory beside huge pages is little for a control plane; %d MiB are enough for a few nodes": "巨大ページを除くメモリー %d MiB は制御ノードには少なめです。ノード数台なら %d MiB で足ります",
+		"Add memory, lower virtualization.hugepagesGiB or give it another role.":                              "メモリーを足すか、virtualization.hugepagesGiB を下げるか、別の役割にしてください。",
+		"%d CPU is less than the %d that a control plane wants":                                               "CPU %d 個は、制御ノードが望む %d 個より少ないです",
+		"Give it another role.": "別の役割にしてください。",
+		"%s of %d CPUs kept free for the host leave none for pods":                                                "%[2]d 個の CPU のうち %[1]s をホスト用に空けると、Pod 用が残りません",
+		"Lower virtualization.reservedCPUs, take virtualization.dedicatedCPUs out, or exclude the server.":        "virtualization.reservedCPUs を下げるか、virtualization.dedicatedCPUs を外すか、サーバーを除外してください。",
+		"%d MiB kept free for the host leave nothing of %d MiB of memory beside huge pages":                       "ホスト用に %d MiB 空けると、巨大ページを除くメモリー %d MiB が残りません",
+		"Lower virtualization.reservedMemoryMiB or virtualization.hugepagesGiB, or exclude the server.":           "virtualization.reservedMemoryMiB か virtualization.hugepagesGiB を下げるか、サーバーを除外してください。",
+		"virtual machines may take every core of this control plane but %s; API server and etcd then share those": "仮想マシンがこの制御ノードの %s 以外の全コアを取りえます。API サーバーと etcd はその残りを分け合います",
+		"Set virtualization.reservedCPUs to more, or let workers run the virtual machines.":                       "virtualization.reservedCPUs を増やすか、仮想マシンをワーカーで動かしてください。",
+		"kept free for the host: %s CPU (%v), %d MiB of memory (%v)":                                              "ホスト用に空ける: CPU %s (%v)、メモリー %d MiB (%v)",
+		"%dm and %dm for each CPU": "%dm と CPU ごとに %dm",
+		"%dm and %dm for each CPU, in whole ones because of virtualization.dedicatedCPUs": "%dm と CPU ごとに %dm、virtualization.dedicatedCPUs のため整数",
+		"%d MiB and 2 %% of memory":                                      "%d MiB とメモリーの 2 %%",
+		"%d MiB on a control plane and 2 %% of memory":                   "制御ノードで %d MiB とメモリーの 2 %%",
+		"%d MiB and 2 %% of memory, which is unknown":                    "%d MiB とメモリー (不明) の 2 %%",
+		"%d MiB on a control plane and 2 %% of memory, which is unknown": "制御ノードで %d MiB とメモリー (不明) の 2 %%",
+		"a quarter of memory, because %v would be more":                  "メモリーの 4 分の 1 (%v はそれより多いため)",
+		"virtualization.reservedCPUs":                                    "virtualization.reservedCPUs",
+		"virtualization.reservedMemoryMiB":                               "virtualization.reservedMemoryMiB",
+		"%s is too small or too large for services":                      "%s はサービス用には狭すぎるか広すぎます",
+		"Use a prefix length from %d to %d.":                             "プレフィックス長を %d から %d にしてください。",
+		"%s for %s overlaps %s for %s":                                   "%[2]s の %[1]s が %[4]s の %[3]s と重なります",
+		"Choose ranges that have nothing in common.":                     "重ならない範囲を選んでください。",
+		"%s for %s and %s for servers are not of one family":             "%[2]s の %[1]s とサーバーの %[3]s の種別 (IPv4/IPv6) が違います",
+		"Use IPv4 for all or IPv6 for all.":                              "すべて IPv4 か、すべて IPv6 にしてください。",
+		"%s for %s overlaps the servers' network %s":                     "%[2]s の %[1]s がサーバーのネットワーク %[3]s と重なります",
+		"Choose a range that is in use nowhere.":                         "どこでも使われていない範囲を選んでください。",
+		"Write it like 10.244.0.0/16.":                                   "10.244.0.0/16 のように書いてください。",
+		"%s is larger than the controller manager takes":                 "%s はコントローラーマネージャーが扱える範囲より広いです",
+		"Use a prefix length from %d on.":                                "プレフィックス長を %d 以上にしてください。",
+		"%s has no /%d for each of %d nodes":                             "%s には %[3]d ノードそれぞれに /%[2]d を割り当てる広さがありません",
+		"Use a larger range (a smaller prefix length).":                  "もっと広い範囲 (短いプレフィックス長) にしてください。",
+		"%s for %s has addresses in it that others have: %s":             "%[2]s の %[1]s に、他のものが使うアドレスがあります: %[3]s",
+	}
+}
+
+// japaneseAway are sentences about taking a server away.
+func japaneseAway() map[string]string {
+	return map[string]string{
+		"the machine erased disk serial %.80q wwn %.80q, planned is %s":     "機械が消去したのはシリアル %q WWN %q のディスク、計画は %s です",
+		"the agent did not report the erased disk within %s":                "%s の間、ディスク消去の報告がエージェントからありません",
+		"the medium has done its work":                                      "媒体の役目が終わったため",
+		"erase disk %s":                                                     "ディスク %s を消去",
+		"the live system that erases needs its own token and media address": "消去用システムには固有のトークンと媒体アドレスが要るため",
+		"this server is being taken away":                                   "このサーバーは撤去中です",
+		"erased disk %s by %s, %d bytes":                                    "ディスク %s を %s で消去、%d バイト",
+		"the agent to erase the disk":                                       "ディスクの消去",
+		"Or name a CSV file under import.":                                  "または import に CSV ファイルを書いてください。",
+		"Add the line `apiVersion: %s":                                      "次の行を足してください: `apiVersion: %s",
+	}
+}
