@@ -21,7 +21,7 @@ import (
 )
 
 // tool runs a program that the lab needs too.
-func tool(t *testing.T, stdin io.Reader, name string, args ...string) []byte {
+func tool(t testing.TB, stdin io.Reader, name string, args ...string) []byte {
 	t.Helper()
 	cmd := exec.Command(name, args...)
 	cmd.Stdin = stdin

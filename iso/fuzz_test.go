@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/binary"
 	"errors"
+	"io"
 	"os"
 	"slices"
 	"strings"
@@ -147,6 +148,93 @@ func FuzzMarkedAreas(f *testing.F) {
 			if data, err := a.of([]string{"x=1"}); err == nil && len(data) != a.size {
 				t.Fatalf("%d bytes for an area of %d", len(data), a.size)
 			}
+		}
+	})
+}
+
+// FuzzCpio reads anything as an archive, and what it gave again from one of ours.
+func FuzzCpio(f *testing.F) {
+	one := archive([]member{{configName, modeFile | 0o644, []byte(config)}, {"etc/x/y", modeFile | 0o600, []byte("z")}, {"etc/l", 0o120777, []byte("x/y")}})
+	f.Add(one)
+	f.Add(one[:len(one)-20])
+	f.Add(bytes.Replace(one, []byte("00000001"), []byte("FFFFFFFF"), 1))
+	f.Add([]byte("070702"))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		got, err := readMembers(bytes.NewReader(b), 1<<20)
+		if err != nil {
+			return
+		}
+		total := 0
+		for _, m := range got {
+			total += len(m.data)
+		}
+		if total > len(b) || len(got) > maxMembers {
+			t.Fatalf("%d bytes in %d members out of %d bytes", total, len(got), len(b))
+		}
+	})
+}
+
+// FuzzChange changes what a small ISO says of itself and asks for all changes
+// that can be asked for. Nothing may panic; what comes out is read again, and
+// holds what was put in.
+func FuzzChange(f *testing.F) {
+	// Only the interesting part changes: descriptors, boot catalogue, directories,
+	// partition tables.
+	const part = 64 * sectorSize
+	var files []*os.File
+	var parts [][]byte
+	for _, path := range []string{build(f, isotest.Options{EmbedSize: 4096, RootfsSize: 5000, Files: map[string][]byte{KernelPath: []byte("k"), InitrdPath: []byte("i")}}), hybridISO(f)} {
+		file, err := os.OpenFile(path, os.O_RDWR, 0)
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Cleanup(func() { file.Close() })
+		b := make([]byte, part)
+		n, err := file.ReadAt(b, 0)
+		if err != nil && !errors.Is(err, io.EOF) {
+			f.Fatal(err)
+		}
+		files, parts = append(files, file), append(parts, b[:n])
+	}
+	f.Add(byte(0), []byte{})
+	f.Add(byte(1), []byte{})
+	f.Add(byte(1), patch(17*sectorSize+0x47, 20))          // the boot catalogue
+	f.Add(byte(1), patch(512+72, 0xffff))                  // where the partitions are
+	f.Add(byte(0), patch(16*sectorSize+140, 0xffffffff))   // the path table
+	f.Add(byte(1), patch(18*sectorSize+156+2, 0x00100000)) // the second tree
+	f.Fuzz(func(t *testing.T, which byte, patches []byte) {
+		file, head := files[int(which)%len(files)], bytes.Clone(parts[int(which)%len(parts)])
+		for ; len(patches) >= 8; patches = patches[8:] {
+			copy(head[int64(binary.LittleEndian.Uint32(patches))%int64(len(head)-3):], patches[4:8])
+		}
+		if _, err := file.WriteAt(head, 0); err != nil {
+			t.Fatal(err)
+		}
+		b, err := Open(file.Name())
+		if err != nil {
+			return
+		}
+		defer b.Close()
+		large := noise(9000)
+		personal := Personal{Start: Defaults, Ignition: large, Files: []File{{Name: "a/b", Data: []byte("c")}}}
+		check := func(b *Base, p Personal) {
+			im, err := b.Personalise(p)
+			if err != nil {
+				return
+			}
+			// Areas that overlap what describes them give an ISO that cannot be read;
+			// one that can be read has what was put in.
+			if got, err := ReadIgnition(im, im.Size()); err == nil && !bytes.Equal(got, large) {
+				t.Fatalf("%d bytes of config became %d", len(large), len(got))
+			}
+		}
+		check(b, personal)
+		if m, err := b.Minimal(); err == nil {
+			if m.Size() >= b.Size() {
+				t.Fatal("nothing was taken out")
+			}
+			personal.RootfsURL = "http://x/y"
+			check(m, personal)
 		}
 	})
 }

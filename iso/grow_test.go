@@ -31,7 +31,7 @@ func save(t *testing.T, im *Image) string {
 
 // hybridISO is an ISO made by xorriso with Rock Ridge, Joliet, boot images for
 // BIOS and UEFI, partition tables, and the areas of the live layout.
-func hybridISO(t *testing.T) string {
+func hybridISO(t testing.TB) string {
 	t.Helper()
 	const kargs = "coreos.liveiso=hybrid ignition.firstboot ignition.platform.id=metal"
 	grub := "menuentry x {\n\tlinux /images/pxeboot/vmlinuz " + kargs + "\n" + strings.Repeat("#", 900) + " COREOS_KARG_EMBED_AREA\n\tinitrd /images/pxeboot/initrd.img /images/ignition.img\n}\n"

@@ -193,6 +193,9 @@ func TestRealBoot(t *testing.T) {
 		{"large config on a disk", full, iso.Personal{}, ballast, machine.FromDisk},
 	} {
 		for _, firmware := range []string{"bios", "uefi"} {
+			if c.from == machine.FromDisk && firmware == "uefi" {
+				continue // the lab's machine wants a partition of type EFI; isohybrid's is a plain one
+			}
 			t.Run(c.name+" "+firmware, func(t *testing.T) {
 				p := c.personal
 				p.Ignition, p.Keyfiles = reporting(t, c.ballast), []iso.File{keyfile}
