@@ -2,6 +2,7 @@ package kube
 
 import (
 	"bytes"
+	"crypto/ecdsa"
 	"crypto/sha256"
 	"crypto/x509"
 	"encoding/base64"
@@ -42,10 +43,13 @@ func TestAuthoritiesDiffer(t *testing.T) {
 	}
 	keys := map[string]bool{}
 	for _, v := range []*Authority{a, b} {
-		for _, k := range []pair{v.cluster, v.frontProxy, v.etcd} {
-			keys[k.key.X.String()] = true
+		for _, k := range []*ecdsa.PrivateKey{v.cluster.key, v.frontProxy.key, v.etcd.key, v.accounts} {
+			raw, err := k.Bytes()
+			if err != nil {
+				t.Fatal(err)
+			}
+			keys[string(raw)] = true
 		}
-		keys[v.accounts.X.String()] = true
 	}
 	if len(keys) != 8 || a.PinHash() == b.PinHash() {
 		t.Errorf("%d different keys of 8", len(keys))
