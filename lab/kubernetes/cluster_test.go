@@ -138,6 +138,33 @@ func TestCluster(t *testing.T) {
 	}
 }
 
+// Whatever a node is doing when its power is cut (fetching, unpacking images,
+// starting a control plane, running one), all of it is gone at once, and it boots
+// again.
+func TestPowerCutAnywhere(t *testing.T) {
+	c := newTestCluster(t)
+	image, ignition := nodeParts(t)
+	n := c.node(1, "kx1", true, image, ignition)
+	for _, after := range []time.Duration{2 * time.Second, 5 * time.Second, 9 * time.Second, 14 * time.Second, 20 * time.Second, 30 * time.Second} {
+		n.console = machinetest.NewConsole()
+		c.power(n)
+		time.Sleep(after) // not a wait for anything: the moment is the case
+		n.cut()
+		begin := time.Now()
+		if stop := <-n.stopped; stop != machine.Killed {
+			t.Errorf("cut after %v: stopped: %s\n%s", after, stop, n.console.Tail(2000))
+		}
+		if text := n.console.Tail(1 << 20); strings.Contains(text, "Kernel panic") || strings.Contains(text, "emergency mode") {
+			t.Errorf("cut after %v: it did not boot:\n%s", after, n.console.Tail(3000))
+		}
+		c.say("cut after %v, gone after %.1f s, %d MiB at most", after, time.Since(begin).Seconds(), n.hw.PeakMemory()>>20)
+		n.nothingLeft(t)
+	}
+	if err := n.hw.Clean(t.Context()); err != nil {
+		t.Error(err)
+	}
+}
+
 // nothingLeft checks what can be seen of a machine from outside after its power
 // was cut.
 func (n *testNode) nothingLeft(t *testing.T) {

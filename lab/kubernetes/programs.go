@@ -16,6 +16,7 @@ const hyperName = "hyper"
 
 // compilation is one call of go build.
 type compilation struct {
+	name     string   // for people
 	module   string   // folder below _modules
 	packages []string // each is a program
 	cgo      bool
@@ -26,12 +27,12 @@ type compilation struct {
 func compilations() []compilation {
 	const plugins = "github.com/containernetworking/plugins/plugins/"
 	return []compilation{
-		{module: "kubernetes", packages: []string{"./cmd/hyper", "./cmd/pause", "./cmd/echo", "./cmd/healthcheck", "./cmd/coredns",
+		{name: "Kubernetes, etcd, CoreDNS and CNI plugins", module: "kubernetes", packages: []string{"./cmd/hyper", "./cmd/pause", "./cmd/echo", "./cmd/healthcheck", "./cmd/coredns",
 			plugins + "main/bridge", plugins + "main/loopback", plugins + "main/ptp", plugins + "ipam/host-local",
 			plugins + "meta/firewall", plugins + "meta/portmap", plugins + "meta/tuning"}},
 		// flannel's UDP backend is partly C, and its main package links it always.
-		{module: "kubernetes", packages: []string{"github.com/flannel-io/flannel"}, cgo: true, flags: []string{"-extldflags", "-static"}},
-		{module: "cniflannel", packages: []string{plugins + "meta/flannel"}},
+		{name: "flannel", module: "kubernetes", packages: []string{"github.com/flannel-io/flannel"}, cgo: true, flags: []string{"-extldflags", "-static"}},
+		{name: "flannel's CNI plugin", module: "cniflannel", packages: []string{plugins + "meta/flannel"}},
 	}
 }
 
@@ -91,19 +92,18 @@ func (b *builder) programs() (string, error) {
 // compile builds the programs of c into out. The Go build cache keeps every
 // compiled package, so that an interrupted build goes on where it was.
 func (b *builder) compile(c compilation, dir, out string) error {
-	name := filepath.Base(c.packages[0])
-	b.Say("downloading the modules of " + name)
+	b.Say("downloading the Go modules of " + c.name)
 	list := append([]string{"list", "-deps", "-f", "x"}, c.packages...)
 	all, err := b.Output(recipe.Command{Dir: dir, Name: "go", Args: list, Env: c.environment()})
 	if err != nil {
 		return err
 	}
 	total, done, told := strings.Count(all, "x"), 0, time.Now()
-	b.Say(fmt.Sprintf("compiling %s and what goes with it: %d packages, what the Go build cache has is not compiled again", name, total))
+	b.Say(fmt.Sprintf("compiling %s: %d packages, but for those in the Go build cache", c.name, total))
 	return b.Run(recipe.Command{Dir: dir, Name: "go", Args: c.arguments(out), Env: c.environment(), Each: func(string) {
 		if done++; time.Since(told) > 5*time.Second {
 			told = time.Now()
-			b.Say(fmt.Sprintf("compiling %s: %d of at most %d packages", name, done, total))
+			b.Say(fmt.Sprintf("compiling %s: %d of at most %d packages", c.name, done, total))
 		}
 	}})
 }

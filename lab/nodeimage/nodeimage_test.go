@@ -198,6 +198,21 @@ func checkRootfs(t *testing.T, path string) {
 	for _, d := range []string{"etc", "usr/lib/systemd", "usr/libexec"} {
 		checkForeign(t, filepath.Join(tree, d))
 	}
+	// what kubeadm looks for before it begins, kubelet calls, and runc is linked with
+	for _, program := range []string{"conntrack", "ethtool", "ip", "iptables", "losetup", "mount", "nft", "nsenter", "socat", "tc", "touch"} {
+		found := 0
+		for _, d := range []string{"bin", "sbin", "usr/bin", "usr/sbin"} {
+			if _, err := os.Lstat(filepath.Join(tree, d, program)); err == nil {
+				found++
+			}
+		}
+		if found == 0 {
+			t.Errorf("the tree has no %s", program)
+		}
+	}
+	if seccomp, _ := filepath.Glob(filepath.Join(tree, "usr/lib/x86_64-linux-gnu/libseccomp.so.2")); seccomp == nil {
+		t.Error("the tree has no libseccomp")
+	}
 	if keys, _ := filepath.Glob(filepath.Join(tree, "etc/ssh/ssh_host_*")); keys != nil {
 		t.Errorf("every machine would have the same host keys: %v", keys)
 	}

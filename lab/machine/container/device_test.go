@@ -1,6 +1,8 @@
 package container
 
 import (
+	"os"
+	"path/filepath"
 	"slices"
 	"testing"
 )
@@ -36,6 +38,21 @@ func TestGrownRoot(t *testing.T) {
 	} {
 		if got := grownRoot(c.parts, root, c.disk); got != c.want {
 			t.Errorf("%s: got %d MiB, want %d", name, got/mib, c.want/mib)
+		}
+	}
+}
+
+func TestLimitsAreOnlyRaised(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "limit")
+	for _, c := range []struct{ now, then string }{{"128\n", "8192"}, {"100000\n", "100000\n"}} {
+		if err := os.WriteFile(path, []byte(c.now), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if err := raise(path, wantedInotify); err != nil {
+			t.Fatal(err)
+		}
+		if got, _ := os.ReadFile(path); string(got) != c.then {
+			t.Errorf("from %q: got %q, want %q", c.now, got, c.then)
 		}
 	}
 }

@@ -47,6 +47,9 @@ func (r *run) attach(path string, offset, size int64, readOnly bool) (*loop, err
 // start makes the namespaces with everything in them and runs the machine
 // until it stops.
 func (r *run) start(ctx context.Context, p *plan) (machine.Stop, error) {
+	if err := raiseHostLimits(); err != nil {
+		return "", err
+	}
 	var err error
 	if r.group, err = newGroup(r.m.groupName()); err != nil {
 		return "", err
