@@ -1,6 +1,8 @@
 // Package agent is what runs on a server itself: it looks at the machine, calls
 // home with what it saw, writes the one planned disk when told so, and reboots
-// into it; in the installed system it reports that the server arrived.
+// into it; in the installed system it reports that the server arrived and, where
+// the server becomes a node of a cluster, carries out tasks until metalrise needs
+// nothing more of it (package node does the steps).
 //
 // It never chooses a disk, never writes to a disk that is not the ordered one,
 // never runs anything that came with an image, never reboots after a failure
@@ -23,4 +25,13 @@
 //
 // A machine that dies at any point before the last step comes back with a disk
 // that does not boot, which is seen; never with half a system, which may not be.
+//
+// # How a task is carried out
+//
+// One step after the other, while the agent reports how far it is. How a task
+// ended is on the disk before it is reported, so that neither a restart of the
+// agent nor of the machine does it again; a failed one is done again only under
+// another ID. A task that was cut off begins at its first step: what is done
+// already costs a look. Orders that do not say "go on" end it after the step
+// under way.
 package agent

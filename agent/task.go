@@ -271,7 +271,7 @@ func (r *running) wake() {
 // change, and when nothing changes too. Reports that nobody hears are dropped;
 // the node's work needs no listener.
 func (r *running) tell(ctx context.Context) {
-	for {
+	for lost := 0; ; {
 		r.mu.Lock()
 		report := r.report
 		r.mu.Unlock()
@@ -281,11 +281,13 @@ func (r *running) tell(ctx context.Context) {
 			return
 		case err != nil:
 			r.session.say("report of task %s: %v", r.task.ID, err)
+			lost++
 		default:
 			r.session.clock(orders.Now)
 			r.obey(orders)
+			lost = 0
 		}
-		if sleep(ctx, tellMin) != nil {
+		if sleep(ctx, min(tellMin<<min(lost, 5), tellMax)) != nil {
 			return
 		}
 		quiet := time.NewTimer(tellMax - tellMin)

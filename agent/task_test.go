@@ -295,8 +295,7 @@ func TestClockBeforeTasks(t *testing.T) {
 	y.foreman.now = time.Now().Add(2 * time.Hour)
 	var at time.Time
 	y.host.OnStep(func(context.Context, callhome.Step) error { at = y.host.Clock(); return nil })
-	real := y.foreman
-	server, err := boot.Listen(t.Context(), boot.Config{Addr: "127.0.0.1:0", Authority: y.authority, Desk: late{real}, Library: y.shelf})
+	server, err := boot.Listen(t.Context(), boot.Config{Addr: "127.0.0.1:0", Authority: y.authority, Desk: late{y.foreman}, Library: y.shelf})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -305,8 +304,8 @@ func TestClockBeforeTasks(t *testing.T) {
 	if err := y.run(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	if !at.Equal(real.now) {
-		t.Errorf("the clock was %s at the first step, want %s", at, real.now)
+	if !at.Equal(y.foreman.now) {
+		t.Errorf("the clock was %s at the first step, want %s", at, y.foreman.now)
 	}
 }
 

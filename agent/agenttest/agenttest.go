@@ -123,10 +123,12 @@ func (h *Host) OpenDisk(_ context.Context, ref fleet.DiskRef) (agent.Disk, error
 	return found[0], nil
 }
 
-// Configure implements agent.Host: the files are remembered, not written.
+// Configure implements agent.Host: the files are remembered, not written. What
+// an older system had saved is gone with it.
 func (h *Host) Configure(_ context.Context, _ agent.Disk, _ agent.Span, files []agent.File) error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	h.saved = map[string][]byte{}
 	for _, f := range files {
 		h.files[f.Path] = f
 	}
@@ -196,13 +198,6 @@ func (h *Host) Load(name string) ([]byte, error) {
 		return nil, fs.ErrNotExist
 	}
 	return v, nil
-}
-
-// Reinstall forgets what a machine forgets when its disk is written anew.
-func (h *Host) Reinstall() {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	h.saved, h.steps = map[string][]byte{}, nil
 }
 
 // OnStep decides how steps end; it may block until its context ends. Without it
