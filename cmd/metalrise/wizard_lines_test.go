@@ -1,0 +1,249 @@
+package main
+
+import (
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/creack/pty"
+)
+
+// ownProgram is the name under which the tests' own program is metalrise.
+const ownProgram = "metalrise"
+
+// listener sits at a terminal without a cursor and hears what is told.
+type listener struct {
+	t      *testing.T
+	in     *os.File
+	mu     sync.Mutex
+	text   string
+	from   int // what was heard and answered already
+	values int // typed into fields
+	ended  chan error
+}
+
+func listen(t *testing.T, dir string, env []string, bin string, args ...string) *listener {
+	t.Helper()
+	cmd := exec.Command(bin, args...)
+	if bin == ownProgram {
+		own, err := os.Executable()
+		if err != nil {
+			t.Fatal(err)
+		}
+		cmd.Path, cmd.Err = own, nil
+	}
+	cmd.Dir, cmd.Env = dir, append(os.Environ(), env...)
+	in, err := pty.Start(cmd)
+	if err != nil {
+		t.Fatal(err)
+	}
+	l := &listener{t: t, in: in, ended: make(chan error, 1)}
+	go func() {
+		buf := make([]byte, 4096)
+		for {
+			n, err := in.Read(buf)
+			l.mu.Lock()
+			l.text += string(buf[:n])
+			l.mu.Unlock()
+			if err != nil {
+				l.ended <- cmd.Wait()
+				return
+			}
+		}
+	}()
+	t.Cleanup(func() {
+		_ = cmd.Process.Kill()
+		_ = in.Close()
+	})
+	return l
+}
+
+func (l *listener) heard() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text
+}
+
+// hears waits for a text after what was answered last.
+func (l *listener) hears(limit time.Duration, want string) {
+	l.t.Helper()
+	for end := time.Now().Add(limit); ; time.Sleep(20 * time.Millisecond) {
+		text := l.heard()
+		if at := strings.Index(text[l.from:], want); at >= 0 {
+			l.from += at + len(want)
+			return
+		}
+		if time.Now().After(end) {
+			l.t.Fatalf("%q is never told after:\n%s\n--- but:\n%s", want, text[:l.from], text[l.from:])
+		}
+	}
+}
+
+func (l *listener) answers(text string) {
+	l.t.Helper()
+	if _, err := l.in.WriteString(text + "\n"); err != nil {
+		l.t.Fatal(err)
+	}
+}
+
+// converse hears and answers in turn; an answer that begins with "=" is a value.
+func (l *listener) converse(turns [][2]string) {
+	l.t.Helper()
+	for _, turn := range turns {
+		l.hears(time.Minute, turn[0])
+		answer := turn[1]
+		if value, ok := strings.CutPrefix(answer, "="); ok {
+			l.values++
+			answer = value
+		}
+		l.answers(answer)
+	}
+}
+
+func (l *listener) leaves() {
+	l.t.Helper()
+	select {
+	case err := <-l.ended:
+		if err != nil {
+			l.t.Errorf("ended with %v:\n%s", err, l.heard())
+		}
+	case <-time.After(20 * time.Second):
+		l.t.Fatalf("does not end:\n%s", l.heard())
+	}
+}
+
+// TestLinesOnATerminalWithoutCursor writes a site by answers alone, leaves, and
+// finds everything again.
+func TestLinesOnATerminalWithoutCursor(t *testing.T) {
+	for lang, first := range map[string]string{"en": "Step 1 of 12: Welcome.", "ja": "手順 1 / 12: ようこそ。"} {
+		dir := t.TempDir()
+		env := []string{"TERM=dumb", "LC_ALL=C.UTF-8", "XDG_STATE_HOME=" + dir}
+		l := listen(t, dir, env, ownProgram, "--accessible", "--lang", lang)
+		l.hears(20*time.Second, first)
+		l.hears(20*time.Second, "? ")
+		l.answers("rack7")
+		l.hears(20*time.Second, "192.0.2.11-15")
+		l.answers("1")
+		l.hears(20*time.Second, "192.0.2.11-15")
+		l.answers("10.0.9.11-12")
+		l.hears(20*time.Second, "site.yaml")
+		l.answers("3")
+		l.hears(20*time.Second, "bmc-password")
+		l.answers("hunter2 hunter2")
+		l.hears(20*time.Second, "site.yaml")
+		l.answers("q")
+		l.hears(20*time.Second, "Enter")
+		l.answers("y")
+		l.leaves()
+		text := l.heard()
+		if strings.Contains(text, "hunter2") || strings.Contains(text, "\x1b") {
+			t.Errorf("the password or a control sequence was written: %q", text)
+		}
+		file, err := os.ReadFile(filepath.Join(dir, "site.yaml"))
+		if err != nil || !strings.Contains(string(file), "- 10.0.9.11-12") || !strings.Contains(string(file), "# Where the servers' BMCs answer.") {
+			t.Errorf("%v\n%s", err, file)
+		}
+		l = listen(t, dir, env, ownProgram, "--accessible", "--lang", lang)
+		l.hears(20*time.Second, "rack7")
+		l.answers("s")
+		l.hears(20*time.Second, "12. ")
+		l.answers("2")
+		l.hears(20*time.Second, "10.0.9.11-12")
+		l.hears(20*time.Second, "rack7-bmc-password")
+		if err := l.in.Close(); err != nil { // the line is cut
+			t.Fatal(err)
+		}
+	}
+}
+
+// TestRealWizardLines installs a single node by answers alone: the same values
+// are typed as on the screens.
+func TestRealWizardLines(t *testing.T) {
+	r := newRack(t, "wizard-lines", 1)
+	site, image, password := labAnswers(t, r.site, filepath.Dir(r.site))
+	dir := t.TempDir()
+	if err := os.Symlink(image, filepath.Join(dir, "image-folder")); err != nil { // found beside the site file
+		t.Fatal(err)
+	}
+	r.site = filepath.Join(dir, "site.yaml")
+	env := []string{"TERM=dumb", "LC_ALL=C", "METALRISE_STATE=" + r.state}
+	l := listen(t, dir, env, r.bin, "--accessible")
+	l.converse([][2]string{
+		{"Site name, now", "=edge1"},
+		{"Enter: BMC addresses", ""}, {"BMC addresses, now", "=" + site["addresses"]},
+		{"Enter: Password", ""}, {"Password, now", "=" + password},
+		{"Enter: Find servers now", ""}, {"1 BMCs answer", ""},
+		{"Enter: Read all servers now", ""}, {"1 servers were read", ""},
+		{"becomes edge1-cp1, single-node", ""},
+		{"Enter: First address", ""}, {"First address, now", "=" + site["firstAddress"]},
+		{"Enter: Next: Disks", ""}, {"will be ERASED", ""},
+		{"Enter: Next: Software", ""}, {"Enter: OS release", ""}, {"OS release. Found: image-folder", ""},
+		{"Enter: Next: Checks", ""}, {"Enter: Next: Review", ""},
+		{"Enter: Disks to erase", ""}, {"Number of disks to erase", "=1"}, {"Type start", "start"},
+	})
+	l.hears(5*time.Minute, "all servers are installed")
+	l.converse([][2]string{{"installed; ", "n"}, {"1 of 1 servers are installed", "q"}, {"y leaves", "y"}})
+	l.leaves()
+	if text := l.heard(); strings.Contains(text, password) || strings.Contains(text, "\x1b") {
+		t.Errorf("the password or a control sequence was written: %q", text)
+	}
+	t.Logf("%d typed values\n%s", l.values, l.heard())
+	if l.values > 6 {
+		t.Errorf("%d typed values, more than 6", l.values)
+	}
+	r.installedOnce()
+}
+
+// TestRealWizardSingleNode installs a single node on the screens, with at most
+// six typed values.
+func TestRealWizardSingleNode(t *testing.T) {
+	r := newRack(t, "wizard-single", 1)
+	site, image, password := labAnswers(t, r.site, filepath.Dir(r.site))
+	dir := t.TempDir()
+	if err := os.Symlink(image, filepath.Join(dir, "image-folder")); err != nil {
+		t.Fatal(err)
+	}
+	r.site = filepath.Join(dir, "site.yaml")
+	socket := "metalrise-single-" + filepath.Base(dir)
+	t.Cleanup(func() { _ = exec.Command("tmux", "-L", socket, "kill-server").Run() })
+	p := sitDown(t, socket, "single", []string{"-C", dir, "TERM=vt100", "LANG=C.UTF-8", "METALRISE_STATE=" + r.state}, r.bin)
+	p.sees("Welcome", "Site name")
+	p.fills("edge1")
+	p.sees("2/12", "192.0.2.11-15")
+	p.fills(site["addresses"])
+	p.sees("saved in site.yaml")
+	p.presses("Down")
+	p.fills(password)
+	p.sees("edge1-bmc-password", "typed")
+	p.presses("Enter")
+	p.sees("1 BMCs answer")
+	p.presses("Down", "Enter")
+	p.sees("3/12")
+	p.presses("Enter")
+	p.sees("1 servers were read", "LAB0001")
+	p.presses("Down", "Enter")
+	p.sees("4/12", "single-node")
+	p.presses("Escape", "Down", "Enter")
+	p.sees("5/12")
+	p.fills(site["firstAddress"])
+	p.sees("saved in site.yaml")
+	p.presses("Escape", "Down", "Down", "Down", "Enter")
+	p.sees("8/12", "image-folder", "found?")
+	p.presses("Enter", "Enter") // takes what was found
+	p.sees("saved in site.yaml", " found")
+	p.presses("Escape", "Down", "Down", "Enter")
+	p.sees("10/12", "1 disks will be ERASED", "LAB0001-D1")
+	p.fills("1")
+	time.Sleep(600 * time.Millisecond) // an Enter at the same moment would not count
+	p.presses("Enter")
+	p.waits(5*time.Minute, "all servers are installed")
+	t.Logf("%d typed values", p.values)
+	if p.values > 6 {
+		t.Errorf("%d typed values, more than 6", p.values)
+	}
+	r.installedOnce()
+}
