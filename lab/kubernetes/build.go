@@ -77,9 +77,9 @@ func (b *builder) payload(programs, out, work string) error {
 	}
 	p := fleet.Payload{APIVersion: fleet.PayloadVersion, Flavour: fleet.Kubeadm, Version: Version, Architecture: "x86_64"}
 	for _, f := range files(programs, d) {
-		b.Say("adding " + f.Name)
+		b.Say("adding " + f.name)
 		if err := f.add(&p, out); err != nil {
-			return fmt.Errorf("file %s: %w", f.Name, err)
+			return fmt.Errorf("file %s: %w", f.name, err)
 		}
 	}
 	images, err := images(programs, d)
@@ -101,7 +101,7 @@ func (b *builder) payload(programs, out, work string) error {
 
 // add puts a file into the payload at dir.
 func (f part) add(p *fleet.Payload, dir string) error {
-	entry := fleet.PayloadFile{Name: f.Name, Path: f.Path, Mode: 0o755, Target: f.target}
+	entry := fleet.PayloadFile{Name: f.name, Path: f.path, Mode: 0o755, Target: f.target}
 	if f.target == "" {
 		in, err := os.Open(f.source)
 		if err != nil {

@@ -23,7 +23,7 @@ const loader = "lib64/ld-linux-x86-64.so.2"
 // libraryFolders are where Debian keeps libraries. In an image they all go to
 // the first.
 func libraryFolders() []string {
-	return []string{"usr/lib/x86_64-linux-gnu", "lib/x86_64-linux-gnu", "usr/lib/x86_64-linux-gnu/perl-base"}
+	return []string{"usr/lib/x86_64-linux-gnu", "lib/x86_64-linux-gnu"}
 }
 
 // debian is a tree of Debian packages, unpacked.

@@ -19,7 +19,7 @@ const (
 
 // part is one file of a payload.
 type part struct {
-	Name, Path string // as in fleet.PayloadFile
+	name, path string // as in fleet.PayloadFile
 	source     string // on this computer; "" for a link
 	target     string // of a link, on the node
 }
@@ -29,20 +29,20 @@ type part struct {
 func files(programs string, d debian) []part {
 	var all []part
 	program := func(name, source string) {
-		all = append(all, part{Name: name, Path: filepath.Join(BinDir, name), source: source})
+		all = append(all, part{name: name, path: filepath.Join(BinDir, name), source: source})
 	}
 	program(hyperName, filepath.Join(programs, "0", hyperName))
 	for _, name := range []string{"kubelet", "kubeadm", "kubectl", "etcdctl"} {
-		all = append(all, part{Name: name, Path: filepath.Join(BinDir, name), target: filepath.Join(BinDir, hyperName)})
+		all = append(all, part{name: name, path: filepath.Join(BinDir, name), target: filepath.Join(BinDir, hyperName)})
 	}
 	for _, name := range []string{"containerd", "containerd-shim-runc-v2", "ctr"} {
 		program(name, filepath.Join(d.root, "usr/bin", name))
 	}
 	program("runc", filepath.Join(d.root, "usr/sbin/runc"))
 	for _, name := range cniPlugins() {
-		all = append(all, part{Name: "cni/" + name, Path: filepath.Join(CNIDir, name), source: filepath.Join(programs, "0", name)})
+		all = append(all, part{name: "cni/" + name, path: filepath.Join(CNIDir, name), source: filepath.Join(programs, "0", name)})
 	}
-	return append(all, part{Name: "cni/flannel", Path: filepath.Join(CNIDir, "flannel"), source: filepath.Join(programs, "2/flannel")})
+	return append(all, part{name: "cni/flannel", path: filepath.Join(CNIDir, "flannel"), source: filepath.Join(programs, "2/flannel")})
 }
 
 // archive is one image with its place in a payload.
