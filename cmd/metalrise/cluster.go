@@ -128,29 +128,32 @@ func replaceFile(path string, b []byte, mode os.FileMode) error {
 }
 
 // openCluster connects to the site's cluster as its administrator.
-func (o *options) openCluster(ctx context.Context) (*kube.Cluster, fleet.Plan, []byte, error) {
+func (o *options) openCluster(ctx context.Context) (*kube.Cluster, fleet.Plan, error) {
 	dir, err := o.siteDir()
 	if err != nil {
-		return nil, fleet.Plan{}, nil, err
+		return nil, fleet.Plan{}, err
 	}
 	kubeconfig, err := readKubeconfig(dir)
 	if err != nil {
-		return nil, fleet.Plan{}, nil, err
+		return nil, fleet.Plan{}, err
 	}
 	st, err := store.OpenReader(dir)
 	if err != nil {
-		return nil, fleet.Plan{}, nil, err
+		return nil, fleet.Plan{}, err
 	}
 	defer st.Close()
 	standing, ok, err := provision.StandingOf(ctx, st, st)
 	if err != nil {
-		return nil, fleet.Plan{}, nil, err
+		return nil, fleet.Plan{}, err
 	}
 	if !ok || standing.Plan.Cluster == nil {
-		return nil, fleet.Plan{}, nil, fleet.NewFault(fleet.CodePlanUnknown, fleet.Invalid, nil, "no plan with a cluster was applied")
+		return nil, fleet.Plan{}, fleet.NewFault(fleet.CodePlanUnknown, fleet.Invalid, nil, "no plan with a cluster was applied")
 	}
-	c, err := kube.Connect(kubeconfig, standing.Plan)
-	return c, standing.Plan, kubeconfig, err
+	// Servers that were taken away are no nodes any more.
+	p := standing.Plan
+	p.Assignments = slices.DeleteFunc(slices.Clone(p.Assignments), func(a fleet.Assignment) bool { return !standing.Done[a.Server] })
+	c, err := kube.Connect(kubeconfig, p)
+	return c, p, err
 }
 
 func certificatesCommand(o *options) *cobra.Command {
@@ -167,15 +170,12 @@ with which its API server and kubelet serve, soonest end first.
 }
 
 func (o *options) certificates(ctx context.Context) error {
-	c, _, kubeconfig, err := o.openCluster(ctx)
+	c, _, err := o.openCluster(ctx)
 	if err != nil {
 		return err
 	}
 	defer c.Close()
 	list, failed := c.Certificates(ctx)
-	if own, err := kube.KubeconfigCertificate(kubeconfig); err == nil {
-		list = append(list, own)
-	}
 	sortByEnd(list)
 	if o.output == "json" {
 		return errors.Join(o.json(list), failed)
@@ -204,7 +204,7 @@ certificate before each year ends; run approve then, or at each maintenance.
 }
 
 func (o *options) approve(ctx context.Context) error {
-	c, _, _, err := o.openCluster(ctx)
+	c, _, err := o.openCluster(ctx)
 	if err != nil {
 		return err
 	}

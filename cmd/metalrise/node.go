@@ -5,6 +5,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
+	"slices"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -13,7 +15,9 @@ import (
 
 	"metalrise.dev/bmc"
 	"metalrise.dev/fleet"
+	"metalrise.dev/fleet/site"
 	"metalrise.dev/provision/api"
+	"metalrise.dev/provision/store"
 )
 
 func nodeCommand(o *options) *cobra.Command {
@@ -126,13 +130,59 @@ func (o *options) addAddresses(args []string) error {
 			}
 		}
 	}
-	if len(addresses) == len(s.BMCs.Addresses) {
-		return nil
+	if len(addresses) > len(s.BMCs.Addresses) {
+		if err := f.Set("bmcs.addresses", addresses); err != nil {
+			return err
+		}
 	}
-	if err := f.Set("bmcs.addresses", addresses); err != nil {
+	if err := o.include(f, args); err != nil {
 		return err
 	}
 	return f.Write()
+}
+
+// include takes back the exclusion of servers that are known to stand behind
+// these addresses: who adds them wants them.
+func (o *options) include(f *site.File, args []string) error {
+	s := f.Typed()
+	dir, err := o.stateDir(s.Name)
+	if err != nil {
+		return err
+	}
+	st, err := store.OpenReader(dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	defer st.Close()
+	enrolled, err := st.Servers(context.Background())
+	if err != nil {
+		return err
+	}
+	wanted, err := bmc.Expand(args, orPort(s.BMCs.Port))
+	if err != nil {
+		return err
+	}
+	keep := slices.DeleteFunc(slices.Clone(s.Servers), func(v fleet.Override) bool {
+		if v.Role != fleet.Excluded {
+			return false
+		}
+		for _, e := range enrolled {
+			if slices.Contains(wanted, e.BMC.Address) && (v.Serial != "" && v.Serial == e.Identity.Serial || v.Serial == "" && v.UUID == e.Identity.UUID) {
+				return true
+			}
+		}
+		return false
+	})
+	switch {
+	case len(keep) == len(s.Servers):
+		return nil
+	case len(keep) == 0:
+		return f.Set("servers", nil)
+	}
+	return f.Set("servers", keep)
 }
 
 // survey looks at all servers anew, plans and applies.
