@@ -12,8 +12,8 @@ import (
 	"github.com/creack/pty"
 )
 
-// ownProgram is the name under which the tests' own program is metalrise.
-const ownProgram = "metalrise"
+// testProgram is the name under which the tests' own program is metalrise.
+const testProgram = "metalrise"
 
 // listener sits at a terminal without a cursor and hears what is told.
 type listener struct {
@@ -29,7 +29,7 @@ type listener struct {
 func listen(t *testing.T, dir string, env []string, bin string, args ...string) *listener {
 	t.Helper()
 	cmd := exec.Command(bin, args...)
-	if bin == ownProgram {
+	if bin == testProgram {
 		own, err := os.Executable()
 		if err != nil {
 			t.Fatal(err)
@@ -122,7 +122,7 @@ func TestLinesOnATerminalWithoutCursor(t *testing.T) {
 	for lang, first := range map[string]string{"en": "Step 1 of 12: Welcome.", "ja": "手順 1 / 12: ようこそ。"} {
 		dir := t.TempDir()
 		env := []string{"TERM=dumb", "LC_ALL=C.UTF-8", "XDG_STATE_HOME=" + dir}
-		l := listen(t, dir, env, ownProgram, "--accessible", "--lang", lang)
+		l := listen(t, dir, env, testProgram, "--accessible", "--lang", lang)
 		l.hears(20*time.Second, first)
 		l.hears(20*time.Second, "? ")
 		l.answers("rack7")
@@ -147,7 +147,7 @@ func TestLinesOnATerminalWithoutCursor(t *testing.T) {
 		if err != nil || !strings.Contains(string(file), "- 10.0.9.11-12") || !strings.Contains(string(file), "# Where the servers' BMCs answer.") {
 			t.Errorf("%v\n%s", err, file)
 		}
-		l = listen(t, dir, env, ownProgram, "--accessible", "--lang", lang)
+		l = listen(t, dir, env, testProgram, "--accessible", "--lang", lang)
 		l.hears(20*time.Second, "rack7")
 		l.answers("s")
 		l.hears(20*time.Second, "12. ")
