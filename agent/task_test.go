@@ -129,6 +129,7 @@ func (y *yard) ended() string {
 }
 
 func TestTasksOneAfterTheOther(t *testing.T) {
+	t.Parallel()
 	y := newYard(t, unitTask("prepare-1", "a", "b"), unitTask("join-1", "c"))
 	if err := y.run(t.Context()); err != nil {
 		t.Fatalf("%v; console:\n%s", err, y.log)
@@ -144,6 +145,7 @@ func TestTasksOneAfterTheOther(t *testing.T) {
 // Neither a restart of the agent nor of the machine does a finished task again,
 // and the machine is the same caller all the time.
 func TestFinishedTasksAreRemembered(t *testing.T) {
+	t.Parallel()
 	y := newYard(t, unitTask("prepare-1", "a"))
 	if err := y.run(t.Context()); err != nil {
 		t.Fatal(err)
@@ -164,6 +166,7 @@ func TestFinishedTasksAreRemembered(t *testing.T) {
 
 // Killed in the middle of a step, the task is done again from its beginning.
 func TestRestartInTheMiddle(t *testing.T) {
+	t.Parallel()
 	y := newYard(t, unitTask("prepare-1", "a", "b", "c"))
 	ctx, cancel := context.WithCancel(t.Context())
 	y.host.OnStep(func(ctx context.Context, s callhome.Step) error {
@@ -188,6 +191,7 @@ func TestRestartInTheMiddle(t *testing.T) {
 }
 
 func TestFailedTaskIsNotRepeated(t *testing.T) {
+	t.Parallel()
 	y := newYard(t, unitTask("join-1", "a", "b", "c"))
 	y.host.OnStep(func(_ context.Context, s callhome.Step) error {
 		if s.Name == "b" {
@@ -218,6 +222,7 @@ func TestFailedTaskIsNotRepeated(t *testing.T) {
 
 // An order to hold lets the step under way end and begins no other.
 func TestHoldBetweenSteps(t *testing.T) {
+	t.Parallel()
 	y := newYard(t, unitTask("prepare-1", "a", "b", "c"))
 	told := make(chan struct{})
 	var once sync.Once
@@ -251,6 +256,7 @@ func TestHoldBetweenSteps(t *testing.T) {
 
 // A transfer is stopped at once; another task takes its place.
 func TestOtherTaskStopsTransfer(t *testing.T) {
+	t.Parallel()
 	fetch := callhome.Task{ID: "prepare-1", Steps: []callhome.Step{
 		{Name: "fetch", Fetch: &callhome.FetchStep{Path: "/m/x", SHA256: strings.Repeat("ab", 32), Bytes: 10, To: "/opt/metalrise/x", Mode: 0o755}},
 	}}
@@ -275,6 +281,7 @@ func TestOtherTaskStopsTransfer(t *testing.T) {
 }
 
 func TestRefusedTaskIsReported(t *testing.T) {
+	t.Parallel()
 	y := newYard(t, callhome.Task{ID: "prepare-1", Steps: []callhome.Step{{Name: "evil", File: &callhome.FileStep{To: "/dev/sda", Mode: 0o600}}}})
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 	defer cancel()
@@ -291,6 +298,7 @@ func TestRefusedTaskIsReported(t *testing.T) {
 // The clock is right before the first step, and the answer to a report sets it
 // too when the hello's answer did not.
 func TestClockBeforeTasks(t *testing.T) {
+	t.Parallel()
 	y := newYard(t, unitTask("prepare-1", "a"))
 	y.foreman.now = time.Now().Add(2 * time.Hour)
 	var at time.Time
@@ -321,6 +329,7 @@ func (l late) Hello(ctx context.Context, who boot.Caller, m callhome.Hello) (cal
 // The real machine, as a folder, fetches over a connection that keeps breaking,
 // and the ticket goes when all is done.
 func TestRealFilesOverBrokenTLS(t *testing.T) {
+	t.Parallel()
 	const key = "fedcba9876543210fedcba9876543210"
 	content := bytes.Repeat([]byte("0123456789abcdef"), 200_000)
 	task := callhome.Task{ID: "prepare-1", Name: "prepare", Steps: []callhome.Step{
@@ -357,6 +366,7 @@ func TestRealFilesOverBrokenTLS(t *testing.T) {
 }
 
 func TestWrongContentOverTLS(t *testing.T) {
+	t.Parallel()
 	const key = "fedcba9876543210fedcba9876543210"
 	for name, c := range map[string]struct {
 		bytes int64

@@ -124,6 +124,7 @@ func TestImages(t *testing.T) {
 	archive := []byte("registry.k8s.io/pause:3.10.1\nregistry.k8s.io/etcd:3.6.5-0\n")
 	s, n := m.serve("/m/key/images", archive)
 	step := callhome.Step{Name: "image", Image: &callhome.ImageStep{Path: "/m/key/images", SHA256: s, Bytes: n, References: []string{"registry.k8s.io/pause:3.10.1", "registry.k8s.io/etcd:3.6.5-0"}}}
+	m.must(os.WriteFile(filepath.Join(m.Root, "starting"), nil, 0o600)) // it does not answer yet
 	for range 2 {
 		m.must(m.do(step))
 	}

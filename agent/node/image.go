@@ -20,6 +20,9 @@ const (
 
 	listTime   = time.Minute
 	importTime = 30 * time.Minute
+	// answerTime is what a container runtime has to answer after its start.
+	answerTime  = 30 * time.Second
+	answerPause = 500 * time.Millisecond
 )
 
 // image imports an archive of container images, unless all of them are there.
@@ -29,6 +32,13 @@ func (s System) image(ctx context.Context, from Source, step callhome.ImageStep,
 		return prepare(nil, "import images: ctr is in none of %s; the container runtime was not put in place", strings.Join(runtimeDirs(), ", "))
 	}
 	missing, err := s.missing(ctx, ctr, step.References)
+	for until := time.Now().Add(answerTime); err != nil && ctx.Err() == nil && time.Now().Before(until); {
+		select { // the container runtime was started a moment ago
+		case <-time.After(answerPause):
+		case <-ctx.Done():
+		}
+		missing, err = s.missing(ctx, ctr, step.References)
+	}
 	if err != nil {
 		return prepare(err, "list images")
 	}

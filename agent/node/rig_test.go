@@ -85,7 +85,9 @@ root='`+root+`'
 store="$root/images"
 echo "$*" >>"$root/ctr.log"
 case "$*" in
-"-n k8s.io images ls -q") cat "$store" 2>/dev/null; exit 0 ;;
+"-n k8s.io images ls -q")
+	if [ -e "$root/starting" ]; then rm "$root/starting"; echo "ctr: connection refused" >&2; exit 1; fi
+	cat "$store" 2>/dev/null; exit 0 ;;
 "-n k8s.io images import "*) shift 4; cat "$root$1" >>"$store" ;;
 "-n k8s.io images label "*) grep -qx "$5" "$store" ;;
 *) echo "ctr: what is $*?" >&2; exit 2 ;;
