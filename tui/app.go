@@ -141,6 +141,7 @@ func (a *App) done(d Done) []Action {
 func (a *App) watched(w Watched) []Action {
 	before := a.run.view.Plan
 	a.run.take(w)
+	a.hub.nodes = len(a.run.view.Servers)
 	if a.leaving || !a.watching() {
 		a.run.asked = false
 		return nil

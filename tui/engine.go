@@ -53,10 +53,10 @@ func newBook(table, words map[string]string) *book {
 			b.fixed[english] = other
 		}
 	}
-	// Sentences with more fixed letters come first, so that the closest one is
-	// found. Equals go by alphabet.
+	// The closest sentence is to be found: those that begin with a value fit too
+	// much and come last; else those with more fixed letters come first.
 	slices.SortFunc(b.masks, func(x, y *template) int {
-		return cmp.Or(cmp.Compare(y.fixed, x.fixed), strings.Compare(x.english, y.english))
+		return cmp.Or(cmp.Compare(x.late(), y.late()), cmp.Compare(y.fixed, x.fixed), strings.Compare(x.english, y.english))
 	})
 	return b
 }
@@ -69,6 +69,14 @@ func newTemplate(english, other string, at [][]int) *template {
 		t.fixed -= m[1] - m[0]
 	}
 	return t
+}
+
+// late is 1 for a sentence that begins with a value.
+func (t *template) late() int {
+	if t.begin == "" {
+		return 1
+	}
+	return 0
 }
 
 // match gives the values of a text of this sentence, nil of another one.

@@ -57,6 +57,55 @@ func scenes() map[string]func(l Language, w, h int) *App {
 		"attach-held": func(l Language, w, h int) *App { return attach(l, w, h, sampleRun(5), "h", "enter") },
 		"attach-log":  func(l Language, w, h int) *App { return attach(l, w, h, sampleRun(5), "l") },
 		"attach-help": func(l Language, w, h int) *App { return attach(l, w, h, sampleRun(5), "?") },
+		"run-cluster": func(l Language, w, h int) *App { return attach(l, w, h, sampleCluster(5)) },
+		"run-checks":  func(l Language, w, h int) *App { return attach(l, w, h, sampleCluster(5), "down", "enter") },
+		"run-boot":    func(l Language, w, h int) *App { return attach(l, w, h, sampleCluster(5), "b") },
+		"run-console": func(l Language, w, h int) *App {
+			a := onRun(l, w, h, sampleCluster(5))
+			press(a, "o")
+			return a
+		},
+		"run-filter": func(l Language, w, h int) *App {
+			a := attach(l, w, h, sampleRun(5), "l", "/")
+			typeText(a, "SN00002")
+			return a
+		},
+		"run-engine-log": func(l Language, w, h int) *App {
+			a := attach(l, w, h, sampleRun(5), "l", "w")
+			a.Step(at(Input{Done: &Done{Do: DoLog, Lines: []string{"time=12:00 level=INFO msg=\"engine ready\" port=8443"}}}))
+			return a
+		},
+		"run-change": func(l Language, w, h int) *App {
+			a := onRun(l, w, h, heldBy(fleet.CodeDiskChanged))
+			press(a, "h", "c")
+			return a
+		},
+		"run-change-password": func(l Language, w, h int) *App {
+			a := onRun(l, w, h, heldBy(fleet.CodeBMCLoginRefused))
+			press(a, "h", "c", "enter")
+			typeText(a, "hunter2")
+			return a
+		},
+		"run-consent": func(l Language, w, h int) *App {
+			a, _ := changedDisk(l, w, h)
+			return a
+		},
+		"run-exclude": func(l Language, w, h int) *App {
+			a := onRun(l, w, h, sampleCluster(5))
+			press(a, "down", "x")
+			return a
+		},
+		"hand-off-cluster": func(l Language, w, h int) *App {
+			a := onRun(l, w, h, readyCluster(5))
+			a.hub.go_(stepHandOff)
+			return a
+		},
+		"hand-off-commands": func(l Language, w, h int) *App {
+			a := onRun(l, w, h, readyCluster(5))
+			a.hub.go_(stepHandOff)
+			press(a, "enter")
+			return a
+		},
 		"attach-no-engine": func(l Language, w, h int) *App {
 			run := sampleRun(5)
 			run.Overview.Engine = false

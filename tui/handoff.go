@@ -22,13 +22,7 @@ func (a *App) handOff(b *body) {
 	default:
 		b.text(handOffStyle(settled, r), a.f("%d of %d servers are installed, %d held.", settled, len(r.view.Servers), held))
 	}
-	b.gap()
 	a.buttonRow(b, pasteButton)
-	b.gap()
-	if len(r.view.Servers) > 0 {
-		a.handOffTable(b)
-		b.gap()
-	}
 	if emulated := r.emulated(); len(emulated) > 0 && c != nil {
 		b.text(Warn, "! "+a.f("%d nodes have no KVM: their VMs are emulated, which is slow and only for rehearsal.", len(emulated)))
 	}
@@ -36,6 +30,9 @@ func (a *App) handOff(b *body) {
 		b.text(Plain, a.t("Not built yet: KubeVirt, storage, VM networks and a first virtual machine. Nothing of that was done or checked; that VMs run is not proven."))
 	} else {
 		b.text(Plain, a.t("This plan ends with installed hypervisors: no cluster was asked for (cluster.software). KubeVirt and a first virtual machine are not built yet; nothing of that was done or checked."))
+	}
+	if len(r.view.Servers) > 0 {
+		a.handOffTable(b)
 	}
 }
 
@@ -79,7 +76,7 @@ func (a *App) handOffCluster(b *body, c *fleet.ClusterStatus) {
 // handOffTable lists all servers that are done, and says of the others that they
 // are not.
 func (a *App) handOffTable(b *body) {
-	cols := []column{{say("HOST"), 16}, {say("ADDRESS"), 19}, {say("IS"), 8}, {"KVM", max(b.w-45, 10)}}
+	cols := []column{{say("HOST"), 17}, {say("ADDRESS"), 19}, {say("IS"), 8}, {"KVM", max(b.w-47, 9)}}
 	a.heading(b, cols)
 	for _, s := range a.run.view.Servers {
 		address := "?"
@@ -97,7 +94,12 @@ func (a *App) handOffTable(b *body) {
 		if s.Condition == fleet.Held {
 			state = a.t(string(s.Condition))
 		}
-		b.add(Line{{is, mark + " "}, {Plain, fit(name(s), 15) + " " + fit(address, 18) + " " + fit(state, 7) + " "}, {style, fit(kvm, cols[3].w)}})
+		here, point := b.item()
+		names := Span{Plain, fit(name(s), 14)}
+		if here {
+			names.Style = Selected
+		}
+		b.add(Line{{Plain, point}, {is, mark + " "}, names, {Plain, " " + fit(address, 18) + " " + fit(state, 7) + " "}, {style, fit(kvm, cols[3].w)}})
 	}
 }
 

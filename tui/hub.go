@@ -27,6 +27,7 @@ type hub struct {
 	busy     map[Do]Progress
 	note     string
 	noted    Style
+	nodes    int       // of the run, for the hand-off's rows
 	consent  string    // number of disks as typed
 	since    time.Time // of the consent
 }
@@ -236,6 +237,8 @@ func (h *hub) rows() int {
 		return len(h.disks())
 	case stepChecks:
 		return len(h.findings())
+	case stepHandOff:
+		return h.nodes
 	}
 	return 0
 }

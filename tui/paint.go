@@ -101,13 +101,56 @@ func (l Line) fit(w int) Line {
 	return out
 }
 
-// wrap breaks text into lines of at most w cells, between words where there are
-// any.
+// wrap breaks text into lines of at most w cells: between words, and between
+// East Asian letters, but never before a mark that ends a sentence.
 func wrap(s string, w int) []string {
 	if w <= 0 {
 		return nil
 	}
-	return strings.Split(ansi.Wrap(clean(s), w, " "), "\n")
+	var out []string
+	row, cells := "", 0
+	flush := func() { out = append(out, strings.TrimRight(row, " ")); row, cells = "", 0 }
+	for _, piece := range pieces(clean(s)) {
+		n := width(piece)
+		if blank := strings.Trim(piece, " ") == ""; cells+n > w && (blank || cells > 0) {
+			flush()
+			if blank {
+				continue
+			}
+		}
+		for ; n > w; n = width(piece) { // longer than a line
+			head := ansi.Truncate(piece, w, "")
+			if head == "" {
+				head = piece
+			}
+			out, piece = append(out, head), piece[len(head):]
+		}
+		row, cells = row+piece, cells+n
+	}
+	flush()
+	return out
+}
+
+// pieces parts a text where a line may break: words, blanks between them, and
+// single wide letters with what may not stand at the beginning of a line.
+func pieces(s string) []string {
+	const clings = "、。，．・：；！？）」』】〕ー々ぁぃぅぇぉっゃゅょァィゥェォッャュョ,.:;!?)"
+	var out []string
+	last := rune(0)
+	for _, r := range s {
+		n := len(out) - 1
+		wide := width(string(r)) > 1
+		switch {
+		case n >= 0 && (width(string(r)) == 0 || strings.ContainsRune(clings, r) && last != ' '),
+			n >= 0 && !wide && r != ' ' && last != ' ' && width(string(last)) == 1,
+			n >= 0 && r == ' ' && last == ' ':
+			out[n] += string(r)
+		default:
+			out = append(out, string(r))
+		}
+		last = r
+	}
+	return out
 }
 
 // bar draws how much of a whole is done, w cells wide.

@@ -53,14 +53,14 @@ func randomRuns() []Watched {
 	odd := sampleRun(2)
 	odd.Overview.Servers[0].Hostname = "大阪\x1b[31m\x00-w1\u202e"
 	odd.Overview.Servers[1].Cause = &fleet.Cause{Code: "NEW-001"}
-	return []Watched{sampleRun(1), sampleRun(5), sampleRun(100), {}, odd, {Err: &fleet.Cause{Chain: []string{"gone"}}}}
+	return []Watched{sampleRun(1), sampleRun(5), sampleRun(100), sampleCluster(5), {}, odd, {Err: &fleet.Cause{Chain: []string{"gone"}}}}
 }
 
 func randomInput(r *rand.Rand, i int, sheets []Sheet, runs []Watched) Input {
 	in := Input{At: noon.Add(time.Duration(i) * 300 * time.Millisecond)}
 	names := []string{"up", "down", "left", "right", "enter", "esc", "tab", "shift+tab", "pgup", "pgdown", "home", "end", "backspace", "delete",
-		"ctrl+u", "ctrl+c", "f1", "f2", "ctrl+a", "enter", "down", "enter", "down"}
-	texts := []string{"a", "5", " ", "?", "r", "l", "h", "e", "d", "q", "y", "n", "10.0.1.5/24", "日本", "\x1b[2J", "e\u0301", "2\n", "👩‍👩‍👧"}
+		"ctrl+u", "ctrl+c", "f1", "f2", "f5", "f8", "f9", "f10", "ctrl+a", "enter", "down", "enter", "down"}
+	texts := []string{"a", "5", " ", "?", "r", "l", "h", "e", "d", "q", "y", "n", "c", "c", "x", "b", "o", "g", "/", "s", "w", "10.0.1.5/24", "日本", "\x1b[2J", "e\u0301", "2\n", "👩‍👩‍👧"}
 	switch n := r.IntN(100); {
 	case n < 55:
 		in.Key = names[r.IntN(len(names))]
@@ -74,7 +74,7 @@ func randomInput(r *rand.Rand, i int, sheets []Sheet, runs []Watched) Input {
 		w := runs[r.IntN(len(runs))]
 		in.Watched = &w
 	default:
-		does := []Do{DoLoad, DoSet, DoFind, DoInspect, DoApply, DoRetry, DoEngine, DoPassword, DoCreate}
+		does := []Do{DoLoad, DoSet, DoFind, DoInspect, DoApply, DoRetry, DoEngine, DoPassword, DoCreate, DoOverride, DoPace, DoLog, DoGather, DoRest}
 		s := sheets[r.IntN(len(sheets))]
 		s.Revision = i
 		in.Done = &Done{Do: does[r.IntN(len(does))], Sheet: &s, Path: "network.vlan"}

@@ -77,7 +77,7 @@ func japaneseRunCards() map[string]string {
 		"y leave it out   n no":                                                                    "y 除外する   n しない",
 		"↑↓ choose   Enter change it   Esc back   ? help":                                          "↑↓ 選ぶ   Enter 変更   Esc 戻る   ? 説明",
 		"Enter another attempt   Esc back   ? help":                                                "Enter 再試行   Esc 戻る   ? 説明",
-		"Enter start the new plan   Esc back (what was changed stays in the file)   F1 help":       "Enter 新しい計画を開始   Esc 戻る (変更はファイルに残る)   F1 説明",
+		"Enter start the new plan   Esc back; the change stays in the file   F1 help":              "Enter 新しい計画を開始   Esc 戻る (変更はファイルに残る)   F1 説明",
 		"Esc back   F1 help":                                                                       "Esc 戻る   F1 説明",
 		"saved; the plan is the same and nothing else is erased.":                                  "保存しました。計画は同じで、ほかに消去されるものはありません。",
 		"saved; the plan is now %.12s. What differs:":                                              "保存しました。計画は %.12s になりました。違い:",

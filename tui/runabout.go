@@ -99,7 +99,7 @@ func (a *App) eventRow(e fleet.Event, began time.Time, more bool, w int) []Line 
 	case e.Edge == fleet.Ended && !began.IsZero() && e.At.Sub(began) >= time.Second:
 		took = span(e.At.Sub(began))
 	}
-	head := Line{{Plain, "  "}, {style, mark + " "}, {Plain, fit(a.t(string(e.Action)), 12) + " " + e.At.Local().Format("15:04:05") + " " + fit(took, 9)}}
+	head := Line{{Plain, "  "}, {style, mark + " "}, {Plain, fit(a.t(string(e.Action)), 12) + " " + e.At.Local().Format("15:04:05") + " " + fit(took, 10)}}
 	note := a.engineText(e.Note)
 	if e.Outcome == fleet.Adopted {
 		note = strings.TrimSpace(a.t("was done, as looking showed") + " " + note)
@@ -107,7 +107,7 @@ func (a *App) eventRow(e fleet.Event, began time.Time, more bool, w int) []Line 
 	if e.Cause != nil {
 		note = a.causeText(e.Cause)
 	}
-	indent, out := 35, []Line{}
+	indent, out := 36, []Line{}
 	if w < 60 && note != "" { // beside the table: the note goes below
 		indent, out = 6, []Line{head}
 		head = line(Plain, strings.Repeat(" ", indent))

@@ -63,7 +63,8 @@ func (a *App) consoleCard(s fleet.Status) *popup {
 	}
 	add(Plain, "  https://"+web+"/")
 	add(Heading, a.t("Serial console over the BMC (IPMI); ~. ends it:"))
-	add(Plain, "  ipmitool -I lanplus -H "+host+" -U "+user+" "+password+" sol activate")
+	add(Plain, "  ipmitool -I lanplus -H "+host+" -U "+user+" \\")
+	add(Plain, "    "+password+" sol activate")
 	if password == "-a" {
 		add(Plain, "  "+a.t("-a asks for the password"))
 	}

@@ -261,6 +261,8 @@ func (a *App) fixBlocked() string {
 	switch {
 	case p == nil || p.Blocked():
 		return a.t("nothing can be started: the plan has blockers")
+	case a.blockers() != "":
+		return a.blockers()
 	case len(a.erasedAgain()) > 0:
 		return a.f("this plan would erase %d servers that are installed already; that is not done from here", len(a.erasedAgain()))
 	}

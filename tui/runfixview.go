@@ -152,7 +152,7 @@ func (a *App) fixKeys() string {
 	case f.stage == fixSame:
 		return a.t("Enter another attempt   Esc back   ? help")
 	case f.stage == fixConsent && a.fixBlocked() == "":
-		return a.t("Enter start the new plan   Esc back (what was changed stays in the file)   F1 help")
+		return a.t("Enter start the new plan   Esc back; the change stays in the file   F1 help")
 	}
 	return a.t("Esc back   F1 help")
 }

@@ -7,7 +7,7 @@ import "maps"
 func japaneseSentences() map[string]string {
 	out := map[string]string{}
 	for _, part := range []map[string]string{
-		japaneseDisks(), japaneseHardware(), japaneseNetworks(), japanesePorts(), japaneseRoles(), japaneseKept(), japaneseCluster(), japaneseContinued(), japaneseNodes(), japaneseAway(),
+		japaneseDisks(), japaneseHardware(), japaneseNetworks(), japanesePorts(), japaneseRoles(), japaneseKept(), japaneseCluster(), japaneseContinued(), japaneseNodes(), japaneseAway(), japaneseChecks(),
 		japaneseWay(), japaneseNodeWay(), japaneseDesk(), japaneseRefusals(), japaneseFile(), japaneseFileHints(),
 	} {
 		maps.Copy(out, part)
@@ -320,8 +320,6 @@ func japaneseNodeWay() map[string]string {
 	return map[string]string{
 		"control plane %s to begin the cluster":                    "制御ノード %s がクラスターを始めること",
 		"control plane %s to join":                                 "制御ノード %s の参加",
-		"%s to begin the cluster":                                  "%s がクラスターを始めること",
-		"%s to join":                                               "%s の参加",
 		"the API does not show the node":                           "API にノードが現れません",
 		"a certificate was refused":                                "証明書を拒否しました",
 		"the node: %s":                                             "ノード: %s",

@@ -175,7 +175,7 @@ func japaneseWords3() map[string]string {
 		"saving …":                    "保存しています …",
 		"seen":                        "確認",
 		"seen %s ago":                 "%s 前の情報です",
-		"since %s":                    "%s から",
+		"since %s":                    "%s 前から",
 		"site":                        "サイト",
 		"site %s":                     "サイト %s",
 		"starting the engine":         "エンジンを起動しています",
