@@ -182,6 +182,12 @@ func refusal(resp *http.Response) error {
 
 // ask repeats a call until it is answered or the context ends.
 func (s *session) ask(ctx context.Context, path string, message any) (callhome.Orders, error) {
+	return s.askUntil(ctx, path, message, func(error) bool { return false })
+}
+
+// askUntil is ask that gives up at an error for which enough says so. The orders
+// are then to wait.
+func (s *session) askUntil(ctx context.Context, path string, message any, enough func(error) bool) (callhome.Orders, error) {
 	for try := 0; ; try++ {
 		orders, err := s.line.post(ctx, path, message)
 		if err == nil {
@@ -190,6 +196,10 @@ func (s *session) ask(ctx context.Context, path string, message any) (callhome.O
 		}
 		if ctx.Err() != nil {
 			return orders, context.Cause(ctx)
+		}
+		if enough(err) {
+			s.say("%v", err)
+			return callhome.Orders{Verb: callhome.Wait}, sleep(ctx, backoff(try))
 		}
 		wait := backoff(try)
 		var a *again

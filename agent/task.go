@@ -126,7 +126,7 @@ func (s *session) work(ctx context.Context, done *memory, t callhome.Task) (call
 		if err := sleep(ctx, repeatPause); err != nil {
 			return callhome.Orders{}, err
 		}
-		return s.ask(ctx, callhome.PathTask, e.report(s.seat.instance))
+		return s.tellEnd(ctx, e)
 	}
 	s.say("task %s: %s", t.ID, t.Name)
 	r := newRunning(s, t)
@@ -163,7 +163,18 @@ func (s *session) work(ctx context.Context, done *memory, t callhome.Task) (call
 	if err := done.keep(e); err != nil {
 		s.say("how task %s ended could not be written down, so that a restart would do it again: %v", t.ID, err)
 	}
-	return s.ask(ctx, callhome.PathTask, e.report(s.seat.instance))
+	return s.tellEnd(ctx, e)
+}
+
+// tellEnd reports how a task ended until it is answered. Who is refused has to
+// say hello again: the other side may have begun anew.
+func (s *session) tellEnd(ctx context.Context, e ended) (callhome.Orders, error) {
+	return s.askUntil(ctx, callhome.PathTask, e.report(s.seat.instance), refusedCall)
+}
+
+func refusedCall(err error) bool {
+	var f *fleet.Fault
+	return errors.As(err, &f) && f.Kind == fleet.Denied
 }
 
 // boundedCause keeps a cause within what is accepted of one.
@@ -282,6 +293,9 @@ func (r *running) tell(ctx context.Context) {
 		case err != nil:
 			r.session.say("report of task %s: %v", r.task.ID, err)
 			lost++
+			if refusedCall(err) {
+				r.obey(callhome.Orders{Verb: callhome.Wait, Why: "the report was refused"})
+			}
 		default:
 			r.session.clock(orders.Now)
 			r.obey(orders)

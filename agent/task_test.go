@@ -27,6 +27,7 @@ type foreman struct {
 	reports []callhome.TaskReport
 	// running answers reports of a running task; nil lets it go on.
 	running func(callhome.TaskReport) callhome.Orders
+	anew    bool // reports are refused until the next hello
 	// failed answers the report of a failure; nil holds.
 	failed func(callhome.TaskReport) callhome.Orders
 }
@@ -51,6 +52,7 @@ func (f *foreman) Hello(_ context.Context, who boot.Caller, m callhome.Hello) (c
 		return callhome.Orders{}, err
 	}
 	f.hellos = append(f.hellos, m)
+	f.anew = false
 	return f.current(), nil
 }
 
@@ -59,6 +61,9 @@ func (f *foreman) Task(_ context.Context, who boot.Caller, m callhome.TaskReport
 	defer f.mu.Unlock()
 	if err := f.admit(who); err != nil {
 		return callhome.Orders{}, err
+	}
+	if f.anew {
+		return callhome.Orders{}, fleet.NewFault(fleet.CodeTokenRefused, fleet.Denied, nil, "the token is not redeemed")
 	}
 	f.reports = append(f.reports, m)
 	switch m.State {
@@ -217,6 +222,26 @@ func TestFailedTaskIsNotRepeated(t *testing.T) {
 			strings.Join(r.Cause.Chain, "|") != "step 2 of 3, b|start b.service|exit status 1") {
 			t.Errorf("%+v %+v", r, r.Cause)
 		}
+	}
+}
+
+// After a retry the other side wants a hello first, whatever was going on.
+func TestRefusedReportLeadsToHello(t *testing.T) {
+	t.Parallel()
+	y := newYard(t, unitTask("prepare-1", "a", "b"))
+	y.host.OnStep(func(_ context.Context, s callhome.Step) error {
+		y.foreman.mu.Lock()
+		defer y.foreman.mu.Unlock()
+		if s.Name == "b" && len(y.foreman.hellos) == 1 {
+			y.foreman.anew = true
+		}
+		return nil
+	})
+	if err := y.run(t.Context()); err != nil {
+		t.Fatalf("%v; console:\n%s", err, y.log)
+	}
+	if y.begun() != "a b" || y.ended() != "prepare-1:done" {
+		t.Errorf("steps %q, reports %q", y.begun(), y.ended())
 	}
 }
 
