@@ -117,9 +117,9 @@ func (w *following) lookAround(ctx context.Context) {
 		s, complete := w.sight()
 		if complete {
 			members := w.askMembers(ctx, s)
-			proven := w.greetKubelets(ctx, s)
+			proven, unproven := w.greetKubelets(ctx, s)
 			w.mu.Lock()
-			w.members, w.proven = members, proven
+			w.members, w.proven, w.unproven = members, proven, unproven
 			w.mu.Unlock()
 			w.changed.set()
 		}
@@ -151,9 +151,11 @@ func (w *following) askMembers(ctx context.Context, s *sight) fleet.Maybe[[]Memb
 }
 
 // greetKubelets greets those of registered nodes that are not proven yet, and
-// forgets nodes that are gone: another machine may come back under the name.
-func (w *following) greetKubelets(ctx context.Context, s *sight) map[string]time.Time {
-	proven := maps.Clone(s.proven)
+// forgets nodes that are gone: another machine may come back under the name. A
+// certificate that was just issued proves as much, and is remembered, because
+// Kubernetes forgets the request after an hour.
+func (w *following) greetKubelets(ctx context.Context, s *sight) (proven map[string]time.Time, unproven map[string]string) {
+	proven, unproven = maps.Clone(s.proven), map[string]string{}
 	maps.DeleteFunc(proven, func(name string, _ time.Time) bool { return s.nodes[name] == nil })
 	var mu sync.Mutex
 	var group errgroup.Group
@@ -163,19 +165,27 @@ func (w *following) greetKubelets(ctx context.Context, s *sight) map[string]time
 		if !isNode(a) || !ip.IsValid() || s.nodes[a.Node.Name] == nil {
 			continue
 		}
-		if _, ok := proven[a.Node.Name]; ok {
+		if check := serving(a, s); check.OK {
+			proven[a.Node.Name] = check.Since
 			continue
 		}
 		group.Go(func() error {
-			chain, err := greet(ctx, net.JoinHostPort(ip.String(), kubeletPort))
-			if now := time.Now(); err == nil && w.c.ofCluster(chain, ip.String(), now) {
-				mu.Lock()
-				defer mu.Unlock()
+			address := net.JoinHostPort(ip.String(), kubeletPort)
+			chain, err := greet(ctx, address)
+			now := time.Now()
+			mu.Lock()
+			defer mu.Unlock()
+			switch {
+			case err != nil:
+				unproven[a.Node.Name] = words(err.Error())
+			case w.c.ofCluster(chain, ip.String(), now):
 				proven[a.Node.Name] = chain[0].NotBefore.UTC()
+			default:
+				unproven[a.Node.Name] = words(address + " shows a certificate of " + chain[0].Issuer.String() + ", not of the cluster")
 			}
 			return nil
 		})
 	}
 	_ = group.Wait() // one that does not answer is not proven, that is all
-	return proven
+	return proven, unproven
 }

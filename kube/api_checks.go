@@ -35,7 +35,9 @@ type sight struct {
 	// proven holds, by node name, since when its kubelet was seen to serve with a
 	// certificate of the cluster's authority.
 	proven map[string]time.Time
-	kvm    func(fleet.ServerID) fleet.Check // nil: nobody knows
+	// unproven says, by node name, what came of the last look at its kubelet.
+	unproven map[string]string
+	kvm      func(fleet.ServerID) fleet.Check // nil: nobody knows
 }
 
 // nodeChecks judges one planned node, in the order of fleet's names. Since is
@@ -167,7 +169,11 @@ func serving(a fleet.Assignment, s *sight) fleet.Check {
 		}
 	}
 	if last == nil {
-		return not(fleet.CheckServing, "the kubelet has not asked for a serving certificate, or not in the last hour")
+		text := "the kubelet has not asked for a serving certificate in the last hour"
+		if seen := s.unproven[a.Node.Name]; seen != "" {
+			text += ", and it is not seen: " + seen
+		}
+		return not(fleet.CheckServing, "%s", text)
 	}
 	for _, one := range last.Status.Conditions {
 		switch {

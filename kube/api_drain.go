@@ -194,7 +194,7 @@ func (d *drain) step(ctx context.Context, p *corev1.Pod, ending bool) {
 		terminating = apierrors.HasStatusCause(err, corev1.NamespaceTerminatingCause)
 	}
 	switch {
-	case err == nil, isGone(err), apierrors.IsConflict(err), terminating: // a conflict: another pod of that name
+	case err == nil, isGone(err), terminating: // a namespace that ends takes its pods with it
 		d.accepted[p.UID] = true
 		d.why[p.UID] = "its eviction was accepted, it has not ended yet"
 	case apierrors.IsTooManyRequests(err):

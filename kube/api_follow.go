@@ -62,11 +62,12 @@ type following struct {
 	look    signal // etcd or kubelets to ask
 	pulse   signal // a connection was lost
 
-	mu      sync.Mutex
-	missing string // why the API does not answer; "" when it does
-	known   bool   // missing was found out
-	members fleet.Maybe[[]Member]
-	proven  map[string]time.Time
+	mu       sync.Mutex
+	missing  string // why the API does not answer; "" when it does
+	known    bool   // missing was found out
+	members  fleet.Maybe[[]Member]
+	proven   map[string]time.Time
+	unproven map[string]string
 }
 
 // signal wakes one waiting goroutine; several signals are one.
@@ -327,7 +328,7 @@ func (w *following) sight() (s *sight, complete bool) {
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	s.members, s.proven = w.members, maps.Clone(w.proven)
+	s.members, s.proven, s.unproven = w.members, maps.Clone(w.proven), maps.Clone(w.unproven)
 	return s, complete
 }
 

@@ -122,12 +122,10 @@ func (c *Cluster) tokens(ctx context.Context) ([]corev1.Secret, error) {
 // Guest tells whose token an id is.
 type Guest func(tokenID string) (fleet.Assignment, bool)
 
-// guests knows whose tokens there are by the caller's word, or, where he gave
-// none, by the annotations of those that are ours.
+// guests knows whose tokens there are: by the caller's word, and for those that
+// he does not know (he may just have started) by the annotations that Invite
+// wrote. A wrong refusal would cost a kubelet an hour.
 func (c *Cluster) guests(ctx context.Context, told Guest) (Guest, error) {
-	if told != nil {
-		return told, nil
-	}
 	tokens, err := c.tokens(ctx)
 	if err != nil {
 		return nil, err
@@ -139,5 +137,13 @@ func (c *Cluster) guests(ctx context.Context, told Guest) (Guest, error) {
 			known[string(t.Data["token-id"])] = a
 		}
 	}
-	return func(id string) (fleet.Assignment, bool) { a, ok := known[id]; return a, ok }, nil
+	return func(id string) (fleet.Assignment, bool) {
+		if told != nil {
+			if a, ok := told(id); ok {
+				return a, true
+			}
+		}
+		a, ok := known[id]
+		return a, ok
+	}, nil
 }
