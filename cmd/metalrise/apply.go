@@ -224,6 +224,7 @@ func (o *options) report(ctx context.Context, dir string) error {
 	if err != nil {
 		return err
 	}
+	o.lookAtCluster(ctx, &view)
 	held := 0
 	for _, s := range view.Servers {
 		if s.Condition == fleet.Held {

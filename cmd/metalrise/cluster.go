@@ -22,10 +22,10 @@ import (
 func clusterCommand(o *options) *cobra.Command {
 	c := &cobra.Command{
 		Use:   "cluster",
-		Short: "The site's cluster: its kubeconfig and its certificates",
+		Short: "The site's cluster: kubeconfig, kubectl, certificates",
 		Args:  usage(cobra.NoArgs),
 	}
-	c.AddCommand(kubeconfigCommand(o), certificatesCommand(o), approveCommand(o))
+	c.AddCommand(kubeconfigCommand(o), kubectlCommand(o), certificatesCommand(o), approveCommand(o))
 	return c
 }
 
@@ -209,9 +209,7 @@ func (o *options) approve(ctx context.Context) error {
 		return err
 	}
 	defer c.Close()
-	// Nobody is a guest now: first certificates belong to joins that run.
-	nobody := func(string) (fleet.Assignment, bool) { return fleet.Assignment{}, false }
-	judged, err := c.ApprovePending(ctx, nobody)
+	judged, err := c.ApprovePending(ctx, nil) // the tokens in force tell who may join
 	if o.output == "json" {
 		return errors.Join(o.json(orEmpty(judged)), err)
 	}

@@ -17,16 +17,14 @@ func (o *options) printCluster(view fleet.Overview) {
 	switch {
 	case c.Up && c.Reachable:
 		state = "up"
-	case c.Up && !view.Engine:
-		state = "up when an engine looked last"
 	case c.Up:
-		state = "up, but its API does not answer this computer"
+		state = "begun, but its API does not answer this computer"
 	case c.Begun:
 		state = "begun"
 	}
 	o.printf("\ncluster %s %s at %s: %s\n", c.Flavour, c.Version, c.Endpoint, state)
 	if c.Kubeconfig != "" {
-		o.printf("  kubectl --kubeconfig %s get nodes\n", c.Kubeconfig)
+		o.printf("  KUBECONFIG=%s kubectl get nodes\n  metalrise cluster kubectl get nodes\n", c.Kubeconfig)
 	}
 	w := tabwriter.NewWriter(o.out, 0, 4, 2, ' ', 0)
 	for _, k := range c.Checks {

@@ -35,7 +35,7 @@ func nodeListCommand(o *options) *cobra.Command {
 		Use:   "list",
 		Short: "List the nodes with every check of them",
 		Long: `list shows each node of the cluster with its checks: what is true, since when, and
-what is missing. Checks are seen by the engine; without one, start it with apply.
+what is missing. Where no engine watches the cluster, its API is asked once.
 ` + exitHelp,
 		Example: "  metalrise node list\n  metalrise node list --output json | jq '.servers[].checks'",
 		Args:    usage(cobra.NoArgs),
@@ -52,6 +52,7 @@ func (o *options) nodeList(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	o.lookAtCluster(ctx, &view)
 	if o.output == "json" {
 		return o.json(view)
 	}

@@ -29,7 +29,7 @@ type rack struct {
 	state string
 }
 
-func newRack(t *testing.T, lab string, servers int) *rack {
+func newRack(t *testing.T, lab string, servers int, flags ...string) *rack {
 	t.Helper()
 	if os.Getenv("METALRISE_REAL") == "" {
 		t.Skip("skipped: real parts run with METALRISE_REAL=1")
@@ -48,7 +48,7 @@ func newRack(t *testing.T, lab string, servers int) *rack {
 		r.try("stop")
 		r.try("lab", "down", "--name", lab)
 	})
-	r.must("lab", "up", "--name", lab, "--servers", strconv.Itoa(servers))
+	r.must(append([]string{"lab", "up", "--name", lab, "--servers", strconv.Itoa(servers)}, flags...)...)
 	r.site = r.labView().Site
 	return r
 }
