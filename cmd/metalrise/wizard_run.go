@@ -54,8 +54,13 @@ func learn(ctx context.Context, p *tui.Pace, dir string, own bool) error {
 	if err != nil {
 		return err
 	}
-	for id, f := range facts {
-		p.Models[fleet.ServerID(id)] = strings.TrimSpace(f.Manufacturer.Or("") + " " + f.Model.Or(""))
+	servers, err := st.Servers(ctx)
+	if err != nil {
+		return err
+	}
+	for place, v := range servers {
+		f := facts[place]
+		p.Models[v.ID] = strings.TrimSpace(f.Manufacturer.Or("") + " " + f.Model.Or(""))
 	}
 	running := ""
 	if own {
