@@ -3,9 +3,11 @@ package tui
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"strings"
+	"sync"
 	"time"
 	"unicode/utf8"
 
@@ -15,10 +17,11 @@ import (
 // Input is one thing that happened. Exactly one of the fields after At is set.
 type Input struct {
 	At       time.Time `json:"at"`
-	Key      string    `json:"key,omitempty"`  // a named key: "enter", "up", "f2", "ctrl+c"
-	Text     string    `json:"text,omitempty"` // typed or pasted
-	Line     *string   `json:"line,omitempty"` // typed and ended by Enter, where there are no screens
-	Tick     bool      `json:"tick,omitempty"` // once a second
+	Key      string    `json:"key,omitempty"`   // a named key: "enter", "up", "f2", "ctrl+c"
+	Text     string    `json:"text,omitempty"`  // typed or pasted
+	Line     *string   `json:"line,omitempty"`  // typed and ended by Enter, where there are no screens
+	Tick     bool      `json:"tick,omitempty"`  // once a second
+	Broke    string    `json:"broke,omitempty"` // the end of a record: the screens panicked, and where
 	Size     *Size     `json:"size,omitempty"`
 	Watched  *Watched  `json:"watched,omitempty"`
 	Progress *Progress `json:"progress,omitempty"`
@@ -170,11 +173,14 @@ type Runs interface {
 
 // Recorder writes Inputs down, one a line. Text typed into a secret's field is
 // replaced by stars of the same number. A nil Recorder writes nothing.
-type Recorder struct{ out *json.Encoder }
+type Recorder struct {
+	mu  sync.Mutex // an action that panics notes so from its own goroutine
+	out *json.Encoder
+}
 
 // NewRecorder writes to w. The first line tells how the App was made.
 func NewRecorder(w io.Writer, o Options) (*Recorder, error) {
-	r := &Recorder{json.NewEncoder(w)}
+	r := &Recorder{out: json.NewEncoder(w)}
 	return r, r.out.Encode(o)
 }
 
@@ -189,6 +195,8 @@ func (r *Recorder) note(in Input, secret bool) {
 			in.Line = &line
 		}
 	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
 	_ = r.out.Encode(in) // a full disk must not end the view
 }
 
@@ -214,9 +222,21 @@ func Replay(r io.Reader, each func(*App, Input) error) error {
 		if err != nil {
 			return fmt.Errorf("read record: %w", err)
 		}
-		a.Step(in)
-		if err := each(a, in); err != nil {
+		if err := replayed(a, in, each); err != nil {
 			return err
 		}
 	}
+}
+
+// replayed takes one Input of a record. One that breaks the screens is what the
+// record was kept for: it is named.
+func replayed(a *App, in Input, each func(*App, Input) error) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			b, _ := json.Marshal(in)
+			err = errors.Join(ErrBroken, fmt.Errorf("by %s: %v", b, p))
+		}
+	}()
+	a.Step(in)
+	return each(a, in)
 }

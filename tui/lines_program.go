@@ -3,7 +3,6 @@ package tui
 import (
 	"bufio"
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"strings"
@@ -31,11 +30,6 @@ func RunLines(ctx context.Context, o Options, t Terminal, runs Runs) (err error)
 	defer stop()
 	echo := &echo{fd: int(t.In.Fd())}
 	defer echo.on()
-	defer func() {
-		if r := recover(); r != nil {
-			err = errors.Join(ErrBroken, fmt.Errorf("%v", r))
-		}
-	}()
 	queue := make(chan Input)
 	send := func(in Input) {
 		select {
@@ -43,7 +37,7 @@ func RunLines(ctx context.Context, o Options, t Terminal, runs Runs) (err error)
 		case <-ctx.Done():
 		}
 	}
-	m := &runner{ctx: ctx, app: New(o), look: t.Look, runs: runs, rec: rec, send: send, cancels: map[Do]context.CancelFunc{}}
+	m := &runner{ctx: ctx, app: New(o), look: t.Look, runs: runs, rec: rec, send: send, cancels: map[Do]context.CancelFunc{}, broken: make(chan error, 1), quit: stop}
 	m.works, _ = runs.(Works)
 	go readLines(t.In, send)
 	go func() {
@@ -58,16 +52,20 @@ func RunLines(ctx context.Context, o Options, t Terminal, runs Runs) (err error)
 		select {
 		case <-ctx.Done():
 			p.print("\n")
-			return outer.Err()
+			select {
+			case err := <-m.broken:
+				return err
+			default:
+				return outer.Err()
+			}
 		case in := <-queue:
 			if in.Line != nil && *in.Line == endOfInput {
 				p.print("\n")
 				return nil
 			}
 			in.At = time.Now()
-			rec.note(in, m.app.Secret())
 			p.answered(in.Line != nil)
-			actions := m.app.Step(in)
+			actions := m.step(in)
 			echo.set(!m.app.Secret()) // before the question can be answered
 			p.print(m.app.Said())
 			leaving = m.start(actions)
@@ -89,6 +87,7 @@ func (r *runner) start(actions []Action) (leave bool) {
 			r.cancelAll()
 		default:
 			go func() {
+				defer r.recovered()
 				if in, ok := r.act(a).(Input); ok {
 					r.send(in)
 				}
@@ -96,6 +95,14 @@ func (r *runner) start(actions []Action) (leave bool) {
 		}
 	}
 	return leave
+}
+
+// step is one Input of the queue. One that panics changes nothing more.
+func (r *runner) step(in Input) []Action {
+	defer r.recovered()
+	r.rec.note(in, r.app.Secret())
+	provoke(in)
+	return r.app.Step(in)
 }
 
 // readLines sends every line. Its goroutine ends with the input; while the

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"runtime/debug"
 	"sync"
 	"time"
 
@@ -44,9 +45,10 @@ func Run(ctx context.Context, o Options, t Terminal, runs Runs) error {
 	outer := ctx
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
-	m := &runner{ctx: ctx, app: New(o), look: t.Look, runs: runs, rec: rec, cancels: map[Do]context.CancelFunc{}}
+	m := &runner{ctx: ctx, app: New(o), look: t.Look, runs: runs, rec: rec, cancels: map[Do]context.CancelFunc{}, broken: make(chan error, 1)}
 	m.works, _ = runs.(Works)
 	program := tea.NewProgram(m, t.options()...)
+	m.quit = program.Quit
 	m.send = func(in Input) { program.Send(in) }
 	// Bubble Tea's own way to end with a context does not wait for its reader.
 	defer context.AfterFunc(ctx, program.Quit)()
@@ -54,7 +56,12 @@ func Run(ctx context.Context, o Options, t Terminal, runs Runs) error {
 	if t.Look.Old { // there is no other screen to go back to
 		_, _ = io.WriteString(t.Out, "\x1b[H\x1b[J")
 	}
-	if errors.Is(err, tea.ErrProgramPanic) {
+	select {
+	case broken := <-m.broken:
+		return broken
+	default:
+	}
+	if errors.Is(err, tea.ErrProgramPanic) { // in Bubble Tea itself
 		return errors.Join(ErrBroken, err)
 	}
 	if outer.Err() != nil || errors.Is(err, tea.ErrInterrupted) {
@@ -119,6 +126,8 @@ type runner struct {
 	looked  bool
 	mu      sync.Mutex
 	cancels map[Do]context.CancelFunc
+	broken  chan error // the first panic; holds one
+	quit    func()
 }
 
 type tick time.Time
@@ -150,8 +159,22 @@ func (r *runner) Update(msg tea.Msg) (tea.Model, tea.Cmd) {
 		return r, nil
 	}
 	in.At = time.Now()
-	r.rec.note(in, r.app.Secret())
-	return r, tea.Batch(append(more, r.commands(r.app.Step(in))...)...)
+	return r, tea.Batch(append(more, r.commands(r.step(in))...)...)
+}
+
+// recovered ends the view after a panic and keeps where it happened: on the
+// screen it would hide what people need, where the record is.
+func (r *runner) recovered() {
+	p := recover()
+	if p == nil {
+		return
+	}
+	select {
+	case r.broken <- errors.Join(ErrBroken, fmt.Errorf("%v", p)):
+		r.rec.note(Input{At: time.Now(), Broke: fmt.Sprintf("%v\n%s", p, debug.Stack())}, false)
+		go r.quit() // the event loop may be what called
+	default: // it ends already
+	}
 }
 
 func keyInput(k tea.KeyPressMsg) Input {
@@ -162,6 +185,7 @@ func keyInput(k tea.KeyPressMsg) Input {
 }
 
 func (r *runner) View() tea.View {
+	defer r.recovered() // the empty view is drawn then
 	p := r.app.View()
 	v := tea.NewView(r.look.Paint(p))
 	v.AltScreen = true
@@ -181,7 +205,10 @@ func (r *runner) commands(actions []Action) []tea.Cmd {
 		case DoCancel:
 			r.cancelAll()
 		default:
-			out = append(out, func() tea.Msg { return r.act(a) })
+			out = append(out, func() tea.Msg {
+				defer r.recovered()
+				return r.act(a)
+			})
 		}
 	}
 	return out

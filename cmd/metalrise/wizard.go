@@ -96,6 +96,10 @@ func (o *options) replay(path string) error {
 	defer f.Close()
 	last := ""
 	return tui.Replay(f, func(a *tui.App, in tui.Input) error {
+		if in.Broke != "" {
+			o.printf("── %s ── here the screens broke\n%s\n", in.At.Format("15:04:05.000"), in.Broke)
+			return nil
+		}
 		if text := a.View().Text(); text != last && strings.TrimSpace(text) != "" {
 			last = text
 			o.printf("── %s ──\n%s", in.At.Format("15:04:05.000"), text)
@@ -162,8 +166,11 @@ func (o *options) show(ctx context.Context, f *screenFlags, t tui.Options, works
 		run = tui.RunLines
 	}
 	err = run(ctx, t, term, works)
-	if errors.Is(err, tui.ErrBroken) && record == nil {
+	switch {
+	case errors.Is(err, tui.ErrBroken) && record == nil:
 		return errors.Join(err, tape.keep(o.errs))
+	case errors.Is(err, tui.ErrBroken):
+		toldRecord(o.errs, record.Name())
 	}
 	if errors.Is(err, context.Canceled) {
 		return &exitError{code: exitInterrupted}
@@ -214,6 +221,11 @@ func (t *tape) keep(out io.Writer) error {
 	if err = errors.Join(err, f.Close()); err != nil {
 		return fmt.Errorf("keep record: %w", err)
 	}
-	fmt.Fprintf(out, "the screens broke; how is recorded, without secrets, in %s (metalrise tui --replay shows it)\n", f.Name())
+	toldRecord(out, f.Name())
 	return nil
+}
+
+// toldRecord says where the record of screens that broke is.
+func toldRecord(out io.Writer, path string) {
+	fmt.Fprintf(out, "the screens broke; how is recorded, without secrets, in\n  %s\n  metalrise tui --replay %s shows it; an engine is not touched by this\n", path, path)
 }

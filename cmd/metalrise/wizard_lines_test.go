@@ -247,3 +247,41 @@ func TestRealWizardSingleNode(t *testing.T) {
 	}
 	r.installedOnce()
 }
+
+// TestRealBrokenScreens breaks the screens of a program that is built to break:
+// the terminal is as it was, and the record shows how it came to that.
+func TestRealBrokenScreens(t *testing.T) {
+	if os.Getenv("METALRISE_REAL") == "" {
+		t.Skip("skipped: real parts run with METALRISE_REAL=1")
+	}
+	bin := filepath.Join(t.TempDir(), "metalrise")
+	if out, err := exec.Command("go", "build", "-tags", "metalrise_fault", "-o", bin, ".").CombinedOutput(); err != nil {
+		t.Fatalf("build: %v\n%s", err, out)
+	}
+	dir := t.TempDir()
+	socket := "metalrise-broken-" + filepath.Base(dir)
+	t.Cleanup(func() { _ = exec.Command("tmux", "-L", socket, "kill-server").Run() })
+	for _, term := range []string{"vt100", "screen-256color"} {
+		p := sitDown(t, socket, term, []string{"-C", dir, "TERM=" + term, "LANG=C.UTF-8", "TMPDIR=" + dir, "METALRISE_STATE=" + dir}, "sh", "-c", "'stty -a > before; "+bin+"; stty -a > after'")
+		p.sees("Welcome", "Site name")
+		p.presses("!")
+		screen := p.sees("the screens broke", "tui --replay", "left with 0")
+		t.Logf("%s:\n%s", term, screen)
+		before, err := os.ReadFile(filepath.Join(dir, "before"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		after, err := os.ReadFile(filepath.Join(dir, "after"))
+		if err != nil || string(before) != string(after) {
+			t.Errorf("%s is not as it was: %v\n%s\n%s", term, err, before, after)
+		}
+	}
+	records, err := filepath.Glob(filepath.Join(dir, "metalrise-record-*.jsonl"))
+	if err != nil || len(records) != 2 {
+		t.Fatalf("records %v %v", records, err)
+	}
+	out, err := exec.Command(bin, "tui", "--replay", records[0]).CombinedOutput()
+	if err != nil || !strings.Contains(string(out), "Site name") {
+		t.Errorf("replay: %v\n%s", err, out)
+	}
+}
