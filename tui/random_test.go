@@ -145,14 +145,55 @@ func TestSecretsAreNeitherShownNorRecorded(t *testing.T) {
 	}
 }
 
-func BenchmarkFrame1000Servers(b *testing.B) {
+// bigRun is a run of a thousand servers with the journal of their whole way.
+func bigRun() Watched {
 	run := sampleRun(1000)
-	a := sized(Options{Attach: true}, 120, 40)
+	acts := []fleet.Action{fleet.ActStage, fleet.ActIdentify, fleet.ActPowerOff, fleet.ActInsert, fleet.ActBootOnce, fleet.ActPowerOn, fleet.ActHello, fleet.ActWrite, fleet.ActArrive}
+	run.Events = nil
+	for _, act := range acts {
+		for _, s := range run.Overview.Servers {
+			for _, edge := range []fleet.Edge{fleet.Began, fleet.Ended} {
+				e := fleet.Event{Seq: int64(len(run.Events) + 1), At: noon, Server: s.Server, Plan: run.Overview.Plan, Attempt: 1, Action: act, Edge: edge}
+				if edge == fleet.Ended {
+					e.Outcome = fleet.OK
+				}
+				run.Events = append(run.Events, e)
+			}
+		}
+	}
+	return run
+}
+
+func benchFrames(b *testing.B, l Language, w, h int, keys ...string) {
+	run := bigRun()
+	a := sized(Options{Attach: true, Language: l}, w, h)
 	a.Step(at(Input{Watched: &run}))
 	look := Look{Colour: true, Attributes: true, Unicode: true}
 	for i := 0; b.Loop(); i++ {
-		press(a, []string{"down", "up", "pgdown"}[i%3])
+		press(a, keys[i%len(keys)])
+		a.Step(Input{At: noon.Add(time.Duration(i) * time.Second), Done: &Done{Do: DoRest}})
 		look.Paint(a.View())
+	}
+}
+
+func BenchmarkFrame1000Servers(b *testing.B) {
+	b.Run("80x24", func(b *testing.B) { benchFrames(b, English, 80, 24, "down", "up", "pgdown") })
+	b.Run("120x40", func(b *testing.B) { benchFrames(b, English, 120, 40, "down", "up", "pgdown") })
+	b.Run("120x40 ja", func(b *testing.B) { benchFrames(b, Japanese, 120, 40, "down", "up", "pgdown") })
+	b.Run("log 120x40", func(b *testing.B) { benchFrames(b, English, 120, 40, "l", "up", "up", "esc") })
+	b.Run("log filtered", func(b *testing.B) {
+		benchFrames(b, English, 120, 40, "l", "/", "S", "N", "0", "0", "5", "enter", "pgup", "esc", "esc")
+	})
+}
+
+// BenchmarkLook1000Servers is what each look at the engine costs, twice a second.
+func BenchmarkLook1000Servers(b *testing.B) {
+	run := bigRun()
+	a := sized(Options{Attach: true}, 120, 40)
+	a.Step(at(Input{Watched: &run}))
+	next := Watched{Overview: run.Overview}
+	for b.Loop() {
+		a.Step(at(Input{Watched: &next}))
 	}
 }
 

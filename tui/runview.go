@@ -109,7 +109,7 @@ func (a *App) siteBar() Line {
 		end = r.last
 	}
 	l = append(l, Span{Plain, "  " + a.f("elapsed %s", span(end.Sub(r.began)))})
-	if left, ok := r.estimate(a.now); ok {
+	if left, ok := r.estimate(a.now); ok && r.view.Engine {
 		l = append(l, Span{Plain, "  " + a.f("about %s left", span(left))})
 	}
 	return l
