@@ -57,17 +57,19 @@ func (o *options) lookAtCluster(ctx context.Context, view *fleet.Overview) {
 }
 
 func kubectlCommand(o *options) *cobra.Command {
-	return &cobra.Command{
-		Use:   "kubectl [ARGUMENT...]",
+	c := &cobra.Command{
+		Use:   "kubectl ARGUMENT...",
 		Short: "Run the kubectl of the cluster's own version as its administrator",
 		Long: `kubectl runs the program of that name out of the nodes' software, so that its
-version is the cluster's, with the administrator's kubeconfig. All that follows
-is handed to it; metalrise's own flags come before the word kubectl.
+version is the cluster's, with the administrator's kubeconfig. Everything from the
+first word on is handed to it; metalrise's own flags come before.
 ` + exitHelp,
-		Example:            "  metalrise -f site.yaml cluster kubectl get nodes\n  metalrise cluster kubectl -n kube-system get pods",
-		DisableFlagParsing: true,
-		RunE:               func(_ *cobra.Command, args []string) error { return o.kubectl(args) },
+		Example: "  metalrise cluster kubectl get nodes\n  metalrise cluster kubectl -f site.yaml get pods -n kube-system -o wide",
+		Args:    usage(cobra.MinimumNArgs(1)),
+		RunE:    func(_ *cobra.Command, args []string) error { return o.kubectl(args) },
 	}
+	c.Flags().SetInterspersed(false)
+	return c
 }
 
 func (o *options) kubectl(args []string) error {

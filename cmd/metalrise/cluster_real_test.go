@@ -41,7 +41,7 @@ spec: {selector: {app: echo}, ports: [{port: 80, targetPort: 8080}]}
 
 // kubectl runs the cluster's own kubectl and gives its output.
 func (r *rack) kubectl(stdin string, args ...string) (string, error) {
-	cmd := exec.Command(r.bin, append([]string{"-f", r.site, "--state", r.state, "cluster", "kubectl"}, args...)...)
+	cmd := exec.Command(r.bin, append([]string{"cluster", "kubectl", "-f", r.site, "--state", r.state}, args...)...)
 	cmd.Stdin = strings.NewReader(stdin)
 	out, err := cmd.CombinedOutput()
 	return string(out), err
