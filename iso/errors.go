@@ -45,6 +45,7 @@ type Part string
 const (
 	PartIgnition Part = "Ignition config"
 	PartKargs    Part = "kernel arguments"
+	PartFiles    Part = "files for the initrd"
 )
 
 // TooLargeError says that one server's bytes do not fit into the area that the
@@ -60,6 +61,9 @@ type TooLargeError struct {
 func (e *TooLargeError) Error() string {
 	if e.Part == PartKargs {
 		return fmt.Sprintf("kernel arguments need %d bytes with their terminator and the area of the base ISO has %d: drop some, or set them from the Ignition config instead", e.Need, e.Have)
+	}
+	if e.Part == PartFiles {
+		return fmt.Sprintf("config and files for the initrd have %d bytes together and at most %d are allowed: have the live system fetch the large ones", e.Need, e.Have)
 	}
 	return fmt.Sprintf("Ignition config of %d bytes is %d bytes when compressed and the place of the base ISO for it has %d and cannot become larger: embed a small config that merges the large one from a URL with a verification hash and the server's certificate authority (ignition.config.merge, ignition.security.tls)", e.Raw, e.Need, e.Have)
 }

@@ -215,6 +215,11 @@ func TestRefusedFiles(t *testing.T) {
 	if _, err := b.Personalise(Personal{Files: []File{{Name: "x"}, {Name: "x"}}}); !errors.As(err, &n) {
 		t.Error(err)
 	}
+	var tooLarge *TooLargeError
+	many := []File{{Name: "a", Data: make([]byte, 15<<20)}, {Name: "b", Data: make([]byte, 15<<20)}, {Name: "c", Data: make([]byte, 15<<20)}}
+	if _, err := b.Personalise(Personal{Files: many}); !errors.As(err, &tooLarge) || tooLarge.Part != PartFiles {
+		t.Error(err)
+	}
 	old := open(t, isotest.Options{Files: map[string][]byte{"coreos/features.json": []byte("{}")}})
 	if _, err := old.Personalise(Personal{Keyfiles: []File{{Name: "x.nmconnection"}}}); !errors.Is(err, ErrNoNetwork) {
 		t.Error(err)

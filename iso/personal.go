@@ -134,6 +134,13 @@ func (b *Base) members(p Personal) ([]member, error) {
 		// mode 0644 is what coreos-installer writes; only root sees the initramfs
 		put(member{name: configName, mode: modeFile | ordinaryMode, data: p.Ignition})
 	}
+	total := int64(0)
+	for _, m := range out {
+		total += int64(len(m.data) + len(m.name) + 2*newcHeader)
+	}
+	if have := int64(maxArchive - 1<<20); total > have || len(out) > maxMembers/2 { // room for folders
+		wrong = append(wrong, &TooLargeError{Part: PartFiles, Raw: total, Need: total, Have: have})
+	}
 	return out, errors.Join(wrong...)
 }
 

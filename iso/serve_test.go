@@ -166,6 +166,48 @@ func TestManyReaders(t *testing.T) {
 	wg.Wait()
 }
 
+// TestBrokenTransfersGoOn has many clients over HTTP lose their connection and go
+// on where they stopped, as BMCs and curl do.
+func TestBrokenTransfersGoOn(t *testing.T) {
+	im, want := personal(t, open(t, isotest.Options{}))
+	srv := httptest.NewServer(im)
+	defer srv.Close()
+	var wg sync.WaitGroup
+	for i := range 200 {
+		wg.Go(func() {
+			var got []byte
+			for len(got) < len(want) {
+				req, err := http.NewRequest("GET", srv.URL, nil)
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				req.Close = true
+				if len(got) > 0 {
+					req.Header.Set("Range", fmt.Sprintf("bytes=%d-", len(got)))
+					req.Header.Set("If-Range", im.ETag())
+				}
+				resp, err := http.DefaultTransport.RoundTrip(req)
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				b, err := io.ReadAll(io.LimitReader(resp.Body, int64(200_000+i*1000)))
+				resp.Body.Close()
+				if err != nil || len(got) > 0 && resp.StatusCode != 206 {
+					t.Error(resp.Status, err)
+					return
+				}
+				got = append(got, b...)
+			}
+			if !bytes.Equal(got, want) {
+				t.Errorf("client %d got other bytes", i)
+			}
+		})
+	}
+	wg.Wait()
+}
+
 // fileWatch is a connection that notes whether base bytes were handed over as a
 // file, which is what lets the kernel send them.
 type fileWatch struct {
