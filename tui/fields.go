@@ -90,3 +90,14 @@ func softwareFields() []*field {
 		{path: "cluster.flavour", label: say("Flavour"), kind: choice, options: []string{"", "kubeadm"}, more: true, help: say("How the cluster is brought up.")},
 	}
 }
+
+// Paths lists every path of the site file that the wizard asks for.
+func Paths() []string {
+	var out []string
+	for s := range stepHandOff {
+		for _, f := range fields(s) {
+			out = append(out, f.path)
+		}
+	}
+	return out
+}

@@ -92,7 +92,7 @@ func scenes() map[string]func(l Language, w, h int) *App {
 		},
 		"run-exclude": func(l Language, w, h int) *App {
 			a := onRun(l, w, h, sampleCluster(5))
-			press(a, "down", "x")
+			press(a, "down", "down", "x")
 			return a
 		},
 		"hand-off-cluster": func(l Language, w, h int) *App {

@@ -131,6 +131,8 @@ func (a *App) pasteCard() *popup {
 			path = "'" + strings.ReplaceAll(path, "'", `'\''`) + "'"
 		}
 		add(a.t("Use the cluster; the file is the administrator's key, keep it:"), "export KUBECONFIG="+path, "kubectl get nodes -o wide", "kubectl get pods -A")
+		add(a.t("Add a server by its BMC, take one away, look at certificates:"), "metalrise node add ADDRESS -f "+a.hub.sheet.Path, "metalrise node remove NODE -f "+a.hub.sheet.Path,
+			"metalrise cluster certificates -f "+a.hub.sheet.Path)
 	}
 	if i := slices.IndexFunc(a.run.view.Servers, func(s fleet.Status) bool { return phaseAtLeast(s.Phase, fleet.Installed) }); i >= 0 {
 		address := "ADDRESS"

@@ -219,7 +219,7 @@ func (h *hub) hidesFields() bool {
 }
 
 func (h *hub) inUse(f *field) bool {
-	if _, draft := h.drafts[f.path]; draft || h.wrong[f.path] != "" || valueAt(h.sheet.Typed, f.path) != "" {
+	if _, draft := h.drafts[f.path]; draft || h.wrong[f.path] != "" || ValueAt(h.sheet.Typed, f.path) != "" {
 		return true
 	}
 	return slices.ContainsFunc(h.findings(), func(x fleet.Finding) bool { return x.Path == f.path })
@@ -253,7 +253,7 @@ func consentField() *field {
 
 // offered is a value that was found for a field which has none of its own yet.
 func (a *App) offered(f *field) string {
-	v := valueAt(a.hub.sheet.Typed, f.path)
+	v := ValueAt(a.hub.sheet.Typed, f.path)
 	if v == "" || isExample(f.path, v) {
 		return a.hub.sheet.Offers[f.path]
 	}
@@ -357,7 +357,7 @@ func (a *App) blockers() string {
 	}
 	for s := stepFind; s < stepChecks; s++ {
 		for _, f := range fields(s) {
-			if f.needed && f.path != "image" && isExample(f.path, valueAt(h.sheet.Typed, f.path)) {
+			if f.needed && f.path != "image" && isExample(f.path, ValueAt(h.sheet.Typed, f.path)) {
 				return a.f("%s still has an example value", a.t(f.label))
 			}
 		}
@@ -378,7 +378,7 @@ func (a *App) markOf(s step) (string, Style) {
 		}
 	}
 	for _, f := range fields(s) {
-		v := valueAt(h.sheet.Typed, f.path)
+		v := ValueAt(h.sheet.Typed, f.path)
 		if f.needed && (v == "" || isExample(f.path, v)) {
 			return "·", Plain
 		}

@@ -10,9 +10,10 @@ import (
 
 func hubHelp() []string {
 	return []string{
-		say("↑ ↓ Tab: move. Enter: change a field, or do what the line says. Typing replaces a field's value."),
+		say("↑ ↓ Tab Shift-Tab PgUp PgDn Home End: move. Enter, → or Space: change a field, or do what the line says. Typing replaces a field's value."),
+		say("While typing: ← → Home End move, Backspace and Del take a letter away, Ctrl-U takes all, Ctrl-A and Ctrl-E go to the ends."),
 		say("Enter, ↑, ↓ or Tab accept what was typed and save it in the site file. Esc leaves it unsaved; it stays where it is."),
-		say("Esc: to the list of steps; ↑ ↓ choose one there, Enter goes in. Any order is fine; only the start is guarded."),
+		say("Esc or ←: to the list of steps; ↑ ↓ choose one there, Enter or → goes in. Any order is fine; only the start is guarded."),
 		say("F2: all problems; Enter leads to where one is solved."),
 		say("Ctrl-C: leave, after a question. F1 or ?: this help."),
 	}
@@ -89,10 +90,10 @@ func (a *App) use(it item) []Action {
 	h := &a.hub
 	switch {
 	case it.field != nil && it.field.kind == choice:
-		at := slices.Index(it.field.options, valueAt(h.sheet.Typed, it.field.path))
+		at := slices.Index(it.field.options, ValueAt(h.sheet.Typed, it.field.path))
 		return a.accept(it.field, it.field.options[(at+1)%len(it.field.options)])
 	case it.field != nil:
-		value := valueAt(h.sheet.Typed, it.field.path)
+		value := ValueAt(h.sheet.Typed, it.field.path)
 		if it.field.kind == secret || it.field.kind == keys || isExample(it.field.path, value) {
 			value = ""
 		}
@@ -249,7 +250,7 @@ func (a *App) edit(it item, in Input) []Action {
 		h.caret = len(letters)
 	case in.Key == "esc":
 		h.editing = false
-		if h.drafts[path] == "" || h.drafts[path] == valueAt(h.sheet.Typed, path) {
+		if h.drafts[path] == "" || h.drafts[path] == ValueAt(h.sheet.Typed, path) {
 			delete(h.drafts, path)
 		}
 		return nil
@@ -298,7 +299,7 @@ func (a *App) accept(f *field, typed string) []Action {
 		}
 		return h.start(DoCreate, Action{Do: DoCreate, Path: f.path, Value: strings.TrimSpace(typed)})
 	}
-	if f.kind == secret && typed == "" && valueAt(h.sheet.Typed, f.path) != "" {
+	if f.kind == secret && typed == "" && ValueAt(h.sheet.Typed, f.path) != "" {
 		delete(h.drafts, f.path) // the one that is kept stays
 		return nil
 	}
@@ -310,7 +311,7 @@ func (a *App) accept(f *field, typed string) []Action {
 	if why != "" {
 		return refuse(why)
 	}
-	if valueAt(h.sheet.Typed, f.path) == strings.TrimSpace(typed) {
+	if ValueAt(h.sheet.Typed, f.path) == strings.TrimSpace(typed) {
 		delete(h.drafts, f.path)
 		h.typed[f.path] = true
 		return nil

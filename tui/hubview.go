@@ -315,7 +315,7 @@ func (a *App) fieldValue(f *field) (value, origin string, style Style) {
 	if f.path == pathConsent {
 		return h.consent, "", Plain
 	}
-	typed, full := valueAt(h.sheet.Typed, f.path), valueAt(h.sheet.Site, f.path)
+	typed, full := ValueAt(h.sheet.Typed, f.path), ValueAt(h.sheet.Site, f.path)
 	switch offer := a.offered(f); {
 	case offer != "":
 		return offer, a.t("found?"), Warn
@@ -348,7 +348,7 @@ func (a *App) review(b *body) {
 			active++
 		}
 	}
-	b.text(Plain, a.f("%d servers get %s %s.", active, p.Image.Stream, p.Image.Version))
+	b.text(Plain, strings.TrimSpace(a.f("%d servers get %s %s.", active, p.Image.Stream, p.Image.Version)+a.gap()+a.factsAge()))
 	if why := a.blockers(); why != "" {
 		b.text(Bad, "✗ "+why)
 	}
@@ -388,6 +388,21 @@ func (a *App) seenAgo(at time.Time) string {
 		return span(d)
 	}
 	return a.t("now")
+}
+
+// factsAge tells the age of the oldest facts that the plan is made from; nothing
+// when they are fresh.
+func (a *App) factsAge() string {
+	var oldest time.Time
+	for _, k := range a.hub.sheet.Servers {
+		if oldest.IsZero() || k.Facts.At.Before(oldest) {
+			oldest = k.Facts.At
+		}
+	}
+	if oldest.IsZero() || a.now.Sub(oldest) <= staleAfter {
+		return ""
+	}
+	return a.f("Made from what was read %s ago.", span(a.now.Sub(oldest)))
 }
 
 func memoryText(m fleet.Maybe[int64]) string {

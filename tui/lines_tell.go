@@ -125,7 +125,7 @@ func (a *App) recommended(items []item) int {
 				return i
 			}
 		case f != nil:
-			value := valueAt(h.sheet.Typed, f.path)
+			value := ValueAt(h.sheet.Typed, f.path)
 			if h.wrong[f.path] != "" || h.blocked(f) || f.needed && (value == "" || isExample(f.path, value)) {
 				return i
 			}
@@ -180,6 +180,9 @@ func (a *App) tellStep() {
 	case !h.sheet.Exists && h.step != stepWelcome:
 		l.say(a.t("There is no site yet: name it on Welcome first."))
 		return
+	}
+	if age := a.factsAge(); age != "" && h.step >= stepRoles && h.step <= stepReview {
+		l.say(age)
 	}
 	a.tellAbout()
 	l.from = 0

@@ -98,7 +98,7 @@ func (a *App) viewPopup() Picture {
 	for len(out.Lines) < a.height-1 {
 		out.Lines = append(out.Lines, nil)
 	}
-	keys := a.t("Esc back   ↑↓ scroll")
+	keys := a.t("Esc back   ↑↓ PgUp PgDn scroll")
 	switch {
 	case p.asks:
 		keys = a.t("y yes   n no")

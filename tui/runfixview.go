@@ -78,7 +78,7 @@ func (a *App) remediesAt(id fleet.ServerID, path string) []remedy {
 	for s := stepFind; s <= stepSoftware; s++ {
 		for _, f := range fields(s) {
 			if f.path == path {
-				return []remedy{{label: a.t(f.label), path: path, kind: f.kind, now: valueAt(a.hub.sheet.Typed, path)}}
+				return []remedy{{label: a.t(f.label), path: path, kind: f.kind, now: ValueAt(a.hub.sheet.Typed, path)}}
 			}
 		}
 	}
@@ -194,7 +194,7 @@ func (a *App) fixRows(room int) ([]Line, *Point) {
 	case fixSame:
 		add(Good, "✓ "+a.t("saved; the plan is the same and nothing else is erased."))
 	case fixConsent, fixStarting:
-		out = append(out, a.planRows(room-len(out)-2)...)
+		out = append(out, a.planRows(room-len(out)-5)...)
 		if f.stage == fixStarting {
 			add(Plain, a.t("starting the engine; it verifies the image first"))
 		} else if a.fixBlocked() == "" && a.moreIsErased() {
@@ -203,6 +203,9 @@ func (a *App) fixRows(room int) ([]Line, *Point) {
 			out = append(out, Line{{Plain, label}, {Editing, f.consent}})
 		}
 	}
+	if n := a.run.moving(); n > 0 && (f.stage == fixConsent || f.stage == fixStarting) {
+		add(Warn, "! "+a.f("%d servers still move. They go on; the new plan can start once they are done or held. What was changed is saved.", n))
+	}
 	if f.wrong != "" {
 		add(Bad, "✗ "+f.wrong)
 	}
@@ -210,6 +213,12 @@ func (a *App) fixRows(room int) ([]Line, *Point) {
 		cursor = nil
 	}
 	return out[:min(len(out), room)], cursor
+}
+
+// moving counts the servers that are neither done nor held.
+func (r *run) moving() int {
+	settled, held := r.count()
+	return len(r.view.Servers) - settled - held
 }
 
 func (a *App) remedyRows(out []Line) ([]Line, *Point) {
@@ -308,6 +317,9 @@ func (a *App) planChanges(before, after *fleet.Plan) []string {
 		}
 		n := len(out)
 		note(a.t("role"), a.t(string(old.Role)), a.t(string(b.Role)))
+		if b.Role == fleet.Excluded {
+			continue // that it has no address and no disk then goes without saying
+		}
 		note(a.t("host name"), old.Hostname, b.Hostname)
 		note(a.t("address"), old.Network.Address, b.Network.Address)
 		note(a.t("port"), old.Network.MAC, b.Network.MAC)

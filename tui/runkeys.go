@@ -99,6 +99,10 @@ func (a *App) forServer(key string, s fleet.Status) []Action {
 			r.note = a.t("this server is done already; excluding it would change nothing")
 			return nil
 		}
+		if phaseAtLeast(s.Phase, fleet.Joined) {
+			r.note = a.f("this server is a node already: metalrise node remove %s takes it away", name(s))
+			return nil
+		}
 		return a.openFix(s, true)
 	case "b":
 		a.popup = a.bootCard(s)

@@ -134,8 +134,13 @@ func (a *App) linkText(l fleet.Maybe[bool]) string {
 	return a.t("no link")
 }
 
+// noPlan says why a table is empty. Where it is not, it says how old the facts
+// are that it is made from.
 func (a *App) noPlan(b *body) bool {
 	if len(a.hub.assignments()) > 0 {
+		if age := a.factsAge(); age != "" {
+			b.text(Plain, age)
+		}
 		return false
 	}
 	b.text(Plain, a.t("The plan shows here as soon as servers were read."))

@@ -6,8 +6,8 @@ import (
 	"metalrise.dev/fleet"
 )
 
-// valueAt gives the value of a field as people type it; "" where it has none.
-func valueAt(s fleet.Site, path string) string {
+// ValueAt gives the value of a field as people type it; "" where it has none.
+func ValueAt(s fleet.Site, path string) string {
 	section, _, _ := strings.Cut(path, ".")
 	switch section {
 	case "name":

@@ -50,6 +50,8 @@ func japaneseLines() map[string]string {
 		"Space on a kept disk takes that one for the system instead.":      "残すディスクで Space を押すと、代わりにそれを使います。",
 		"Which disk is erased and which are kept.":                         "消去するディスクと残すディスク。",
 		"What each server becomes. An excluded server is never touched.":   "各サーバーの役割。除外したサーバーには一切触れません。",
+		"Made from what was read %s ago.":                                  "%s 前に読み取った情報です。",
+		"While typing: ← → Home End move, Backspace and Del take a letter away, Ctrl-U takes all, Ctrl-A and Ctrl-E go to the ends.": "入力中: ← → Home End 移動、Backspace と Del 一字削除、Ctrl-U 全削除、Ctrl-A と Ctrl-E で両端へ。",
 		"That is all.":          "以上です。",
 		"The run cannot start:": "開始できません:",
 		"The run of %s.":        "%s の実行。",
