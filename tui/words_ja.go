@@ -58,7 +58,7 @@ func japaneseWords1() map[string]string {
 		"Domain":                            "ドメイン",
 		"ERASE":                             "消去",
 		"Enter shows the run.":              "Enter で実行画面を開きます。",
-		"Esc back   ↑↓ PgUp PgDn scroll":              "Esc 戻る   ↑↓ PgUp PgDn 送り",
+		"Esc back   ↑↓ PgUp PgDn scroll":    "Esc 戻る   ↑↓ PgUp PgDn 送り",
 		"F1 or ?: this help.":               "F1 か ?: この説明。",
 		"FOR":                               "経過",
 		"FOUND ON IT":                       "内容",

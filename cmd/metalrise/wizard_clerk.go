@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"encoding/pem"
 	"errors"
 	"fmt"
 	"io"
@@ -131,9 +132,12 @@ func (d *clerk) remember(ctx context.Context, s *tui.Sheet, f *site.File, st *st
 	if len(s.Servers) == 0 {
 		return nil
 	}
-	p, err := makePlan(ctx, f, st)
+	p, err := makePlan(ctx, f, st, false)
 	if err == nil {
 		s.Plan = &p
+		if vip := freeAddress(s.Typed, p); vip != "" {
+			s.Offers["cluster.vip"] = vip
+		}
 	}
 	return err
 }
@@ -192,7 +196,13 @@ func (d *clerk) Set(ctx context.Context, path string, value any) (tui.Sheet, err
 				return err
 			}
 			return f.Set(path, keys)
-		case path == "image" && strings.HasPrefix(text, "~/"):
+		case path == "access.caCertificates" && text != "":
+			certificates, err := authorities(text)
+			if err != nil {
+				return err
+			}
+			return f.Set(path, certificates)
+		case strings.HasPrefix(text, "~/"):
 			return f.Set(path, atHome(text))
 		}
 		return f.Set(path, value)
@@ -232,6 +242,30 @@ func sshKeys(text string) ([]string, error) {
 		if line = strings.TrimSpace(line); line != "" && !strings.HasPrefix(line, "#") {
 			out = append(out, line)
 		}
+	}
+	return out, nil
+}
+
+// authorities reads the certificates of a PEM file, each as it stands there.
+func authorities(path string) ([]string, error) {
+	f, err := os.Open(atHome(path))
+	if err != nil {
+		return nil, fleet.NewFault(fleet.CodeSiteInvalid, fleet.Invalid, err, "certificates")
+	}
+	defer f.Close()
+	b, err := io.ReadAll(io.LimitReader(f, 1<<20))
+	if err != nil {
+		return nil, fleet.NewFault(fleet.CodeSiteInvalid, fleet.Invalid, err, "certificates")
+	}
+	var out []string
+	for block, rest := pem.Decode(b); block != nil; block, rest = pem.Decode(rest) {
+		if block.Type != "CERTIFICATE" {
+			return nil, fleet.NewFault(fleet.CodeSiteInvalid, fleet.Invalid, nil, "%s holds a %s; only certificates belong into the site file", path, strings.ToLower(block.Type))
+		}
+		out = append(out, string(pem.EncodeToMemory(block)))
+	}
+	if len(out) == 0 {
+		return nil, fleet.NewFault(fleet.CodeSiteInvalid, fleet.Invalid, nil, "%s holds no certificate in PEM form", path)
 	}
 	return out, nil
 }
@@ -390,7 +424,7 @@ func (d *clerk) keepPlan(ctx context.Context, f *site.File, id string, disks int
 		return err
 	}
 	defer st.Close()
-	p, err := makePlan(ctx, f, st)
+	p, err := makePlan(ctx, f, st, false)
 	switch {
 	case err != nil:
 		return err

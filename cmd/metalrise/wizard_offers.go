@@ -1,6 +1,7 @@
 package main
 
 import (
+	"net/netip"
 	"os"
 	"path/filepath"
 	"slices"
@@ -64,4 +65,39 @@ func labImages() []string {
 		}
 	}
 	return out
+}
+
+// freeAddress offers an address for the cluster where the plan needs one: the
+// first after those of the servers. Nobody was asked whether it is free; the
+// person who accepts it knows.
+func freeAddress(s fleet.Site, p fleet.Plan) string {
+	if s.Cluster.Software == "" || s.Cluster.VIP != "" || s.Cluster.LoadBalancer != "" {
+		return ""
+	}
+	var last netip.Prefix
+	leaders, used := 0, map[netip.Addr]bool{}
+	for _, text := range append([]string{s.Network.Gateway}, s.Network.DNS...) {
+		if a, err := netip.ParseAddr(text); err == nil {
+			used[a] = true
+		}
+	}
+	for _, as := range p.Assignments {
+		if as.Role == fleet.ControlPlane {
+			leaders++
+		}
+		if n, err := netip.ParsePrefix(as.Network.Address); err == nil && (!last.IsValid() || last.Addr().Less(n.Addr())) {
+			last = n
+		}
+	}
+	if leaders < 2 || !last.IsValid() {
+		return ""
+	}
+	next := last.Addr().Next()
+	for used[next] {
+		next = next.Next()
+	}
+	if !last.Masked().Contains(next) || !last.Masked().Contains(next.Next()) { // the last address of IPv4 is for all
+		return ""
+	}
+	return next.String()
 }

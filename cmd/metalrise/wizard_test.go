@@ -146,3 +146,38 @@ func TestReplayPrintsScreens(t *testing.T) {
 		t.Errorf("exit %d\n%s%s", code, out.String(), errs.String())
 	}
 }
+
+// TestEveryFieldOfTheWizardCanBeSaved writes a value into every field that the
+// wizard asks for, as it does.
+func TestEveryFieldOfTheWizardCanBeSaved(t *testing.T) {
+	c, dir := newTestClerk(t)
+	if _, err := c.Create(t.Context(), "osaka"); err != nil {
+		t.Fatal(err)
+	}
+	values := map[string]any{
+		"bmcs.addresses": []string{"10.0.9.11-12"}, "bmcs.username": "root", "bmcs.port": 8443, "bmcs.legacyTLS": []string{"10.0.9.11"},
+		"cluster.controlPlanes": 1, "cluster.domain": "example.org", "cluster.controlPlaneWorkloads": true, "cluster.vip": "10.0.1.20",
+		"cluster.vrrp": 20, "cluster.cni": "flannel", "cluster.podCIDR": "10.244.0.0/16", "cluster.serviceCIDR": "10.96.0.0/16", "cluster.software": "software",
+		"cluster.flavour": "kubeadm", "network.firstAddress": "10.0.1.21/24", "network.gateway": "10.0.1.1", "network.dns": []string{"10.0.1.2"}, "network.ntp": []string{"10.0.1.3"},
+		"network.vlan": 12, "network.mtu": 9000, "network.bond": "active-backup", "disks.minSizeGiB": 100, "disks.media": "ssd", "disks.model": "PM9",
+		"virtualization.profile": "passthrough", "virtualization.nested": true, "virtualization.hugepagesGiB": 4, "virtualization.dedicatedCPUs": true,
+		"virtualization.reservedCPUs": 2, "virtualization.reservedMemoryMiB": 4096, "virtualization.emulation": true, "image": "release", "serving.address": "10.0.9.2", "serving.port": 8443,
+		"bmcs.import": nil, "cluster.loadBalancer": nil, "cluster.cniManifests": nil, "access.sshKeys": nil, "access.caCertificates": nil,
+	}
+	for _, path := range tui.Paths() {
+		value, ok := values[path]
+		if !ok && path != "bmcs.password" {
+			t.Errorf("%s: no value in this test", path)
+			continue
+		}
+		if s, err := c.Set(t.Context(), path, value); err != nil && value != nil {
+			t.Errorf("%s = %v: %v", path, value, err)
+		} else if value != nil && tui.ValueAt(s.Typed, path) == "" {
+			t.Errorf("%s was saved but does not show", path)
+		}
+	}
+	b, err := os.ReadFile(filepath.Join(dir, "site.yaml"))
+	if err != nil || !strings.Contains(string(b), "# Where the servers' BMCs answer.") {
+		t.Errorf("the comments are gone: %v\n%s", err, b)
+	}
+}
