@@ -237,19 +237,16 @@ func (a *App) choose(it item, byWord bool) []Action {
 		a.ask()
 		return nil
 	case it.button != noButton:
-		return a.wait(a.push(it.button))
+		acts := a.push(it.button)
+		a.tellCard()
+		return a.wait(acts)
 	case h.step == stepRoles && it.row < len(h.assignments()):
 		l.mode, l.server = askRole, h.assignments()[it.row]
 		a.ask()
 		return nil
 	}
 	acts := a.useRow(it.row)
-	if a.popup != nil { // a card; here it is read and done
-		for _, row := range a.popup.body {
-			l.say(plainLine(row))
-		}
-		a.popup = nil
-	}
+	a.tellCard()
 	return a.wait(acts)
 }
 

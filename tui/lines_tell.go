@@ -22,7 +22,7 @@ func plainLine(l Line) string {
 // spokenNote is a message without its mark, which a screen reader would read
 // as a name of a letter.
 func (a *App) spokenNote(note string) string {
-	for mark, word := range map[string]string{"✗ ": a.t("Refused:"), "! ": a.t("Mind:"), "✓ ": ""} {
+	for mark, word := range map[string]string{"✗ ": a.t("Problem:"), "! ": a.t("Mind:"), "✓ ": ""} {
 		if rest, ok := strings.CutPrefix(note, mark); ok {
 			return strings.TrimSpace(word + " " + rest)
 		}
@@ -175,7 +175,7 @@ func (a *App) tellStep() {
 	l.say(a.stepHelp(h.step))
 	switch {
 	case h.sheet.Unreadable != "":
-		l.say(a.t("Refused:")+" "+h.sheet.Unreadable, a.f("Correct %s or move it away, then start again. Nothing was changed.", h.sheet.Path))
+		l.say(a.t("Problem:")+" "+h.sheet.Unreadable, a.f("Correct %s or move it away, then start again. Nothing was changed.", h.sheet.Path))
 		return
 	case !h.sheet.Exists && h.step != stepWelcome:
 		l.say(a.t("There is no site yet: name it on Welcome first."))
@@ -226,7 +226,11 @@ func (a *App) tellHandOff() {
 	b := body{w: 200, chosen: -1}
 	a.handOff(&b)
 	for _, row := range b.lines {
-		if text := plainLine(row); text != "" {
+		text := plainLine(row)
+		if strings.HasPrefix(text, a.t("HOST")+" ") {
+			return // the servers follow as rows
+		}
+		if text != "" && !strings.HasPrefix(text, "[ ") {
 			a.lines.say(a.spokenNote(text))
 		}
 	}
@@ -286,7 +290,7 @@ func (a *App) itemSentence(it item) string {
 	}
 	out := a.t(f.label) + ": " + a.spokenValue(f)
 	if why := a.hub.wrong[f.path]; why != "" {
-		return out + ". " + a.t("Refused:") + " " + why
+		return out + ". " + a.t("Problem:") + " " + why
 	}
 	for _, x := range a.hub.findings() {
 		if x.Path == f.path && x.Severity != fleet.Info {
@@ -341,11 +345,38 @@ func (a *App) rowSentence(row int) string {
 		return a.f("Server %s becomes %s, %s.", string(as.Server), as.Hostname, a.t(string(as.Role)))
 	case stepDisks:
 		return a.diskSentence(h.disks()[row])
+	case stepHandOff:
+		return a.handOffSentence(a.run.view.Servers[row])
 	case stepChecks:
 		f := h.findings()[row]
 		return a.severityWord(f.Severity) + ", " + string(f.Code) + ": " + strings.TrimSpace(string(f.Server)+" "+a.engineText(f.Text))
 	}
 	return ""
+}
+
+// handOffSentence says how a server can be reached and whether it runs VMs.
+func (a *App) handOffSentence(s fleet.Status) string {
+	address, kvm := "?", a.t("unknown")
+	if as, ok := a.assignment(s.Server); ok {
+		address = as.Network.Address
+	}
+	if v, ok := s.KVM.Get(); ok && v.Usable {
+		kvm = a.t("works")
+	} else if ok {
+		kvm = a.f("not usable: %s", v.Why)
+	}
+	return a.f("%s, %s: %s, %s, KVM %s.", name(s), address, a.t(string(s.Phase)), a.t(string(s.Condition)), kvm)
+}
+
+// tellCard tells what a screen would show in a card, and closes it.
+func (a *App) tellCard() {
+	if a.popup == nil {
+		return
+	}
+	for _, row := range a.popup.body {
+		a.lines.say(plainLine(row))
+	}
+	a.popup = nil
 }
 
 // diskSentence says what happens to a disk, and what was found on it.

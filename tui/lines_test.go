@@ -100,7 +100,7 @@ func TestLinesSayWhyAValueIsRefusedAndAskAgain(t *testing.T) {
 	k.says("10.9.9.1")
 	why := &fleet.Cause{Code: fleet.CodeSiteInvalid, Chain: []string{"prefix length is missing"}}
 	k.done(Done{Do: DoSet, Path: "network.firstAddress", Err: why}, sampleSheet(5))
-	k.hears("Refused: ", "prefix length is missing", "First address")
+	k.hears("Problem: ", "prefix length is missing", "First address")
 	if acts := k.says("10.9.9.1/24"); len(acts) != 1 || acts[0].Value != "10.9.9.1/24" {
 		t.Fatalf("actions %+v", acts)
 	}
