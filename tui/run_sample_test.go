@@ -23,6 +23,8 @@ func sampleCluster(n int) Watched {
 		case 0:
 			s.Phase, s.Condition, s.Step = fleet.Ready, fleet.Settled, "installed"
 			s.KVM = fleet.Known(fleet.KVM{Usable: true})
+		case 2:
+			s.Condition, s.Step, s.Done, s.Total = fleet.Moving, "prepare-1: fetch kubelet", 41e6, 100e6
 		case 1:
 			s.Phase = fleet.Joined
 			s.Checks = []fleet.Check{{Name: fleet.CheckRegistered, OK: true}, {Name: fleet.CheckDressed, OK: true},

@@ -314,6 +314,8 @@ func (a *App) stepText(s fleet.Status) string {
 	case s.Done > 0 && s.Total > 0 && s.Phase == fleet.Booted:
 		share := float64(min(s.Done, s.Total)) / float64(s.Total)
 		return fmt.Sprintf("%s %s %3d %%", a.t("write"), bar(share, 8), int(share*100))
+	case s.Done > 0 && s.Total > 0 && phaseAtLeast(s.Phase, fleet.Installed):
+		return fmt.Sprintf("%3d %% %s", 100*min(s.Done, s.Total)/s.Total, a.engineText(s.Step))
 	case s.Cause != nil:
 		return string(s.Cause.Code) + " " + a.page(s.Cause.Code).Title
 	}
@@ -324,6 +326,8 @@ func (a *App) doneText(s fleet.Status) string {
 	kvm, known := s.KVM.Get()
 	if a.run.view.Cluster != nil {
 		switch {
+		case s.Step != "" && s.Step != "ready" && s.Step != "installed": // kept as it is, or removed
+			return a.engineText(s.Step)
 		case known && kvm.Usable:
 			return a.t("ready; KVM works")
 		case known:

@@ -7,7 +7,7 @@ import "maps"
 func japaneseSentences() map[string]string {
 	out := map[string]string{}
 	for _, part := range []map[string]string{
-		japaneseDisks(), japaneseHardware(), japaneseNetworks(), japanesePorts(), japaneseRoles(), japaneseKept(), japaneseCluster(), japaneseContinued(), japaneseNodes(), japaneseAway(), japaneseChecks(),
+		japaneseDisks(), japaneseHardware(), japaneseNetworks(), japanesePorts(), japaneseRoles(), japaneseKept(), japaneseCluster(), japaneseContinued(), japaneseNodes(), japaneseAway(), japaneseChecks(), japaneseTasks(),
 		japaneseWay(), japaneseNodeWay(), japaneseDesk(), japaneseRefusals(), japaneseFile(), japaneseFileHints(),
 	} {
 		maps.Copy(out, part)
