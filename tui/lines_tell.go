@@ -346,7 +346,9 @@ func (a *App) rowSentence(row int) string {
 	case stepDisks:
 		return a.diskSentence(h.disks()[row])
 	case stepHandOff:
-		return a.handOffSentence(a.run.view.Servers[row])
+		if row < len(a.run.view.Servers) {
+			return a.handOffSentence(a.run.view.Servers[row])
+		}
 	case stepChecks:
 		f := h.findings()[row]
 		return a.severityWord(f.Severity) + ", " + string(f.Code) + ": " + strings.TrimSpace(string(f.Server)+" "+a.engineText(f.Text))

@@ -28,18 +28,36 @@ func TestRandomInputs(t *testing.T) {
 	for i := range steps {
 		if i%2000 == 0 {
 			s := sheets[r.IntN(len(sheets))]
-			a = New(Options{Language: Languages()[r.IntN(2)], Attach: r.IntN(3) == 0, Sheet: &s})
+			a = New(Options{Language: Languages()[r.IntN(2)], Attach: r.IntN(3) == 0, Lines: r.IntN(4) == 0, Sheet: &s})
 			a.Begin()
 		}
-		for _, act := range a.Step(randomInput(r, i, sheets, runs)) {
+		in := randomInput(r, i, sheets, runs)
+		if a.lines != nil {
+			in = asLine(r, in)
+		}
+		for _, act := range a.Step(in) {
 			if act.Do == DoApply && (a.blockers() != "" || act.Disks != len(a.hub.sheet.Plan.ErasedDisks())) {
 				t.Fatalf("step %d applies %+v though %s", i, act, a.blockers())
 			}
 		}
-		if i%10 == 0 {
+		if a.lines != nil {
+			if said := a.Said(); strings.ContainsAny(said, "\x1b\x00\u202e") {
+				t.Fatalf("step %d tells %q", i, said)
+			}
+		} else if i%10 == 0 {
 			checkPicture(t, "step "+strconv.Itoa(i), a, a.View())
 		}
 	}
+}
+
+// asLine makes a typed line of a key.
+func asLine(r *rand.Rand, in Input) Input {
+	if in.Key == "" && in.Text == "" {
+		return in
+	}
+	answers := []string{"", "", "", "1", "2", "3", "5", "9", "12", "?", "p", "s", "l", "m", "q", "n", "h", "e", "start", "stop", "-", "true", "worker", "osaka-w1", "r osaka-w2", "10.0.1.5/24", "日本\x1b[2J\u202e"}
+	line := answers[r.IntN(len(answers))]
+	return Input{At: in.At, Line: &line}
 }
 
 func randomSheets() []Sheet {
