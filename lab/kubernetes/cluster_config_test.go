@@ -161,7 +161,7 @@ conntrack: {maxPerCore: 0, min: 0}
 // script fetches the payload and runs kubeadm.
 func (c *testCluster) script(n *testNode) string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "#!/bin/bash\nset -eu\nsay() { echo \"$(cut -d' ' -f1 /proc/uptime) CLUSTER $*\"; }\nget() { mkdir -p $(dirname $2); curl -fsS --retry 10 --retry-connrefused -o $2 %s/$1; }\n", c.url)
+	fmt.Fprintf(&b, "#!/bin/bash\nset -eu\nsay() { echo \"$(cut -d' ' -f1 /proc/uptime) CLUSTER $*\"; }\nget() { mkdir -p $(dirname $2); curl -fsS --retry 10 --retry-connrefused -o $2.new %s/$1; mv -f $2.new $2; }\n", c.url)
 	for _, f := range c.payload.Files {
 		if f.Target != "" {
 			fmt.Fprintf(&b, "ln -sf %s %s\n", f.Target, f.Path)
