@@ -37,6 +37,10 @@ func (c *crowd) Failed(_ context.Context, _ boot.Caller, m callhome.Failed) (cal
 	return callhome.Orders{}, fmt.Errorf("agent failed: %+v", m.Cause)
 }
 
+func (c *crowd) Erased(context.Context, boot.Caller, callhome.Erased) (callhome.Orders, error) {
+	return callhome.Orders{Verb: callhome.Hold}, nil
+}
+
 func (c *crowd) Task(context.Context, boot.Caller, callhome.TaskReport) (callhome.Orders, error) {
 	return callhome.Orders{Verb: callhome.Done}, nil
 }

@@ -191,6 +191,18 @@ func (d *hostDisk) Zero(off, n int64) error {
 	return nil
 }
 
+// Discard is a hole in a plain file.
+func (d *hostDisk) Discard(off, n int64) error {
+	if off < 0 || n < 0 || off+n > d.size {
+		return fmt.Errorf("discard %d bytes at byte %d of a disk of %d", n, off, d.size)
+	}
+	if !d.isBlock {
+		return unix.Fallocate(int(d.Fd()), unix.FALLOC_FL_PUNCH_HOLE|unix.FALLOC_FL_KEEP_SIZE, off, n)
+	}
+	span := [2]uint64{uint64(off), uint64(n)}
+	return d.ioctl(unix.BLKDISCARD, unsafe.Pointer(&span))
+}
+
 // Sync flushes, and drops what the kernel keeps of the disk in memory.
 func (d *hostDisk) Sync() error {
 	if err := d.File.Sync(); err != nil {

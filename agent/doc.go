@@ -1,6 +1,6 @@
 // Package agent is what runs on a server itself: it looks at the machine, calls
 // home with what it saw, writes the one planned disk when told so, and reboots
-// into it; in the installed system it reports that the server arrived and, where
+// into it, or erases the disk of a server that is taken away; in the installed system it reports that the server arrived and, where
 // the server becomes a node of a cluster, carries out tasks until metalrise needs
 // nothing more of it (package node does the steps).
 //
@@ -25,6 +25,17 @@
 //
 // A machine that dies at any point before the last step comes back with a disk
 // that does not boot, which is seen; never with half a system, which may not be.
+//
+// # How a disk is erased
+//
+// After the same checks as before a write: tables, and the places where file
+// systems, volumes and arrays keep their signatures and keys, are zeroed; then the
+// whole disk is discarded, or, where it cannot discard, written over with zeros
+// for at most ten minutes. The zeroed places are read back. The report says which
+// it was and of how many bytes. A discarded disk gives no proof that nothing can
+// be found on it by its maker, and a disk that was written over in part keeps the
+// rest: who needs more than that has it destroyed or uses the disk's own sanitize
+// command. The machine then waits until its power is cut.
 //
 // # How a task is carried out
 //

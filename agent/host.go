@@ -66,6 +66,9 @@ type Disk interface {
 	SectorSize() int64  // logical, bytes
 	// Zero makes n bytes from off on read as zero.
 	Zero(off, n int64) error
+	// Discard tells the disk that n bytes from off on are no longer needed; what
+	// it returns for them is not defined. An error where the disk cannot.
+	Discard(off, n int64) error
 	// Sync returns when everything written is durable. Reads after it come from
 	// the disk, not from memory, where the kernel allows that.
 	Sync() error

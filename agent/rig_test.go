@@ -37,12 +37,15 @@ type desk struct {
 	progress []callhome.Progress
 	written  []callhome.Written
 	failed   []callhome.Failed
+	erased   []callhome.Erased
+	erase    *callhome.EraseOrder // ordered instead of the write
 	now      time.Time
 	refuse   error
 	// hold, when set, is asked at each progress.
 	hold     func(callhome.Progress) bool
 	held     bool
 	onFailed func()
+	onErased func()
 }
 
 func (d *desk) admit(who boot.Caller) error {
@@ -83,6 +86,10 @@ func (d *desk) Hello(_ context.Context, who boot.Caller, m callhome.Hello) (call
 		return d.orders(callhome.Hold), nil
 	case len(d.failed) > 0:
 		return d.orders(callhome.Hold), nil
+	case d.erase != nil:
+		o := d.orders(callhome.Erase)
+		o.Erase = d.erase
+		return o, nil
 	}
 	return d.orders(callhome.Go), nil
 }
@@ -125,6 +132,19 @@ func (d *desk) Failed(_ context.Context, who boot.Caller, m callhome.Failed) (ca
 	d.failed = append(d.failed, m)
 	if d.onFailed != nil {
 		d.onFailed()
+	}
+	return d.orders(callhome.Hold), nil
+}
+
+func (d *desk) Erased(_ context.Context, who boot.Caller, m callhome.Erased) (callhome.Orders, error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if err := d.admit(who); err != nil {
+		return callhome.Orders{}, err
+	}
+	d.erased = append(d.erased, m)
+	if d.onErased != nil && len(d.erased) == 2 { // told once, and once more after it was told to hold
+		d.onErased()
 	}
 	return d.orders(callhome.Hold), nil
 }

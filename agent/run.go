@@ -153,28 +153,42 @@ func version() string {
 }
 
 // live is the live system's side of the conversation.
-// Transitions to: written (the disk holds the planned system), or itself.
+// Transitions to: written (the disk holds the planned system), erased, or itself.
 func (s *session) live(ctx context.Context) error {
 	if w, ok := s.recallWritten(); ok {
 		s.say("the disk was written before this agent started; going on from there")
 		return s.written(ctx, w)
+	}
+	if e, ok := s.recallErased(); ok {
+		s.say("the disk was erased before this agent started; going on from there")
+		return s.erased(ctx, e)
 	}
 	for {
 		orders, err := s.hello(ctx)
 		if err != nil {
 			return err
 		}
-		if orders.Verb != callhome.Go || orders.Write == nil {
+		var next func(context.Context) error
+		switch {
+		case orders.Verb == callhome.Go && orders.Write != nil:
+			s.say("told to write %s", orders.Write.Disk)
+			var w callhome.Written
+			w, err = s.write(ctx, *orders.Write)
+			next = func(ctx context.Context) error { return s.written(ctx, w) }
+		case orders.Verb == callhome.Erase && orders.Erase != nil:
+			s.say("told to erase %s", orders.Erase.Disk)
+			var e callhome.Erased
+			e, err = s.erase(ctx, *orders.Erase)
+			next = func(ctx context.Context) error { return s.erased(ctx, e) }
+		default:
 			if err := s.wait(ctx, orders); err != nil {
 				return err
 			}
 			continue
 		}
-		s.say("told to write %s", orders.Write.Disk)
-		w, err := s.write(ctx, *orders.Write)
 		switch {
 		case err == nil:
-			return s.written(ctx, w)
+			return next(ctx)
 		case ctx.Err() != nil:
 			return context.Cause(ctx)
 		}

@@ -92,27 +92,46 @@ func (c *Contents) part(r io.ReaderAt, size int64, title string, p gptPart, look
 	}
 }
 
-// mbr reads the four primary entries of a master boot record. A FAT or NTFS
-// boot sector has the same last two bytes, so entries are checked.
+// mbr adds what a master boot record lists.
 func (c *Contents) mbr(r io.ReaderAt, size int64, head []byte) {
-	if len(head) < 512 || head[510] != 0x55 || head[511] != 0xaa || bootSector(head) != "" {
+	if !isMBR(head) {
 		return
+	}
+	parts := mbrParts(head)
+	c.table("partition table mbr", len(parts))
+	for i, p := range parts {
+		c.part(r, size, fmt.Sprintf("partition %d %s", i+1, p.Name), p, true)
+	}
+}
+
+// isMBR tells a master boot record from a FAT or NTFS boot sector, which has the
+// same last two bytes, by its entries: their first byte is 0x00 or 0x80.
+func isMBR(head []byte) bool {
+	if len(head) < 512 || head[510] != 0x55 || head[511] != 0xaa || bootSector(head) != "" {
+		return false
+	}
+	for i := range 4 {
+		if head[mbrEntries+16*i]&0x7f != 0 {
+			return false
+		}
+	}
+	return true
+}
+
+// mbrParts reads the four primary entries of a master boot record.
+func mbrParts(head []byte) []gptPart {
+	if !isMBR(head) {
+		return nil
 	}
 	var parts []gptPart
 	for i := range 4 {
 		e := head[mbrEntries+16*i:]
-		if e[0]&0x7f != 0 {
-			return // not a table: the first byte is 0x00 or 0x80
-		}
 		if e[4] != 0 && e[4] != protectiveM {
 			first, n := binary.LittleEndian.Uint32(e[8:]), binary.LittleEndian.Uint32(e[12:])
 			parts = append(parts, gptPart{Name: fmt.Sprintf("type %#02x", e[4]), Span: Span{int64(first) * 512, int64(n) * 512}})
 		}
 	}
-	c.table("partition table mbr", len(parts))
-	for i, p := range parts {
-		c.part(r, size, fmt.Sprintf("partition %d %s", i+1, p.Name), p, true)
-	}
+	return parts
 }
 
 // probe names the file systems and memberships found in one span. Pieces that

@@ -146,7 +146,7 @@ func (l *line) post(ctx context.Context, path string, message any) (callhome.Ord
 		return orders, fmt.Errorf("call %s: decode answer: %w", path, err)
 	}
 	switch orders.Verb {
-	case callhome.Go, callhome.Work, callhome.Wait, callhome.Hold, callhome.Restart, callhome.Done:
+	case callhome.Go, callhome.Erase, callhome.Work, callhome.Wait, callhome.Hold, callhome.Restart, callhome.Done:
 		return orders, nil
 	}
 	return orders, fmt.Errorf("call %s: unknown order %.20q", path, orders.Verb)

@@ -95,23 +95,34 @@ func checkOrder(w callhome.Write) error {
 
 // mayErase looks at the opened disk once more before the first byte is written.
 func mayErase(d Disk, w callhome.Write) error {
-	seen := d.Seen()
-	if !w.Disk.Match(seen) {
-		return fleet.NewFault(fleet.CodeDiskChanged, fleet.Conflict, nil, "the disk that was opened has serial %q and wwn %q, planned was %s", seen.Serial, seen.WWN, w.Disk)
-	}
-	for _, sign := range d.Contents().Signs {
-		if sign.Kind == Medium {
-			return fleet.NewFault(fleet.CodeDiskForeign, fleet.Conflict, nil, "disk %s holds the running system (%s)", w.Disk, sign.Text)
-		}
-	}
-	seen.Members, seen.Owner = d.Contents().Members(), d.Contents().Owner
-	if foreign := fleet.Foreign(w.Owner, seen); len(foreign) > 0 {
-		if !fleet.GivenUp(w.Foreign, seen) {
-			return fleet.NewFault(fleet.CodeDiskForeign, fleet.Conflict, nil, "disk %s carries data of somebody else: %s", w.Disk, strings.Join(foreign, ", "))
-		}
+	if err := mayTake(d, w.Disk, w.Owner, w.Foreign); err != nil {
+		return err
 	}
 	if d.Size() < minDisk || w.Image.Bytes > d.Size() {
 		return fleet.NewFault(fleet.CodeDiskChanged, fleet.Conflict, nil, "disk %s has %d bytes, the image %d", w.Disk, d.Size(), w.Image.Bytes)
+	}
+	return nil
+}
+
+// mayTake refuses a disk that is not the ordered one, that the running system
+// lives on, or that holds what belongs to others than owner. A person may have
+// given up the foreign data of the disk with serial (or WWN) foreign.
+func mayTake(d Disk, want fleet.DiskRef, owner, foreign string) error {
+	seen := d.Seen()
+	if !want.Match(seen) {
+		return fleet.NewFault(fleet.CodeDiskChanged, fleet.Conflict, nil, "the disk that was opened has serial %q and wwn %q, planned was %s", seen.Serial, seen.WWN, want)
+	}
+	if seen.Removable {
+		return fleet.NewFault(fleet.CodeDiskChanged, fleet.Conflict, nil, "disk %s is removable", want)
+	}
+	for _, sign := range d.Contents().Signs {
+		if sign.Kind == Medium {
+			return fleet.NewFault(fleet.CodeDiskForeign, fleet.Conflict, nil, "disk %s holds the running system (%s)", want, sign.Text)
+		}
+	}
+	seen.Members, seen.Owner = d.Contents().Members(), d.Contents().Owner
+	if others := fleet.Foreign(owner, seen); len(others) > 0 && !fleet.GivenUp(foreign, seen) {
+		return fleet.NewFault(fleet.CodeDiskForeign, fleet.Conflict, nil, "disk %s carries data of somebody else: %s", want, strings.Join(others, ", "))
 	}
 	return nil
 }

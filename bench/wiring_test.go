@@ -189,6 +189,9 @@ func (d desk) Written(ctx context.Context, c boot.Caller, m callhome.Written) (c
 func (d desk) Failed(ctx context.Context, c boot.Caller, m callhome.Failed) (callhome.Orders, error) {
 	return through(d, ctx, c, m, (*provision.Engine).Failed)
 }
+func (d desk) Erased(ctx context.Context, c boot.Caller, m callhome.Erased) (callhome.Orders, error) {
+	return through(d, ctx, c, m, (*provision.Engine).Erased)
+}
 func (d desk) Task(ctx context.Context, c boot.Caller, m callhome.TaskReport) (callhome.Orders, error) {
 	return through(d, ctx, c, m, (*provision.Engine).Task)
 }

@@ -64,6 +64,9 @@ func (d *testDesk) Admit(Caller) error {
 func (d *testDesk) Failed(_ context.Context, who Caller, _ callhome.Failed) (callhome.Orders, error) {
 	return d.answer("failed", who)
 }
+func (d *testDesk) Erased(_ context.Context, who Caller, _ callhome.Erased) (callhome.Orders, error) {
+	return d.answer("erased", who)
+}
 func (d *testDesk) Task(_ context.Context, who Caller, _ callhome.TaskReport) (callhome.Orders, error) {
 	return d.answer("task", who)
 }
@@ -195,6 +198,14 @@ func TestTaskReachesDesk(t *testing.T) {
 	}
 }
 
+func TestErasedReachesDesk(t *testing.T) {
+	r := newRig(t, testLibrary{}, nil)
+	body := `{"instance":"00112233445566778899aabbccddeeff","disk":{"wwn":"","serial":"S1","sizeBytes":9},"method":"discard","bytes":9,"seconds":1.5}`
+	if status, f, _ := r.post(t, callhome.PathErased, "tok", body); status != 200 || len(r.desk.calls) != 1 || r.desk.calls[0] != "erased" {
+		t.Errorf("status %d %+v, the desk was asked %q", status, f, r.desk.calls)
+	}
+}
+
 func TestFaultsBecomeStatus(t *testing.T) {
 	for kind, want := range map[fleet.Kind]int{fleet.Denied: 403, fleet.Invalid: 400, fleet.Transient: 503, fleet.Conflict: 503} {
 		r := newRig(t, testLibrary{}, nil)
@@ -237,6 +248,8 @@ func TestMalformedCallsNeverReachDesk(t *testing.T) {
 		"done with cause":  {callhome.PathTask, "t", `{"instance":"00112233445566778899aabbccddeeff","task":"a-1","state":"done","cause":{}}`, 400},
 		"task output":      {callhome.PathTask, "t", `{"instance":"00112233445566778899aabbccddeeff","task":"a-1","state":"running","output":"` + strings.Repeat("x", 40000) + `"}`, 400},
 		"kernel":           {callhome.PathHello, "t", `{"protocol":2,"stage":"installed","instance":"00112233445566778899aabbccddeeff","facts":{"runtime":{"kernel":"` + strings.Repeat("x", 300) + `"}}}`, 400},
+		"erased, no how":   {callhome.PathErased, "t", `{"instance":"00112233445566778899aabbccddeeff","bytes":1}`, 400},
+		"erased, negative": {callhome.PathErased, "t", `{"instance":"00112233445566778899aabbccddeeff","method":"zero","bytes":-1}`, 400},
 		"unknown path":     {"/v1/other", "t", `{}`, 404},
 	}
 	for name, test := range tests {

@@ -61,13 +61,30 @@ func checkWritten(m callhome.Written) error {
 	if len(m.SHA256) != hexSHA || !isHex(m.SHA256) {
 		return fmt.Errorf("sha256 %.70q: want %d hexadecimal digits", m.SHA256, hexSHA)
 	}
-	if m.Bytes < 0 || m.Seconds < 0 || m.Disk.SizeBytes < 0 {
-		return fmt.Errorf("%d bytes in %g s on a disk of %d: a negative number", m.Bytes, m.Seconds, m.Disk.SizeBytes)
-	}
-	if len(m.Disk.WWN) > maxText || len(m.Disk.Serial) > maxText || len(m.Disk.Model) > maxText {
-		return fmt.Errorf("name of the disk longer than %d bytes", maxText)
+	if err := checkDisk(m.Disk, m.Bytes, m.Seconds); err != nil {
+		return err
 	}
 	return checkInstance(m.Instance)
+}
+
+func checkErased(m callhome.Erased) error {
+	if m.Method == "" || len(m.Method) > maxText {
+		return fmt.Errorf("method %.80q: want 1 to %d bytes", m.Method, maxText)
+	}
+	if err := checkDisk(m.Disk, m.Bytes, m.Seconds); err != nil {
+		return err
+	}
+	return checkInstance(m.Instance)
+}
+
+func checkDisk(d fleet.DiskRef, bytes int64, seconds float64) error {
+	if bytes < 0 || seconds < 0 || d.SizeBytes < 0 {
+		return fmt.Errorf("%d bytes in %g s on a disk of %d: a negative number", bytes, seconds, d.SizeBytes)
+	}
+	if len(d.WWN) > maxText || len(d.Serial) > maxText || len(d.Model) > maxText {
+		return fmt.Errorf("name of the disk longer than %d bytes", maxText)
+	}
+	return nil
 }
 
 func checkFailed(m callhome.Failed) error {

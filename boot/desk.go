@@ -42,6 +42,7 @@ type Desk interface {
 	Progress(ctx context.Context, who Caller, m callhome.Progress) (callhome.Orders, error)
 	Written(ctx context.Context, who Caller, m callhome.Written) (callhome.Orders, error)
 	Failed(ctx context.Context, who Caller, m callhome.Failed) (callhome.Orders, error)
+	Erased(ctx context.Context, who Caller, m callhome.Erased) (callhome.Orders, error)
 	// Task may take some 20 seconds to answer a task that ended.
 	Task(ctx context.Context, who Caller, m callhome.TaskReport) (callhome.Orders, error)
 }

@@ -99,6 +99,7 @@ func Listen(ctx context.Context, cfg Config) (*Server, error) {
 	mux.HandleFunc("POST "+callhome.PathProgress, call(s, checkProgress, cfg.Desk.Progress))
 	mux.HandleFunc("POST "+callhome.PathWritten, call(s, checkWritten, cfg.Desk.Written))
 	mux.HandleFunc("POST "+callhome.PathFailed, call(s, checkFailed, cfg.Desk.Failed))
+	mux.HandleFunc("POST "+callhome.PathErased, call(s, checkErased, cfg.Desk.Erased))
 	mux.HandleFunc("POST "+callhome.PathTask, call(s, checkTask, cfg.Desk.Task))
 	s.tls = s.httpServer(ctx, mux)
 	secure := tls.NewListener(ln, &tls.Config{

@@ -242,6 +242,8 @@ type Disk struct {
 	writes   int64
 	broken   int64
 	rot      int64
+	kept     bool
+	discards int
 }
 
 var _ agent.Disk = (*Disk)(nil)
@@ -348,6 +350,32 @@ func (d *Disk) Zero(off, n int64) error {
 		}
 	}
 	return nil
+}
+
+// Discard implements agent.Disk. What was discarded reads as before until it is
+// written again: that, too, is allowed.
+func (d *Disk) Discard(int64, int64) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.kept {
+		return errors.ErrUnsupported
+	}
+	d.discards++
+	return nil
+}
+
+// NoDiscard makes a disk that cannot discard.
+func (d *Disk) NoDiscard() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.kept = true
+}
+
+// Discards counts the orders to discard that were obeyed.
+func (d *Disk) Discards() int {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.discards
 }
 
 func zero(p []byte) bool {

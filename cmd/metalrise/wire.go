@@ -194,6 +194,14 @@ func (d desk) Failed(ctx context.Context, c boot.Caller, m callhome.Failed) (cal
 	return e.Failed(ctx, caller(c), m)
 }
 
+func (d desk) Erased(ctx context.Context, c boot.Caller, m callhome.Erased) (callhome.Orders, error) {
+	e, err := d.ready()
+	if err != nil {
+		return callhome.Orders{}, err
+	}
+	return e.Erased(ctx, caller(c), m)
+}
+
 func (d desk) Task(ctx context.Context, c boot.Caller, m callhome.TaskReport) (callhome.Orders, error) {
 	e, err := d.ready()
 	if err != nil {

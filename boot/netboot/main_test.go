@@ -1,0 +1,63 @@
+package netboot
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"strings"
+	"syscall"
+	"testing"
+)
+
+// apart is set in a process that has network and mount namespaces of its own.
+const apart = "METALRISE_TEST_APART"
+
+// TestMain runs the tests once more in namespaces of their own: bridges, named
+// namespaces and port 67 then belong to nobody else, and go with the process.
+func TestMain(m *testing.M) {
+	if os.Geteuid() != 0 || os.Getenv(apart) != "" || fuzzing() {
+		if os.Getenv(apart) != "" {
+			if err := furnish(); err != nil {
+				fmt.Fprintln(os.Stderr, "prepare namespaces:", err)
+				os.Exit(1)
+			}
+		}
+		os.Exit(m.Run())
+	}
+	self, err := os.Executable()
+	if err != nil {
+		panic(err)
+	}
+	cmd := exec.Command(self, os.Args[1:]...)
+	cmd.Env = append(os.Environ(), apart+"=1")
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
+	cmd.SysProcAttr = &syscall.SysProcAttr{Unshareflags: syscall.CLONE_NEWNET | syscall.CLONE_NEWNS, Pdeathsig: syscall.SIGKILL}
+	err = cmd.Run()
+	var exit *exec.ExitError
+	switch {
+	case errors.As(err, &exit):
+		os.Exit(exit.ExitCode())
+	case err != nil: // no right to do so: what needs the network skips
+		os.Exit(m.Run())
+	}
+}
+
+func fuzzing() bool {
+	for _, a := range os.Args[1:] {
+		if strings.HasPrefix(a, "-test.fuzz=") || strings.HasPrefix(a, "-test.fuzzworker") {
+			return true
+		}
+	}
+	return false
+}
+
+func furnish() error {
+	if err := os.MkdirAll("/run/netns", 0o755); err != nil {
+		return err
+	}
+	if err := syscall.Mount("netns", "/run/netns", "tmpfs", 0, ""); err != nil {
+		return err
+	}
+	return exec.Command("ip", "link", "set", "lo", "up").Run()
+}
