@@ -51,6 +51,19 @@ func scenes() map[string]func(l Language, w, h int) *App {
 			press(a, "enter")
 			return a
 		},
+		"found": func(l Language, w, h int) *App {
+			s := sampleSheet(5)
+			s.Typed.Image, s.Offers = "image", map[string]string{"image": "release", "cluster.software": "software"}
+			a := sized(Options{Language: l, Sheet: &s}, w, h)
+			press(a, "esc", "down", "down", "down", "down", "down", "down", "down", "enter")
+			return a
+		},
+		"more-settings": func(l Language, w, h int) *App {
+			a := wizard(l, w, h, "esc", "down", "down", "down", "down", "enter")
+			a.hub.cursor[stepNetwork] = len(a.hub.items()) - 1
+			press(a, "enter")
+			return a
+		},
 		"small":       func(l Language, _, _ int) *App { return wizard(l, 40, 10) },
 		"attach":      func(l Language, w, h int) *App { return attach(l, w, h, sampleRun(5)) },
 		"attach-many": func(l Language, w, h int) *App { return attach(l, w, h, sampleRun(1000), "pgdown", "pgdown") },
@@ -88,6 +101,12 @@ func scenes() map[string]func(l Language, w, h int) *App {
 		},
 		"run-consent": func(l Language, w, h int) *App {
 			a, _ := changedDisk(l, w, h)
+			return a
+		},
+		"run-fault": func(l Language, w, h int) *App {
+			a := attach(l, w, h, sampleRun(5), "h", "r")
+			a.Step(at(Input{Done: &Done{Do: DoRetry, Err: &fleet.Cause{Code: fleet.CodeImageMissing, Kind: fleet.Invalid,
+				Chain: []string{"start engine", "load image /srv/releases/image: stat /srv/releases/image: no such file or directory"}}}}))
 			return a
 		},
 		"run-exclude": func(l Language, w, h int) *App {

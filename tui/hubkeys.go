@@ -250,7 +250,7 @@ func (a *App) edit(it item, in Input) []Action {
 		h.caret = len(letters)
 	case in.Key == "esc":
 		h.editing = false
-		if h.drafts[path] == "" || h.drafts[path] == ValueAt(h.sheet.Typed, path) {
+		if h.drafts[path] == "" || h.drafts[path] == ValueAt(h.sheet.Typed, path) || h.drafts[path] == a.offered(it.field) {
 			delete(h.drafts, path)
 		}
 		return nil

@@ -75,7 +75,7 @@ func runState(s fleet.Status) string {
 // statusSentence is where a server is, in one sentence.
 func (a *App) statusSentence(s fleet.Status) string {
 	what := a.stepText(s)
-	if s.Done > 0 && s.Total > 0 && s.Condition != fleet.Settled {
+	if s.Done > 0 && s.Total > 0 && s.Phase == fleet.Booted {
 		what = a.f("%d %% of its disk is written", 100*min(s.Done, s.Total)/s.Total)
 	}
 	out := a.f("%s: %s, %s, %s.", name(s), a.t(string(s.Phase)), a.t(string(s.Condition)), what)

@@ -88,6 +88,7 @@ func japaneseRunCards() map[string]string {
 		"%d servers still move. They go on; the new plan can start once they are done or held. What was changed is saved.": "%d 台がまだ動作中です。それらはそのまま続きます。新しい計画は、すべて完了か保留になってから開始できます。変更は保存済みです。",
 		"this server is a node already: metalrise node remove %s takes it away":                                            "既にノードです。撤去するには metalrise node remove %s を使います",
 		"Add a server by its BMC, take one away, look at certificates:":                                                    "BMC でサーバーを足す、撤去する、証明書を見る:",
+		"that did not work": "できませんでした",
 		"the new plan runs": "新しい計画を実行中です",
 		"the site file cannot be read here, so nothing can be changed; metalrise -f FILE names it":                                         "サイトファイルを読めないため何も変更できません。metalrise -f ファイル で指定します",
 		"%s is marked as excluded in the site file and the plan is made again. It is not touched any more; what it has on its disk stays.": "%s をサイトファイルで除外とし、計画を作り直します。以後このサーバーには触れず、ディスクの内容はそのまま残ります。",

@@ -2,6 +2,7 @@ package tui
 
 import (
 	"slices"
+	"strings"
 
 	"metalrise.dev/fleet"
 )
@@ -23,6 +24,18 @@ func (a *App) bootCard(s fleet.Status) *popup {
 			add(Faint, "- "+a.routeText(r)+": "+a.t("not built yet"))
 		}
 	}
+	return p
+}
+
+// faultCard says in full what could not be done.
+func (a *App) faultCard(c *fleet.Cause) *popup {
+	p := a.open(a.t("that did not work"), nil)
+	page := a.page(c.Code)
+	p.body = append(p.body, line(Bad, string(c.Code)+" "+page.Title), nil)
+	for i, s := range c.Chain {
+		p.body = append(p.body, line(Plain, strings.Repeat("  ", min(i, 4))+a.engineText(s)))
+	}
+	p.body = append(p.body, nil, line(Plain, page.Why), line(Heading, page.Remedy))
 	return p
 }
 

@@ -140,6 +140,9 @@ func (a *App) runDone(d Done) []Action {
 		}
 	case d.Err != nil:
 		r.note = a.causeText(d.Err)
+		if a.popup == nil && a.lines == nil && width(r.note) > a.width-2 { // too long for its line
+			a.popup = a.faultCard(d.Err)
+		}
 	case d.Do == DoRetry:
 		r.note = a.t("another attempt begins")
 	case d.Do == DoEngine:

@@ -389,8 +389,14 @@ func japaneseDesk() map[string]string {
 // japaneseRefusals are causes of the engine itself.
 func japaneseRefusals() map[string]string {
 	return map[string]string{
-		"plan %s of the journal is not stored": "記録にある計画 %s が保存されていません",
-		"plan %s of the journal: %v":           "記録にある計画 %s: %v",
+		"plan %s of the journal is not stored":     "記録にある計画 %s が保存されていません",
+		"plan %s of the journal: %v":               "記録にある計画 %s: %v",
+		"start engine: it ended at once: error %v": "エンジンを起動できません。すぐに終わりました: %v",
+		"start engine":                         "エンジンの起動",
+		"load image %s: %v":                    "イメージ %s の読み込み: %v",
+		"no such file or directory":            "ファイルかフォルダーがありません",
+		"permission denied":                    "権限がありません",
+		"connection refused":                   "接続を拒否されました",
 		"not stored":                           "保存されていません",
 		"plan %.12s: %v":                       "計画 %s: %v",
 		"its content does not have its digest": "内容がダイジェストと合いません",
