@@ -59,5 +59,9 @@ func furnish() error {
 	if err := syscall.Mount("netns", "/run/netns", "tmpfs", 0, ""); err != nil {
 		return err
 	}
+	// what /sys tells of the network is of the namespace in which it was mounted
+	if err := syscall.Mount("sysfs", "/sys", "sysfs", 0, ""); err != nil {
+		return err
+	}
 	return exec.Command("ip", "link", "set", "lo", "up").Run()
 }

@@ -113,7 +113,7 @@ func (l *lockedBuffer) String() string {
 
 func until(t *testing.T, what string, ok func() bool) {
 	t.Helper()
-	for range 1500 {
+	for range 750 {
 		if ok() {
 			return
 		}
