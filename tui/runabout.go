@@ -129,15 +129,17 @@ func (a *App) eventRow(e fleet.Event, began time.Time, more bool, w int) []Line 
 func (a *App) errorCard(s fleet.Status, w int) []Line {
 	page := a.page(s.Cause.Code)
 	var out []Line
-	row := func(label string, style Style, text string) {
-		for i, t := range wrap(text, w-12) {
+	under := func(label string, style Style, text string, depth int) {
+		indent := strings.Repeat("  ", min(depth, 4))
+		for i, t := range wrap(text, w-12-len(indent)) {
 			head := ""
-			if i == 0 {
+			if i == 0 && label != "" {
 				head = a.t(label)
 			}
-			out = append(out, Line{{Heading, " " + fit(head, 10)}, {style, t}})
+			out = append(out, Line{{Heading, " " + fit(head, 10)}, {style, indent + t}})
 		}
 	}
+	row := func(label string, style Style, text string) { under(label, style, text, 0) }
 	row(say("what"), Bad, string(s.Cause.Code)+" "+page.Title)
 	row(say("why"), Plain, page.Why)
 	for i, c := range s.Cause.Chain {
@@ -145,7 +147,7 @@ func (a *App) errorCard(s fleet.Status, w int) []Line {
 		if i == 0 {
 			label = say("evidence")
 		}
-		row(label, Plain, strings.Repeat("  ", min(i, 4))+a.engineText(c))
+		under(label, Plain, a.engineText(c), i)
 	}
 	row(say("tried"), Plain, a.tried(s))
 	row(say("next"), Plain, page.Remedy+" "+a.nextKeys(s))

@@ -23,6 +23,7 @@ type fix struct {
 	caret   int
 	wrong   string
 	before  *fleet.Plan // as it was planned when the screen opened
+	saved   string      // path of what was changed last
 	consent string
 	typed   time.Time // when consent became right
 }
@@ -34,6 +35,7 @@ const (
 	fixAsking                   // choose a value, or say yes to leaving out
 	fixTyping                   // a value is typed
 	fixSaving                   // it is written to the site file
+	fixReading                  // BMCs are looked at anew, because the way to them changed
 	fixSame                     // the plan is the same: another attempt is all
 	fixConsent                  // the plan is another one: type the number of disks
 	fixStarting                 // it is handed to the engine
@@ -78,7 +80,7 @@ func (a *App) pressFix(in Input) []Action {
 	if f.stage == fixTyping {
 		return a.typeFix(in)
 	}
-	if in.Key == "esc" && f.stage != fixSaving && f.stage != fixStarting {
+	if in.Key == "esc" && f.stage != fixSaving && f.stage != fixReading && f.stage != fixStarting {
 		a.run.fix = nil
 		return nil
 	}
@@ -138,7 +140,7 @@ func (a *App) typeFix(in Input) []Action {
 			}
 			text := f.text
 			f.text = "" // a secret stays nowhere longer than it must
-			return a.saveFix(Action{Do: DoPassword, Secret: text})
+			return a.saveFix(Action{Do: DoPassword, Path: r.path, Secret: text})
 		}
 		if r.one {
 			var value any = strings.TrimSpace(f.text)
@@ -189,7 +191,7 @@ func typeInto(text string, caret int, in Input) (string, int) {
 
 func (a *App) saveFix(act Action) []Action {
 	f := a.run.fix
-	f.stage, f.wrong = fixSaving, ""
+	f.stage, f.wrong, f.saved = fixSaving, "", act.Path
 	return a.hub.start(act.Do, act)
 }
 
@@ -215,10 +217,35 @@ func (a *App) fixDone(d Done) []Action {
 	case f.stage == fixSaving && d.Err != nil:
 		f.stage, f.wrong = fixAsking, a.causeText(d.Err)
 	case f.stage == fixSaving && slices.Contains([]Do{DoSet, DoOverride, DoPassword}, d.Do):
-		f.stage, f.wrong = fixConsent, ""
-		if p := a.hub.sheet.Plan; p != nil && p.ID == a.run.view.Plan {
-			f.stage = fixSame
+		return a.fixSaved()
+	case f.stage == fixReading && d.Do == DoFind && d.Err == nil:
+		return a.hub.start(DoInspect, Action{Do: DoInspect})
+	case f.stage == fixReading && (d.Do == DoFind || d.Do == DoInspect):
+		f.stage = fixConsent
+		if d.Err != nil {
+			f.wrong = a.causeText(d.Err)
 		}
+	}
+	return nil
+}
+
+// fixSaved goes on after a value was saved. The way to a BMC is kept with its
+// server: when it changed, BMCs are looked at anew.
+func (a *App) fixSaved() []Action {
+	f := a.run.fix
+	f.stage, f.wrong = fixConsent, ""
+	p := a.hub.sheet.Plan
+	if p != nil && (p.ID == a.run.view.Plan || f.before != nil && p.ID == f.before.ID) {
+		f.stage = fixSame
+	}
+	switch {
+	case f.saved == "bmcs.addresses":
+		f.stage = fixReading
+		return a.hub.start(DoFind, Action{Do: DoFind})
+	case f.saved == "bmcs.password" && f.stage == fixSame:
+	case strings.HasPrefix(f.saved, "bmcs."):
+		f.stage = fixReading
+		return a.hub.start(DoInspect, Action{Do: DoInspect})
 	}
 	return nil
 }

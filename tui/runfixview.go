@@ -191,6 +191,8 @@ func (a *App) fixRows(room int) ([]Line, *Point) {
 		out, cursor = a.remedyRows(out)
 	case fixSaving:
 		add(Plain, a.t("saving …"))
+	case fixReading:
+		add(Plain, a.t("saved; looking at the BMCs anew …"))
 	case fixSame:
 		add(Good, "✓ "+a.t("saved; the plan is the same and nothing else is erased."))
 	case fixConsent, fixStarting:

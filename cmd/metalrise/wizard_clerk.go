@@ -308,6 +308,11 @@ func (d *clerk) Password(ctx context.Context, secret string) (tui.Sheet, error) 
 			return f.Set("bmcs.password", map[string]string{"env": name})
 		}
 		name := f.Site().Name + "-bmc-password"
+		// A file beside the site file that holds the password already gets the new
+		// one: plans name that file, and go on as they are.
+		if kept := f.Typed().BMCs.Password.File; kept != "" && filepath.Base(kept) == kept {
+			name = kept
+		}
 		path := filepath.Join(filepath.Dir(d.o.file), name)
 		if err := writeSecret(path, secret); err != nil {
 			return fleet.NewFault(fleet.CodeSecretUnreadable, fleet.Invalid, err, "keep the password")
@@ -374,6 +379,11 @@ func (d *clerk) surveyed(ctx context.Context, look func(fleet.Site, *store.Store
 		return tui.Sheet{}, err
 	}
 	s := f.Site()
+	if dir, err := d.o.stateDir(s.Name); err == nil {
+		if err := d.freeState(ctx, api.NewClient(dir), s.Name); err != nil {
+			return tui.Sheet{}, err
+		}
+	}
 	st, err := d.o.writer(s.Name)
 	if err != nil {
 		return tui.Sheet{}, err
@@ -408,10 +418,13 @@ func (d *clerk) apply(ctx context.Context, id string, disks int) error {
 	if err != nil {
 		return err
 	}
+	client := api.NewClient(dir)
+	if err := d.freeState(ctx, client, f.Site().Name); err != nil {
+		return err
+	}
 	if err := d.keepPlan(ctx, f, id, disks); err != nil {
 		return err
 	}
-	client := api.NewClient(dir)
 	if err := d.o.ensureEngine(ctx, client, dir); err != nil {
 		return err
 	}

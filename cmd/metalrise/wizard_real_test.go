@@ -181,7 +181,7 @@ func installByWizard(t *testing.T, servers int) {
 	p.presses("Escape")
 	p.sees("choose a step")
 	p.presses("Down", "Enter")
-	last := p.sees("12/12", n+" of "+n+" servers are installed", "does not yet")
+	last := p.sees("12/12", n+" of "+n+" servers are installed", "KubeVirt")
 	t.Logf("from the first screen to the last in %s, %d typed values\n%s", time.Since(begin).Round(time.Second), p.values, last)
 	if p.values > 12 {
 		t.Errorf("%d typed values, more than 12", p.values)

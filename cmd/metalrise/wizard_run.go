@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"metalrise.dev/fleet"
+	"metalrise.dev/provision/api"
 	"metalrise.dev/provision/store"
 	"metalrise.dev/tui"
 )
@@ -143,3 +144,40 @@ func (w *watcher) Gather(ctx context.Context) (string, error) {
 	}
 	return path, w.o.gather(ctx, dir, path)
 }
+
+// freeState lets a new plan be kept: an engine whose servers are all done or
+// held is stopped, since it alone may write while it runs. It loses nothing by
+// that; the new plan starts it again. One that still moves a server stays.
+func (d *clerk) freeState(ctx context.Context, client *api.Client, site string) error {
+	view, err := client.Overview(ctx)
+	if errors.Is(err, api.ErrNoEngine) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	if !view.Quiet {
+		return fleet.NewFault(fleet.CodeSiteLocked, fleet.Conflict, nil, "plan %.12s is still being applied", view.Plan)
+	}
+	if err := client.Stop(ctx); err != nil && !errors.Is(err, api.ErrNoEngine) {
+		return err
+	}
+	for end := time.Now().Add(stopTime); ; {
+		st, err := d.o.writer(site)
+		if err == nil {
+			return st.Close()
+		}
+		if fleet.CodeOf(err) != fleet.CodeSiteLocked || time.Now().After(end) {
+			return err
+		}
+		select {
+		case <-time.After(100 * time.Millisecond):
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+// stopTime is how long an engine may take to end: it closes its sessions to
+// BMCs first, some of which are slow.
+const stopTime = 30 * time.Second
