@@ -267,3 +267,51 @@ func TestClusterGrows(t *testing.T) {
 		}
 	})
 }
+
+// TestReinstallWritesAnew: a system that never comes up is written anew on a
+// person's word, and only then.
+func TestReinstallWritesAnew(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newClusterWorld(3, 1)
+		sick := w.servers["SN003"]
+		sick.noReport = true
+		e, err := w.boot(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		quiet := func() {
+			for !e.Quiet() {
+				time.Sleep(10 * time.Second)
+			}
+		}
+		quiet()
+		if err := e.Reinstall(t.Context(), "SN001", "test"); err == nil {
+			t.Error("a ready node was let be written anew")
+		}
+		if err := e.Retry(t.Context(), "SN003", "test"); err != nil {
+			t.Fatal(err)
+		}
+		quiet()
+		if sick.written() != 1 {
+			t.Fatalf("a plain retry wrote the disk: %d writes", sick.written())
+		}
+		sick.mu.Lock()
+		sick.noReport = false
+		sick.mu.Unlock()
+		if err := e.Reinstall(t.Context(), "SN003", "test"); err != nil {
+			t.Fatal(err)
+		}
+		quiet()
+		if sick.written() != 2 {
+			t.Errorf("%d writes, want 2", sick.written())
+		}
+		wantReady(t, w, e.Overview(), "SN003")
+		if s := e.Overview().Servers[2]; s.Phase != fleet.Ready {
+			t.Errorf("reinstalled: %s %s %+v", s.Phase, s.Step, s.Cause)
+		}
+		w.kill()
+		e.Wait()
+		w.unplug()
+		synctest.Wait()
+	})
+}

@@ -304,8 +304,19 @@ func (r *run) quiet() bool {
 	return true
 }
 
-// Retry gives a held server another attempt.
+// Retry gives a held server another attempt. A disk that was written well is not
+// written again.
 func (e *Engine) Retry(ctx context.Context, id fleet.ServerID, by string) error {
+	return e.retry(ctx, id, by, again{})
+}
+
+// Reinstall gives a held server that is not part of the cluster another attempt
+// in which its planned disk is erased and written anew.
+func (e *Engine) Reinstall(ctx context.Context, id fleet.ServerID, by string) error {
+	return e.retry(ctx, id, by, again{Reinstall: true})
+}
+
+func (e *Engine) retry(ctx context.Context, id fleet.ServerID, by string, a again) error {
 	select {
 	case e.applying <- struct{}{}:
 		defer func() { <-e.applying }()
@@ -320,7 +331,7 @@ func (e *Engine) Retry(ctx context.Context, id fleet.ServerID, by string) error 
 	if w == nil {
 		return fleet.NewFault(fleet.CodeSiteUnknownServer, fleet.Invalid, nil, "server %q is not part of the plan", id)
 	}
-	return w.retry(ctx, by)
+	return w.retry(ctx, by, a)
 }
 
 // Overview tells where every server of the current plan is, in plan order.

@@ -86,12 +86,7 @@ func (t *Track) Fold(e fleet.Event) {
 	case fleet.ActHold:
 		t.Hold, t.Pending = e.Cause, nil
 	case fleet.ActRetry:
-		t.Hold, t.Pending, t.Staged, t.Settled = nil, nil, false, false
-		t.Marks, t.Retried = map[fleet.Action]Mark{}, e.At
-		t.Node.Prepared = t.Node.Joined // what was put in place is looked at again
-		if t.Node.Task == nil {
-			t.Node.Home.Key = "" // the person may have replaced what held it
-		}
+		t.foldRetry(e)
 	case fleet.ActFinish:
 		t.Settled = true
 	case fleet.ActHello:
@@ -137,7 +132,7 @@ func (t *Track) foldWrite(e fleet.Event) {
 		return
 	}
 	t.mark(e)
-	if e.Outcome == fleet.OK {
+	if e.Outcome == fleet.OK || e.Outcome == fleet.Adopted {
 		t.Written = true
 		delete(t.Marks, fleet.ActEject) // the medium must leave once more
 	}

@@ -224,7 +224,7 @@ func (k *kube) Drain(ctx context.Context, a fleet.Assignment, tell func(string))
 
 func (k *kube) Leave(ctx context.Context, a fleet.Assignment, _ bool) error {
 	return k.call(ctx, func() {
-		if !slices.Contains(k.drained, a.Server) {
+		if _, member := k.members[a.Server]; member && !slices.Contains(k.drained, a.Server) {
 			k.breach("%s left before it was drained", a.Server)
 		}
 		delete(k.members, a.Server)

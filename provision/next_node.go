@@ -101,6 +101,9 @@ func nextJoin(t *Track, look Look, now time.Time, l Limits) Decision {
 	if t.Node.Plan.Initial {
 		return Act{fleet.ActBegin, "it is the initial control plane"}
 	}
+	if t.Node.Stale {
+		return t.trying(Act{fleet.ActLeave, "what the cluster remembers of an earlier try must go"}, fleet.ActLeave, now, l)
+	}
 	if m := t.Marks[fleet.ActInvite]; !m.OK || now.Sub(m.At) > l.TokenLife/2 {
 		return t.trying(Act{fleet.ActInvite, "the node needs a token of its own"}, fleet.ActInvite, now, l)
 	}

@@ -22,6 +22,7 @@ type NodeTrack struct {
 	Begun    map[fleet.Action]int // tasks of each kind so far; their ids count on
 	Prepared bool                 // its software is in place
 	Dirty    bool                 // a begin or join was let happen and did not succeed yet
+	Stale    bool                 // the cluster may remember an earlier try of it
 	Joined   bool                 // begin or join succeeded
 	Based    bool                 // of the initial node: the base was applied
 	Admitted bool                 // the API shows it as planned
@@ -83,7 +84,8 @@ func (t *Track) foldNode(e fleet.Event) bool {
 	case fleet.ActRemove:
 		t.foldRemoval(e, ok)
 	case fleet.ActLeave:
-		n.Left = n.Left || ok
+		n.Stale = n.Stale && !ok
+		n.Left = n.Left || ok && n.Removal != nil
 	case fleet.ActErase:
 		if n.Erased = n.Erased || ok; ok { // it runs from the medium: look anew before its power is cut
 			delete(t.Marks, fleet.ActIdentify)
@@ -119,7 +121,7 @@ func (t *Track) foldTask(e fleet.Event, ok bool) {
 	case e.Action == fleet.ActPrepare:
 		n.Prepared = ok
 	case e.Action == fleet.ActReset && ok:
-		n.Dirty = false
+		n.Dirty, n.Stale = false, !n.Plan.Initial
 	case ok: // begin or join
 		n.Joined, n.Dirty = true, false
 	case e.Action == fleet.ActJoin:
@@ -137,6 +139,28 @@ func (t *Track) foldRemoval(e fleet.Event, ok bool) {
 		return
 	}
 	t.Node.Removed = t.Node.Removed || ok
+}
+
+// again is the data of a retry.
+type again struct {
+	Reinstall bool `json:"reinstall,omitempty"` // the disk is written anew
+}
+
+// foldRetry begins anew on a person's word.
+func (t *Track) foldRetry(e fleet.Event) {
+	t.Hold, t.Pending, t.Staged, t.Settled = nil, nil, false, false
+	t.Marks, t.Retried = map[fleet.Action]Mark{}, e.At
+	n := &t.Node
+	n.Prepared = n.Joined // what was put in place is looked at again
+	if n.Task == nil {
+		n.Home.Key = "" // the person may have replaced what held it
+	}
+	var a again
+	if len(e.Data) > 0 && json.Unmarshal(e.Data, &a) == nil && a.Reinstall && !n.Joined {
+		t.Written, t.Arrived = false, false
+		n.Stale = n.Stale || n.Dirty && !n.Plan.Initial
+		n.Task, n.Dirty, n.Prepared, n.Home = nil, false, false, Bound{}
+	}
 }
 
 // phase is the last milestone of a server that is, or was, installed.

@@ -368,20 +368,25 @@ func findServer(ctx context.Context, client *api.Client, name string) (fleet.Sta
 }
 
 func (o *options) confirmRemoval(s fleet.Status, r removeFlags) error {
-	if r.confirm == "" {
-		what := "is drained, taken out of the cluster and switched off"
-		if r.Erase {
-			what += ", and its install disk is ERASED"
-		}
+	what := "is drained, taken out of the cluster and switched off"
+	if r.Erase {
+		what += ", and its install disk is ERASED"
+	}
+	return o.confirmHost(s, what, r.confirm)
+}
+
+// confirmHost wants the host name of a server typed, or given by flag.
+func (o *options) confirmHost(s fleet.Status, what, given string) error {
+	if given == "" {
 		fmt.Fprintf(o.errs, "%s (%s, %s) %s.\nType its host name to go on: ", s.Hostname, s.Server, s.Role, what)
 		line, err := bufio.NewReader(o.in).ReadString('\n')
 		if err != nil && line == "" {
 			return fleet.NewFault(fleet.CodeConsentMissing, fleet.Denied, nil, "nobody typed the host name, and --confirm was not given")
 		}
-		r.confirm = strings.TrimSpace(line)
+		given = strings.TrimSpace(line)
 	}
-	if r.confirm != s.Hostname {
-		return fleet.NewFault(fleet.CodeConsentMismatch, fleet.Denied, nil, "%.60q is not the host name %s; nothing was done", r.confirm, s.Hostname)
+	if given != s.Hostname {
+		return fleet.NewFault(fleet.CodeConsentMismatch, fleet.Denied, nil, "%.60q is not the host name %s; nothing was done", given, s.Hostname)
 	}
 	return nil
 }

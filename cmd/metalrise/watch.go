@@ -101,17 +101,57 @@ func explainCommand(o *options) *cobra.Command {
 }
 
 func retryCommand(o *options) *cobra.Command {
-	return &cobra.Command{
+	reinstall, confirm := false, ""
+	c := &cobra.Command{
 		Use:   "retry SERVER...",
 		Short: "Give held servers another attempt",
 		Long: `retry starts another attempt with servers that are held. A disk that was written
 well is not written again: the server is only booted from it. SERVER is an id or
 host name as status shows it; "all" means every held one.
+
+With --reinstall the planned disk of one held server is erased and written anew:
+for a system that does not come up, say after a power cut at its first boot. Its
+host name must be typed, or be given with --confirm.
 ` + exitHelp,
-		Example: "  metalrise retry SN12345\n  metalrise retry all",
+		Example: "  metalrise retry SN12345\n  metalrise retry all\n  metalrise retry oslo-w2 --reinstall --confirm oslo-w2",
 		Args:    usage(cobra.MinimumNArgs(1)),
-		RunE:    func(c *cobra.Command, args []string) error { return o.retry(c.Context(), args) },
+		RunE: func(c *cobra.Command, args []string) error {
+			if reinstall {
+				return o.reinstall(c.Context(), args, confirm)
+			}
+			return o.retry(c.Context(), args)
+		},
 	}
+	c.Flags().BoolVar(&reinstall, "reinstall", false, "erase and write the planned disk of the server anew")
+	c.Flags().StringVar(&confirm, "confirm", "", "with --reinstall: host name of the server, instead of typing it")
+	return c
+}
+
+// reinstall gives one held server an attempt in which its disk is written anew.
+func (o *options) reinstall(ctx context.Context, args []string, confirm string) error {
+	if len(args) != 1 || args[0] == "all" {
+		return &exitError{exitUsage, errors.New("--reinstall takes one server")}
+	}
+	dir, err := o.siteDir()
+	if err != nil {
+		return err
+	}
+	client := api.NewClient(dir)
+	if err := o.ensureEngine(ctx, client, dir); err != nil {
+		return err
+	}
+	s, err := findServer(ctx, client, args[0])
+	if err != nil {
+		return err
+	}
+	if err := o.confirmHost(s, "has its install disk ERASED and written anew", confirm); err != nil {
+		return err
+	}
+	if err := client.Reinstall(ctx, s.Server, who(confirm != "")); err != nil {
+		return err
+	}
+	o.printf("%s (%s): another attempt begins, its disk is written anew\n", s.Hostname, s.Server)
+	return nil
 }
 
 func (o *options) retry(ctx context.Context, args []string) error {

@@ -27,6 +27,7 @@ func (e *engine) Apply(c fleet.Consent) error {
 	return nil
 }
 func (e *engine) Retry(context.Context, fleet.ServerID, string) error         { return nil }
+func (e *engine) Reinstall(context.Context, fleet.ServerID, string) error     { return nil }
 func (e *engine) Remove(context.Context, fleet.ServerID, fleet.Removal) error { return nil }
 func (e *engine) Withdraw(context.Context, string) error                      { return nil }
 func (e *engine) Stop()                                                       { e.stop() }

@@ -48,6 +48,11 @@ func (c *Client) Retry(ctx context.Context, server fleet.ServerID, by string) er
 	return c.call(ctx, http.MethodPost, "/v1/retry", RetryRequest{server, by}, nil)
 }
 
+// Reinstall gives a held server another attempt in which its disk is written anew.
+func (c *Client) Reinstall(ctx context.Context, server fleet.ServerID, by string) error {
+	return c.call(ctx, http.MethodPost, "/v1/reinstall", RetryRequest{server, by}, nil)
+}
+
 // Remove takes a server away from the cluster.
 func (c *Client) Remove(ctx context.Context, server fleet.ServerID, r fleet.Removal) error {
 	return c.call(ctx, http.MethodPost, "/v1/remove", RemoveRequest{server, r}, nil)

@@ -34,6 +34,8 @@ type Engine interface {
 	Apply(c fleet.Consent) error
 	// Retry gives a held server another attempt.
 	Retry(ctx context.Context, id fleet.ServerID, by string) error
+	// Reinstall is Retry with the planned disk erased and written anew.
+	Reinstall(ctx context.Context, id fleet.ServerID, by string) error
 	// Remove takes a server away from the cluster; the work outlives the call.
 	Remove(ctx context.Context, id fleet.ServerID, r fleet.Removal) error
 	// Withdraw takes the consent of the running plan back.
@@ -123,6 +125,14 @@ func handler(e Engine, j Journal) http.Handler {
 			return
 		}
 		reply(w, struct{}{}, e.Retry(r.Context(), q.Server, q.By))
+	})
+	mux.HandleFunc("POST /v1/reinstall", func(w http.ResponseWriter, r *http.Request) {
+		var q RetryRequest
+		if err := read(r, &q); err != nil {
+			reply(w, nil, err)
+			return
+		}
+		reply(w, struct{}{}, e.Reinstall(r.Context(), q.Server, q.By))
 	})
 	mux.HandleFunc("POST /v1/remove", func(w http.ResponseWriter, r *http.Request) {
 		var q RemoveRequest
