@@ -230,7 +230,7 @@ func (d *daemon) prepare(s fleet.Site) (*boot.Server, error) {
 // library verifies the release: nothing is ever served that was not.
 func (d *daemon) library(r images.Release) (*library, error) {
 	v := images.Verifier{Cache: filepath.Join(d.store.Dir(), "verified")}
-	lib := &library{media: map[string]*iso.Image{}}
+	lib := &library{media: iso.NewCache(mostMedia, mostMediaBytes)}
 	for _, a := range []images.Artifact{r.ISO, r.Disk} {
 		verified, err := v.Verify(d.ctx, a, nil)
 		if err != nil {

@@ -8,7 +8,6 @@ import (
 	"net"
 	"os"
 	"strconv"
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -219,9 +218,15 @@ type library struct {
 	agentPath string
 	software  *images.Payload // nil where the site has no cluster
 
-	mu    sync.Mutex
-	media map[string]*iso.Image // by key: BMCs read one medium in hundreds of requests
+	media *iso.Cache // by key: BMCs read one medium in hundreds of requests
 }
+
+// A cached medium is what is laid over the base: some 10 KiB, as long as no site
+// adds much to it. So a thousand servers fit well.
+const (
+	mostMedia      = 4096
+	mostMediaBytes = 512 << 20
+)
 
 func (l *library) Open(_ context.Context, key string) (boot.Content, error) {
 	e := l.engine.Load()
@@ -268,20 +273,13 @@ func (l *library) medium(key string, r provision.Resource) (boot.Content, error)
 
 // personal lays one server's config over the base, once for each medium.
 func (l *library) personal(key string, r provision.Resource) (*iso.Image, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if im := l.media[key]; im != nil {
-		return im, nil
-	}
-	config, err := r.Ignition()
-	if err != nil {
-		return nil, err
-	}
-	im, err := l.base.Personalise(iso.Personal{Ignition: config})
-	if err == nil {
-		l.media[key] = im
-	}
-	return im, err
+	return l.media.Image(key, func() (*iso.Image, error) {
+		config, err := r.Ignition()
+		if err != nil {
+			return nil, err
+		}
+		return l.base.Personalise(iso.Personal{Ignition: config})
+	})
 }
 
 func fileContent(f *os.File, sum string, err error) (boot.Content, error) {
