@@ -16,6 +16,10 @@ const apart = "METALRISE_TEST_APART"
 // TestMain runs the tests once more in namespaces of their own: bridges, named
 // namespaces and port 67 then belong to nobody else, and go with the process.
 func TestMain(m *testing.M) {
+	if what, path, ok := strings.Cut(os.Getenv(serveEnv), " "); ok {
+		fmt.Fprintln(os.Stderr, serveForBenchmark(what, path))
+		os.Exit(1)
+	}
 	if os.Geteuid() != 0 || os.Getenv(apart) != "" || fuzzing() {
 		if os.Getenv(apart) != "" {
 			if err := furnish(); err != nil {

@@ -1,0 +1,305 @@
+package netboot
+
+import (
+	"bytes"
+	"compress/gzip"
+	"fmt"
+	"net/netip"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/cavaliergopher/cpio"
+
+	"metalrise.dev/lab/nodeimage"
+)
+
+// kernel is that of the lab's node image: METALRISE_KERNEL, or the cache's.
+func kernel(t *testing.T) string {
+	t.Helper()
+	if os.Getenv("METALRISE_REAL") != "1" {
+		t.Skip("skipped: real parts run with METALRISE_REAL=1")
+	}
+	if os.Getenv("METALRISE_QEMU") != "1" {
+		t.Skip("skipped: heavy, software emulation takes minutes; set METALRISE_QEMU=1")
+	}
+	if p := os.Getenv("METALRISE_KERNEL"); p != "" {
+		return p
+	}
+	cache := os.Getenv("METALRISE_CACHE")
+	if cache == "" {
+		cache = t.TempDir()
+	}
+	dir, err := nodeimage.Ensure(t.Context(), cache, func(s string) { t.Log(s) })
+	if err != nil {
+		t.Fatal(err)
+	}
+	found, err := filepath.Glob(filepath.Join(dir, "*-kernel.*"))
+	if err != nil || len(found) != 1 {
+		t.Fatal(found, err)
+	}
+	return found[0]
+}
+
+// archive is an initial RAM disk with one file.
+func archive(t *testing.T, name string, mode cpio.FileMode, content []byte) []byte {
+	t.Helper()
+	var b bytes.Buffer
+	z := gzip.NewWriter(&b)
+	w := cpio.NewWriter(z)
+	if err := w.WriteHeader(&cpio.Header{Name: name, Mode: cpio.TypeReg | mode, Size: int64(len(content))}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := w.Write(content); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if err := z.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return b.Bytes()
+}
+
+func initramfs(t *testing.T) []byte {
+	t.Helper()
+	out := filepath.Join(t.TempDir(), "init")
+	cmd := exec.Command("go", "build", "-o", out, "./testdata/init")
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if said, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("build init: %v: %s", err, said)
+	}
+	b, err := os.ReadFile(out)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return archive(t, "init", 0o755, b)
+}
+
+// site is a shelf with everything for one machine, and the server in front of it.
+type site struct {
+	book    *guestBook
+	shelf   *Shelf
+	loaders *Loaders
+	server  *Server
+}
+
+const bootMAC = "02:00:00:00:02:01"
+
+func newSite(t *testing.T, mode Mode) *site {
+	t.Helper()
+	path := kernel(t)
+	loaders, err := ReadLoaders(LoaderDirs()...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := &site{book: book(), shelf: NewShelf(), loaders: loaders}
+	s.server = listen(t, s.book, mode, func(c *Config) {
+		c.Files, c.Library, c.HTTP = Tables{loaders, s.shelf}, s.shelf, 0
+	})
+	g := s.book.guests[knownMAC]
+	g.Name, g.Address, g.Gateway = "q1", netip.MustParsePrefix("192.0.2.21/24"), netip.Addr{}
+	kernelOpen, err := OfFile(path, "kernel")
+	if err != nil {
+		t.Fatal(err)
+	}
+	args, err := ParseArgs("console=ttyS0,115200", "panic=-1", "metalrise.test=a.b/c:d@e,f")
+	if err != nil {
+		t.Fatal(err)
+	}
+	script, err := Script{
+		Kernel: s.put(t, "vmlinuz", kernelOpen),
+		Initrds: []string{
+			s.put(t, "initrd.img", OfBytes(initramfs(t))),
+			s.put(t, "config.img", OfBytes(archive(t, "extra", 0o644, []byte("second")))),
+		},
+		Args: args,
+	}.Render()
+	if err != nil {
+		t.Fatal(err)
+	}
+	g.Script = s.put(t, "boot.ipxe", OfBytes(script))
+	s.book.guests[bootMAC] = g
+	return s
+}
+
+// put lays content for the machine on the shelf and returns its address.
+func (s *site) put(t *testing.T, name string, open func() (Content, error)) string {
+	t.Helper()
+	key, now := NewKey(), time.Now()
+	if err := s.shelf.Put(key, Item{Name: name, Guest: "q1", Open: open, Until: now.Add(time.Hour)}, now); err != nil {
+		t.Fatal(err)
+	}
+	return fmt.Sprintf("http://%s%s", s.server.HTTPAddr(), Path(key, name))
+}
+
+func (s *site) change(change func(*Guest)) {
+	s.book.mu.Lock()
+	defer s.book.mu.Unlock()
+	g := s.book.guests[bootMAC]
+	change(&g)
+	s.book.guests[bootMAC] = g
+}
+
+const ovmf = "/usr/share/OVMF/OVMF_"
+
+// power runs a machine with nothing to boot from but the network, until it
+// switches itself off, and returns what it said on its console.
+func power(t *testing.T, uefi bool) string {
+	t.Helper()
+	run(t, "ip", "tuntap", "add", "nbq0", "mode", "tap")
+	t.Cleanup(func() { run(t, "ip", "link", "del", "nbq0") })
+	run(t, "ip", "link", "set", "nbq0", "master", bridge, "up")
+	args := []string{"-machine", "q35", "-accel", "tcg,thread=multi", "-cpu", "EPYC", "-m", "1024", "-nodefaults", "-no-user-config", "-display", "none",
+		"-no-reboot", "-serial", "stdio", "-netdev", "tap,id=n0,ifname=nbq0,script=no,downscript=no", "-device", "virtio-rng-pci",
+		"-uuid", "11223344-5566-7788-99aa-bbccddeeff00"}
+	nic := "virtio-net-pci,netdev=n0,bootindex=1,mac=" + bootMAC
+	if uefi {
+		vars, err := os.ReadFile(ovmf + "VARS_4M.fd")
+		if err != nil {
+			t.Fatal(err)
+		}
+		own := filepath.Join(t.TempDir(), "vars.fd")
+		if err := os.WriteFile(own, vars, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		args = append(args, "-drive", "if=pflash,unit=0,readonly=on,format=raw,file="+ovmf+"CODE_4M.fd", "-drive", "if=pflash,unit=1,format=raw,file="+own)
+		nic += ",romfile=" // the firmware's own PXE and HTTP clients, not the card's iPXE
+	}
+	cmd := exec.Command("qemu-system-x86_64", append(args, "-device", nic)...)
+	var out lockedBuffer
+	cmd.Stdout, cmd.Stderr = &out, &out
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	done := make(chan error, 1)
+	go func() { done <- cmd.Wait() }()
+	defer func() {
+		if p := os.Getenv("METALRISE_CONSOLE"); p != "" {
+			_ = os.WriteFile(p, []byte(out.String()), 0o600)
+		}
+	}()
+	select {
+	case <-done:
+	case <-time.After(8 * time.Minute):
+		_ = cmd.Process.Kill()
+		<-done
+		t.Errorf("the machine did not switch itself off")
+	}
+	return out.String()
+}
+
+// booted holds the console to what our system says when all of it arrived.
+func (s *site) booted(t *testing.T, console string, uefi bool) {
+	t.Helper()
+	_, marker, ok := strings.Cut(console, "MARKER ")
+	marker, _, _ = strings.Cut(marker, "\n")
+	want := fmt.Sprintf("uefi=%v extra=\"second\" cmdline=", uefi)
+	if !ok || !strings.HasPrefix(marker, want) || !strings.Contains(marker, "metalrise.test=a.b/c:d@e,f") {
+		t.Errorf("the machine did not come up as wanted (%q), its console:\n%s", marker, tail(console, 3000))
+	}
+	s.book.mu.Lock()
+	defer s.book.mu.Unlock()
+	for _, seen := range s.book.seen {
+		t.Logf("%s %s %s %s %s %d %s", seen.Kind, seen.Client.Class, seen.Client.Arch, seen.Client.UUID, seen.File, seen.Bytes, seen.Text)
+	}
+}
+
+func tail(s string, n int) string { return s[max(0, len(s)-n):] }
+
+func (s *site) fetched(t *testing.T, name string) {
+	t.Helper()
+	s.book.mu.Lock()
+	defer s.book.mu.Unlock()
+	for _, seen := range s.book.seen {
+		if seen.Kind == SightingFetched && seen.File == name {
+			return
+		}
+	}
+	t.Errorf("%s was not fetched", name)
+}
+
+// TestBootBIOS goes from the card's iPXE by TFTP to Debian's undionly.kpxe, and
+// from there to kernel and initial RAM disks. QEMU has no PXE that is not iPXE;
+// so a first script does what a plain PXE would: load the loader.
+func TestBootBIOS(t *testing.T) {
+	kernel(t)
+	newSegment(t)
+	s := newSite(t, Whole)
+	throughLoader(t, s)
+	s.booted(t, power(t, false), false)
+	s.fetched(t, LoaderBIOS)
+}
+
+func throughLoader(t *testing.T, s *site) {
+	t.Helper()
+	real := s.book.guests[bootMAC].Script
+	first := s.put(t, "first.ipxe", OfBytes([]byte("#!ipxe\nchain tftp://"+ourself+"/"+LoaderBIOS+"\n")))
+	s.change(func(g *Guest) { g.Script = first })
+	go func() {
+		for range 3000 {
+			if f := s.book.saw(SightingFetched); f != nil {
+				s.change(func(g *Guest) { g.Script = real })
+				return
+			}
+			time.Sleep(20 * time.Millisecond)
+		}
+	}()
+}
+
+func TestBootBIOSBesideDnsmasq(t *testing.T) {
+	kernel(t)
+	newSegment(t)
+	dnsmasq(t)
+	s := newSite(t, Beside)
+	s.change(func(g *Guest) { g.Address = netip.Prefix{} })
+	throughLoader(t, s)
+	s.booted(t, power(t, false), false)
+	s.fetched(t, LoaderBIOS)
+}
+
+func TestBootUEFI(t *testing.T) {
+	kernel(t)
+	newSegment(t)
+	s := newSite(t, Whole)
+	s.booted(t, power(t, true), true)
+	s.fetched(t, LoaderUEFI)
+	if seen := s.book.saw(SightingLeased); seen == nil || seen.Client.UUID != "11223344-5566-7788-99aa-bbccddeeff00" {
+		t.Errorf("the machine's UUID: %+v", seen)
+	}
+}
+
+func TestBootUEFIBesideDnsmasq(t *testing.T) {
+	kernel(t)
+	newSegment(t)
+	dnsmasq(t)
+	s := newSite(t, Beside)
+	s.change(func(g *Guest) { g.Address = netip.Prefix{} })
+	s.booted(t, power(t, true), true)
+	s.fetched(t, LoaderUEFI)
+}
+
+// TestBootUEFIHTTP boots an EFI program by the firmware's HTTP client, which is
+// iPXE and goes on with its script. Its PXE client hears nothing before.
+func TestBootUEFIHTTP(t *testing.T) {
+	kernel(t)
+	newSegment(t)
+	s := newSite(t, Whole)
+	loader, ok := s.loaders.Bytes(LoaderUEFI)
+	if !ok {
+		t.Fatal("no UEFI loader")
+	}
+	image := s.put(t, LoaderUEFI, OfBytes(loader))
+	s.change(func(g *Guest) { g.Road, g.Image = RoadUEFIHTTP, image })
+	s.booted(t, power(t, true), true)
+	s.fetched(t, LoaderUEFI)
+	if s.book.saw(SightingRefused) == nil {
+		t.Error("its PXE client was not refused")
+	}
+}
