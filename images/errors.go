@@ -50,11 +50,15 @@ func (e *InvalidError) Error() string {
 // CorruptError says that a file is not what its publisher promised.
 type CorruptError struct {
 	Path string
-	Want string // sha256, hexadecimal
+	Want string // checksum in hexadecimal: 64 digits are SHA-256, 128 SHA-512
 	Got  string
 	Size int64 // bytes of the file
 }
 
 func (e *CorruptError) Error() string {
-	return fmt.Sprintf("sha256 of the %d bytes of %s is %s, the metadata promises %s: the file is damaged or another one, fetch it again", e.Size, e.Path, e.Got, e.Want)
+	kind := "sha256"
+	if len(e.Want) == 128 {
+		kind = "sha512"
+	}
+	return fmt.Sprintf("%s of the %d bytes of %s is %s, the metadata promises %s: the file is damaged or another one, fetch it again", kind, e.Size, e.Path, e.Got, e.Want)
 }

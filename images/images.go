@@ -1,9 +1,11 @@
-// Package images says which operating system image is installed, by digest:
-// it reads the stream metadata that CoreOS publishers provide, finds the files
-// it names beside it, and verifies them.
+// Package images says which operating system image and which software of nodes
+// is installed, by digest: it reads what publishers say, fetches and verifies
+// files, keeps them in a store, packs them into bundles for places without a
+// network, and serves container images from them.
 //
-// It never picks by luck, never trusts a file that was not hashed, never looks
-// outside the folder of the metadata, and fetches nothing from a network.
+// It never picks by luck, never gives out a file that was not hashed, never
+// keeps one that nobody vouches for (see Trust), and never looks outside the
+// folder of the metadata. Load, Verify and all that serves fetch nothing.
 package images
 
 import (
@@ -57,7 +59,8 @@ type Artifact struct {
 	Format             Format
 }
 
-// PXE is what a network boot needs.
+// PXE is what a network boot needs. Rootfs is empty where the initramfs is the
+// whole system, as Flatcar's is.
 type PXE struct {
 	Kernel, Initramfs, Rootfs Artifact
 }
@@ -77,7 +80,10 @@ type Release struct {
 func (r Release) Artifacts() map[string]Artifact {
 	all := map[string]Artifact{"iso": r.ISO, "disk": r.Disk}
 	if r.PXE != nil {
-		all["kernel"], all["initramfs"], all["rootfs"] = r.PXE.Kernel, r.PXE.Initramfs, r.PXE.Rootfs
+		all["kernel"], all["initramfs"] = r.PXE.Kernel, r.PXE.Initramfs
+		if r.PXE.Rootfs.SHA256 != "" {
+			all["rootfs"] = r.PXE.Rootfs
+		}
 	}
 	return all
 }
@@ -222,7 +228,10 @@ func (l *loader) release(s stream.Stream, arch Arch) Release {
 		r.PXE = &PXE{
 			Kernel:    l.artifact(at+"pxe.kernel", pxe.Kernel, FormatPXE),
 			Initramfs: l.artifact(at+"pxe.initramfs", pxe.Initramfs, FormatPXE),
-			Rootfs:    l.artifact(at+"pxe.rootfs", pxe.Rootfs, FormatPXE),
+		}
+		// Flatcar's initramfs is the whole system.
+		if pxe.Rootfs != nil || !strings.HasPrefix(s.Stream, string(Flatcar)+"-") {
+			r.PXE.Rootfs = l.artifact(at+"pxe.rootfs", pxe.Rootfs, FormatPXE)
 		}
 	}
 	return r
