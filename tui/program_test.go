@@ -2,6 +2,7 @@ package tui
 
 import (
 	"context"
+	"io"
 	"regexp"
 	"strings"
 	"sync"
@@ -64,6 +65,7 @@ func openScreen(t *testing.T, cols, rows int, k Look, o Options, runs Runs) *scr
 		}
 	}
 	s := &screen{t: t, emu: vt.NewEmulator(80, 24), in: master, done: make(chan error, 1)}
+	go func() { _, _ = io.Copy(io.Discard, s.emu) }() // its answers to questions; unread, they would stop it
 	ctx, stop := context.WithCancel(t.Context())
 	go func() {
 		s.done <- Run(ctx, o, Terminal{In: slave, Out: slave, Look: k, Environ: []string{"TERM=vt100"}}, runs)
