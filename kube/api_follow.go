@@ -86,6 +86,16 @@ func (s signal) set() {
 // requests, and tells the follower how everything stands, until ctx ends. It
 // survives any loss of the API: it says so, and goes on when the API is back.
 func (c *Cluster) Follow(ctx context.Context, f Follower) error {
+	w := c.newFollowing(f)
+	return w.run(ctx, w.judgeAll)
+}
+
+// Watch is Follow without a say: no request is judged.
+func (c *Cluster) Watch(ctx context.Context, see func(View)) error {
+	return c.newFollowing(Follower{See: see}).run(ctx)
+}
+
+func (c *Cluster) newFollowing(f Follower) *following {
 	w := &following{c: c, f: f, changed: newSignal(), asked: newSignal(), look: newSignal(), pulse: newSignal(), proven: map[string]time.Time{}}
 	w.nodes.selection = selection{resource: nodesResource}
 	w.requests.selection = selection{resource: requestsResource}
@@ -95,7 +105,16 @@ func (c *Cluster) Follow(ctx context.Context, f Follower) error {
 		w.pods = append(w.pods, &shelf[corev1.Pod]{selection: selection{podsResource, namespace, ""}})
 		w.warnings = append(w.warnings, &shelf[corev1.Event]{selection: selection{eventsResource, namespace, "type=" + corev1.EventTypeWarning}})
 	}
+	return w
+}
+
+// run watches until ctx ends; with more that is to be done meanwhile.
+func (w *following) run(ctx context.Context, more ...func(context.Context)) error {
+	c := w.c
 	var all sync.WaitGroup
+	for _, work := range more {
+		all.Go(func() { work(ctx) })
+	}
 	lost := func(error) { w.pulse.set() }
 	all.Go(func() { w.nodes.follow(ctx, c, func() { w.changed.set(); w.look.set() }, lost) })
 	all.Go(func() { w.requests.follow(ctx, c, func() { w.changed.set(); w.asked.set() }, lost) })
@@ -108,7 +127,6 @@ func (c *Cluster) Follow(ctx context.Context, f Follower) error {
 		all.Go(func() { s.follow(ctx, c, w.changed.set, lost) })
 	}
 	all.Go(func() { w.feelPulse(ctx) })
-	all.Go(func() { w.judgeAll(ctx) })
 	all.Go(func() { w.lookAround(ctx) })
 	all.Go(func() { w.show(ctx) })
 	all.Wait()

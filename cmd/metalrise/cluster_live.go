@@ -34,12 +34,10 @@ func (o *options) lookAtCluster(ctx context.Context, view *fleet.Overview) {
 	ctx, done := context.WithTimeout(ctx, lookLasts)
 	defer done()
 	var seen kube.View
-	_ = c.Follow(ctx, kube.Follower{
-		See: func(v kube.View) {
-			if seen = v; v.Reachable {
-				done()
-			}
-		},
+	_ = c.Watch(ctx, func(v kube.View) { // it ends with ctx, and that is no fault
+		if seen = v; v.Reachable && v.Nodes != nil {
+			done()
+		}
 	})
 	view.Cluster.Reachable, view.Cluster.Checks = seen.Reachable, seen.Cluster
 	for i := range view.Servers {
