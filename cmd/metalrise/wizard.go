@@ -35,6 +35,9 @@ func (f *screenFlags) add(c *cobra.Command) {
 // its help elsewhere.
 func (o *options) wizard(c *cobra.Command, f *screenFlags) error {
 	if !f.accessible && !o.onTerminal() {
+		if in, ok := o.in.(*os.File); ok && isTerminal(in) {
+			fmt.Fprintf(o.errs, "TERM=%q cannot move its cursor; metalrise --accessible asks the same questions line by line\n\n", os.Getenv("TERM"))
+		}
 		return c.Help()
 	}
 	return o.show(c.Context(), f, tui.Options{}, newClerk(o))
@@ -115,12 +118,12 @@ func (o *options) onTerminal() bool {
 	if !ok || !ok2 || !tui.Detect(os.Getenv).Attributes {
 		return false
 	}
-	for _, f := range []*os.File{in, out} {
-		if _, err := unix.IoctlGetTermios(int(f.Fd()), unix.TCGETS); err != nil {
-			return false
-		}
-	}
-	return true
+	return isTerminal(in) && isTerminal(out)
+}
+
+func isTerminal(f *os.File) bool {
+	_, err := unix.IoctlGetTermios(int(f.Fd()), unix.TCGETS)
+	return err == nil
 }
 
 // show runs screens until they are left.
