@@ -41,6 +41,13 @@ type Host interface {
 	NodeHost
 }
 
+// Carrier is a Host that can also work inside a system it just wrote.
+type Carrier interface {
+	// Inside mounts the file system in the given part of an open disk and calls do
+	// with the folder where it is. All is flushed when it returns.
+	Inside(ctx context.Context, d Disk, part Span, do func(dir string) error) error
+}
+
 // NodeHost is what an installed system can do besides.
 type NodeHost interface {
 	// LookNode adds to the facts what only an installed system is asked for.

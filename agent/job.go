@@ -133,6 +133,7 @@ type Marker struct {
 	Plan       string         `json:"plan"`
 	Server     fleet.ServerID `json:"server"`
 	Incomplete bool           `json:"incomplete"`
+	Medium     string         `json:"medium,omitempty"` // the prepared medium that it came from
 }
 
 const markerName = "metalrise.json"
@@ -146,7 +147,11 @@ func (j *job) configure(ctx context.Context, table *gpt) error {
 	if part.Offset < headSize || part.Offset+part.Size > j.disk.Size() {
 		return fleet.NewFault(fleet.CodeImageMismatch, fleet.Invalid, nil, "boot partition from byte %d, %d long: want it between the first MiB and the disk's end", part.Offset, part.Size)
 	}
-	marker, err := json.Marshal(Marker{Site: j.order.Owner, Plan: j.ticket.Plan, Server: j.ticket.Server})
+	m := Marker{Site: j.order.Owner, Plan: j.ticket.Plan, Server: j.ticket.Server}
+	if j.carry != nil {
+		m.Medium = j.carry.Medium
+	}
+	marker, err := json.Marshal(m)
 	if err != nil {
 		return fmt.Errorf("make the marker: %w", err)
 	}
@@ -159,7 +164,26 @@ func (j *job) configure(ctx context.Context, table *gpt) error {
 		{Path: "ignition.firstboot", Mode: 0o644, Data: first, Keep: len(first) == 0},
 		{Path: markerName, Mode: 0o644, Data: marker},
 	}
-	return writeFault(j.host.Configure(ctx, j.disk, part, files), "write ignition config into the boot partition")
+	if err := j.host.Configure(ctx, j.disk, part, files); err != nil || j.carry == nil {
+		return writeFault(err, "write ignition config into the boot partition")
+	}
+	return j.takeAlong(ctx, table)
+}
+
+// rootPartition is what CoreOS calls the partition of the root file system.
+const rootPartition = "root"
+
+// takeAlong lets the written system have what it is to find when it starts.
+func (j *job) takeAlong(ctx context.Context, table *gpt) error {
+	part, err := table.find(rootPartition)
+	if err != nil {
+		return fleet.NewFault(fleet.CodeImageMismatch, fleet.Invalid, err, "look for the root partition of the image")
+	}
+	host, ok := j.host.(Carrier)
+	if !ok || part.Offset < headSize || part.Offset+part.Size > j.disk.Size() {
+		return fleet.NewFault(fleet.CodeImageMismatch, fleet.Invalid, nil, "root partition from byte %d, %d long: this machine cannot write into it", part.Offset, part.Size)
+	}
+	return writeFault(host.Inside(ctx, j.disk, part, func(root string) error { return j.carry.Into(ctx, root) }), "put what it takes along into the written system")
 }
 
 // firstBoot is the content of /ignition.firstboot, which the boot loader of a

@@ -8,14 +8,26 @@ import (
 	"path"
 	"runtime"
 	"strconv"
+	"strings"
 
 	"golang.org/x/sys/unix"
 )
 
-// Configure implements Host: it gives the span a loop device of its own, so that
-// it does not matter whether the kernel knows the partition, and mounts that in
-// a mount namespace of its own, so that nothing stays when the agent dies.
-func (m *Machine) Configure(_ context.Context, d Disk, part Span, files []File) error {
+// Configure implements Host.
+func (m *Machine) Configure(ctx context.Context, d Disk, part Span, files []File) error {
+	return m.inside(ctx, d, part, []string{"ext4"}, func(dir string) error { return writeFiles(dir, files) })
+}
+
+// Inside implements Carrier.
+func (m *Machine) Inside(ctx context.Context, d Disk, part Span, do func(dir string) error) error {
+	return m.inside(ctx, d, part, []string{"ext4", "xfs", "btrfs"}, do)
+}
+
+// inside mounts a part of an open disk for as long as do takes, and flushes. It
+// gives the part a loop device of its own, so that it does not matter whether the
+// kernel knows the partition, and mounts that in a mount namespace of its own, so
+// that nothing stays when the agent dies.
+func (m *Machine) inside(_ context.Context, d Disk, part Span, kinds []string, do func(dir string) error) error {
 	disk, ok := d.(*hostDisk)
 	if !ok {
 		return fmt.Errorf("a %T is no disk of this machine", d)
@@ -25,7 +37,7 @@ func (m *Machine) Configure(_ context.Context, d Disk, part Span, files []File) 
 		// The thread has its own mounts from here on. It is never unlocked, so
 		// that it ends with the goroutine, and the mounts with it.
 		runtime.LockOSThread()
-		done <- m.configure(disk, part, files)
+		done <- m.mounted(disk, part, kinds, do)
 	}()
 	if err := <-done; err != nil {
 		return err
@@ -33,7 +45,7 @@ func (m *Machine) Configure(_ context.Context, d Disk, part Span, files []File) 
 	return disk.Sync()
 }
 
-func (m *Machine) configure(disk *hostDisk, part Span, files []File) error {
+func (m *Machine) mounted(disk *hostDisk, part Span, kinds []string, do func(dir string) error) error {
 	if err := unix.Unshare(unix.CLONE_FS | unix.CLONE_NEWNS); err != nil {
 		return fmt.Errorf("make a mount namespace: %w", err)
 	}
@@ -43,7 +55,7 @@ func (m *Machine) configure(disk *hostDisk, part Span, files []File) error {
 	if err := os.MkdirAll(m.path(runDir), 0o700); err != nil {
 		return err
 	}
-	dir, err := os.MkdirTemp(m.path(runDir), "boot-")
+	dir, err := os.MkdirTemp(m.path(runDir), "part-")
 	if err != nil {
 		return err
 	}
@@ -55,12 +67,17 @@ func (m *Machine) configure(disk *hostDisk, part Span, files []File) error {
 	defer func() { _ = loop.Close() }() // detaches: the kernel was told to at the last close
 	// Not by its path: only the open file is surely the device that was attached.
 	source := "/proc/self/fd/" + strconv.Itoa(int(loop.Fd()))
-	if err := unix.Mount(source, dir, "ext4", unix.MS_NOEXEC|unix.MS_NOSUID|unix.MS_NODEV, ""); err != nil {
-		return fmt.Errorf("mount the boot partition: %w", err)
+	for _, kind := range kinds {
+		if err = unix.Mount(source, dir, kind, unix.MS_NOEXEC|unix.MS_NOSUID|unix.MS_NODEV, ""); err == nil {
+			break
+		}
 	}
-	err = writeFiles(dir, files)
+	if err != nil {
+		return fmt.Errorf("mount the partition as %s: %w", strings.Join(kinds, ", "), err)
+	}
+	err = do(dir)
 	if umountErr := unix.Unmount(dir, 0); umountErr != nil {
-		err = errors.Join(err, fmt.Errorf("unmount the boot partition: %w", umountErr))
+		err = errors.Join(err, fmt.Errorf("unmount the partition: %w", umountErr))
 	}
 	return err
 }

@@ -25,6 +25,18 @@ type Config struct {
 	Root string
 	// Log receives lines for the machine's console.
 	Log io.Writer
+	// Carry is what a system that is written takes along; nil: nothing.
+	Carry *Carry
+}
+
+// Carry is what a system takes along from the live one that writes it.
+type Carry struct {
+	// Medium names the medium that the live system came from. It is put into the
+	// marker of the disk.
+	Medium string
+	// Into puts things into the written system's root file system, which lies at
+	// root. The disk cannot boot yet; if Into fails it never will.
+	Into func(ctx context.Context, root string) error
 }
 
 // Run does the agent's work on this machine. In the live system it returns when
@@ -42,7 +54,7 @@ func Run(ctx context.Context, cfg Config) error {
 	if err != nil {
 		return err
 	}
-	if err := RunWith(ctx, ticket, NewHost(cfg.Root), cfg.Log); err != nil || ticket.Stage != callhome.Installed {
+	if err := runWith(ctx, ticket, NewHost(cfg.Root), cfg); err != nil || ticket.Stage != callhome.Installed {
 		return err
 	}
 	// The token is spent. Without the ticket later boots do not call again.
@@ -79,6 +91,7 @@ type session struct {
 	seat   *seat
 	facts  fleet.Facts
 	looked time.Time
+	carry  *Carry
 
 	mu       sync.Mutex
 	log      io.Writer
@@ -87,6 +100,11 @@ type session struct {
 
 // RunWith does the agent's work with a given ticket on a given machine.
 func RunWith(ctx context.Context, ticket callhome.Ticket, host Host, log io.Writer) error {
+	return runWith(ctx, ticket, host, Config{Log: log})
+}
+
+func runWith(ctx context.Context, ticket callhome.Ticket, host Host, cfg Config) error {
+	log := cfg.Log
 	if log == nil {
 		log = io.Discard
 	}
@@ -102,7 +120,7 @@ func RunWith(ctx context.Context, ticket callhome.Ticket, host Host, log io.Writ
 		return err
 	}
 	defer line.close()
-	s := &session{ticket: ticket, host: host, line: line, seat: seat, log: log}
+	s := &session{ticket: ticket, host: host, line: line, seat: seat, log: log, carry: cfg.Carry}
 	s.say("server %s, %s system, calling %s", ticket.Server, ticket.Stage, ticket.URL)
 	switch ticket.Stage {
 	case callhome.Live:

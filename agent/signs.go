@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"strings"
 )
 
@@ -290,15 +291,51 @@ func withLabel(text string, b []byte, at, n int) string {
 	return text + " label " + s
 }
 
-// readOwner reads our marker out of a boot partition.
+// readOwner reads out of a boot partition whose disk it is.
 func readOwner(r io.ReaderAt, span Span) string {
-	b, err := readExt4File(io.NewSectionReader(r, span.Offset, span.Size), markerName, maxMarker)
-	if err != nil {
-		return ""
-	}
-	var m Marker
-	if json.Unmarshal(b, &m) != nil || len(m.Site) > 256 {
-		return ""
-	}
+	m, _ := readMarker(r, span)
 	return printable(m.Site)
+}
+
+// readMarker reads our marker out of a boot partition; false when there is none.
+func readMarker(r io.ReaderAt, span Span) (Marker, bool) {
+	var m Marker
+	b, err := readExt4File(io.NewSectionReader(r, span.Offset, span.Size), markerName, maxMarker)
+	if err != nil || json.Unmarshal(b, &m) != nil || len(m.Site) > 256 {
+		return Marker{}, false
+	}
+	return m, true
+}
+
+// Markers reads the markers of this machine's disks. Disks without one, or that
+// cannot be read, give none.
+func (m *Machine) Markers() []Marker {
+	var out []Marker
+	for _, d := range m.disks() {
+		if found, ok := m.markerOf(d); ok {
+			out = append(out, found)
+		}
+	}
+	return out
+}
+
+func (m *Machine) markerOf(d seenDisk) (Marker, bool) {
+	f, err := os.Open(m.path(d.disk.Source))
+	if err != nil {
+		return Marker{}, false
+	}
+	defer func() { _ = f.Close() }()
+	head := make([]byte, headSize)
+	if readFull(f, head, 0) != nil {
+		return Marker{}, false
+	}
+	table, err := parseGPT(head, d.sector)
+	if err != nil {
+		return Marker{}, false
+	}
+	part, err := table.find(bootPartition)
+	if err != nil {
+		return Marker{}, false
+	}
+	return readMarker(f, part)
 }

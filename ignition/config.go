@@ -53,6 +53,9 @@ func Installed(in InstalledInput) ([]byte, error) {
 	if in.Site != "" && (!isDNSName(in.Site) || strings.Contains(in.Site, ".")) {
 		p.add("site", "%s is no name of a site: use a DNS label", quote(in.Site))
 	}
+	if in.Medium != nil {
+		checkMedium(&p, *in.Medium)
+	}
 	checkSpec(&p, in.Spec)
 	if err := p.err(fleet.CodeSiteInvalid, "ignition config of the installed system of %s", quote(a.Hostname)); err != nil {
 		return nil, err
@@ -71,6 +74,9 @@ func Installed(in InstalledInput) ([]byte, error) {
 			return nil, err
 		}
 		d.unit("metalrise-report.service", reportUnit, true)
+	}
+	if in.Medium != nil {
+		d.prepared(*in.Medium, installedPreparedUnit)
 	}
 	if err := d.nodeFile(a, in.Site, plan); err != nil {
 		return nil, err

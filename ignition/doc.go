@@ -43,5 +43,8 @@
 //	metalrise-agent.service            live system: the agent
 //	metalrise-report.service           installed system: fetches and runs the agent until it is done
 //	/etc/NetworkManager/conf.d/91-metalrise-cluster.conf  installed node of a cluster: whose interfaces are left alone
+//	/etc/metalrise/medium.json         prepared medium: what it is
+//	/usr/local/bin/metalrise-prepared  prepared medium: takes the program from it
+//	metalrise-prepared.service         prepared medium: runs the engine on the machine itself
 //	metalrise-trust.service            installed system: trusts the site's authorities
 package ignition

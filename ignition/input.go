@@ -40,6 +40,9 @@ type InstalledInput struct {
 	Agent  Artefact
 	Site   string // name; "" is left out
 	Spec   Spec   // "" is Spec34
+	// Medium is the prepared medium that the system was installed from, nil where
+	// an engine elsewhere installs it.
+	Medium *Medium
 }
 
 // Problem is one thing that is wrong with an input or a config.

@@ -25,7 +25,7 @@ func (s *Store) CopyTo(ctx context.Context, dir string) error {
 	if err := os.WriteFile(to, nil, 0o600); err != nil {
 		return fmt.Errorf("copy state: %w", err)
 	}
-	if _, err := s.db.ExecContext(ctx, "VACUUM INTO ?", to); err != nil {
+	if err := s.vacuumInto(ctx, to); err != nil {
 		return fmt.Errorf("copy state database: %w", err)
 	}
 	from := filepath.Join(s.dir, "secrets")
@@ -49,4 +49,24 @@ func (s *Store) CopyTo(ctx context.Context, dir string) error {
 		}
 	}
 	return nil
+}
+
+// vacuumInto copies the database on a connection that may write: a reader's may
+// not, though what is written is another file.
+func (s *Store) vacuumInto(ctx context.Context, to string) error {
+	c, err := s.db.Conn(ctx)
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	var only int
+	if err := c.QueryRowContext(ctx, "PRAGMA query_only").Scan(&only); err != nil {
+		return err
+	}
+	if _, err := c.ExecContext(ctx, "PRAGMA query_only = 0"); err != nil {
+		return err
+	}
+	_, err = c.ExecContext(ctx, "VACUUM INTO ?", to)
+	_, back := c.ExecContext(context.WithoutCancel(ctx), fmt.Sprintf("PRAGMA query_only = %d", only))
+	return errors.Join(err, back)
 }
