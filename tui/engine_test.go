@@ -49,7 +49,7 @@ func shape(s string) string {
 // encoded, lines of its own log, faults of its own making that end it.
 func inner() []string {
 	return []string{
-		"metalrise token v1", "metalrise bootstrap token v1", "2006-01-02 15:04 UTC", "encode consent", "encode task", "encode removal", "close BMC session",
+		"metalrise token v1", "metalrise bootstrap token v1", "2006-01-02 15:04 UTC", "encode consent", "encode task", "encode removal", "encode retry", "close BMC session",
 		"watch of the cluster ended; it begins anew", "engine: a part is missing", "and %d more", "times", "failed",
 		"%.1f GiB",
 		// package fleet/site: what is looked for in texts

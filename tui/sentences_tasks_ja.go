@@ -3,6 +3,9 @@ package tui
 // japaneseTasks name the steps of tasks that installed systems carry out.
 func japaneseTasks() map[string]string {
 	return map[string]string{
+		"what the cluster remembers of an earlier try must go":         "クラスターに残る以前の試みの跡を消すため",
+		"asked for by %s; the disk is written anew":                    "%s の依頼。ディスクを書き直します",
+		"server %s is part of the cluster: use metalrise node replace": "サーバー %s はクラスターの一部です。metalrise node replace を使ってください",
 		"removed":                                    "撤去完了",
 		"prepare-%d":                                 "ノード準備 %d",
 		"begin-%d":                                   "クラスター開始 %d",
