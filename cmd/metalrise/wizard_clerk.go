@@ -310,8 +310,11 @@ func (d *clerk) Password(ctx context.Context, secret string) (tui.Sheet, error) 
 		name := f.Site().Name + "-bmc-password"
 		// A file beside the site file that holds the password already gets the new
 		// one: plans name that file, and go on as they are.
+		// A fresh site file names one that is not there.
 		if kept := f.Typed().BMCs.Password.File; kept != "" && filepath.Base(kept) == kept {
-			name = kept
+			if info, err := os.Stat(filepath.Join(filepath.Dir(d.o.file), kept)); err == nil && info.Mode().IsRegular() {
+				name = kept
+			}
 		}
 		path := filepath.Join(filepath.Dir(d.o.file), name)
 		if err := writeSecret(path, secret); err != nil {
