@@ -240,16 +240,16 @@ func TestRealWizardSingleNode(t *testing.T) {
 	p.sees("saved in site.yaml", " found")
 	p.presses("Escape", "Down", "Down", "Enter")
 	p.sees("10/12", "1 disks will be ERASED", "LAB0001-D1")
-	var byCommand fleet.Plan // its id is its digest
-	if err := json.Unmarshal([]byte(r.must("plan", "--output", "json")), &byCommand); err != nil || byCommand.ID == "" {
-		t.Fatalf("%+v %v", byCommand, err)
+	var made struct{ Plan fleet.Plan } // its id is its digest
+	if err := json.Unmarshal([]byte(r.must("plan", "--output", "json")), &made); err != nil || made.Plan.ID == "" {
+		t.Fatalf("%+v %v", made, err)
 	}
 	p.fills("1")
 	time.Sleep(600 * time.Millisecond) // an Enter at the same moment would not count
 	p.presses("Enter")
 	p.waits(5*time.Minute, "all servers are installed")
-	if got := r.overview().Plan; got != byCommand.ID {
-		t.Errorf("the wizard applied plan %s, the command makes %s of the same file", got, byCommand.ID)
+	if got := r.overview().Plan; got != made.Plan.ID {
+		t.Errorf("the wizard applied plan %s, the command makes %s of the same file", got, made.Plan.ID)
 	}
 	t.Logf("%d typed values", p.values)
 	if p.values > 6 {
