@@ -56,6 +56,12 @@ func (c *Client) Power(ctx context.Context, server string, b Button) error {
 	return c.call(ctx, http.MethodPost, "/v1/power", Request{Server: server, Button: b}, nil)
 }
 
+// SwapDisk puts a new, empty disk in place of the install disk of one server. It
+// answers ErrPoweredOn while the server is on.
+func (c *Client) SwapDisk(ctx context.Context, server string) error {
+	return c.call(ctx, http.MethodPost, "/v1/swap-disk", Request{Server: server}, nil)
+}
+
 // Console copies what is kept of a server's console; with follow it goes on
 // until ctx ends or the lab does.
 func (c *Client) Console(ctx context.Context, server string, follow bool, w io.Writer) error {
@@ -93,6 +99,15 @@ func (c *Client) Stop(ctx context.Context) error {
 	}
 }
 
+// refused is an answer of the lab whose kind a caller may ask for.
+type refused struct {
+	text string
+	kind error
+}
+
+func (r *refused) Error() string { return r.text }
+func (r *refused) Unwrap() error { return r.kind }
+
 func (c *Client) call(ctx context.Context, method, path string, in, out any) error {
 	res, err := c.send(ctx, method, path, in)
 	if err != nil {
@@ -128,6 +143,9 @@ func (c *Client) send(ctx context.Context, method, path string, in any) (*http.R
 	var r refusal
 	if err := json.NewDecoder(io.LimitReader(res.Body, maxBody)).Decode(&r); err != nil || r.Error == "" {
 		return nil, fmt.Errorf("lab %s: answered %s", c.cfg.Name, res.Status)
+	}
+	if r.PoweredOn {
+		return nil, &refused{r.Error, ErrPoweredOn}
 	}
 	return nil, errors.New(r.Error)
 }

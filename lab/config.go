@@ -41,6 +41,9 @@ type Config struct {
 	// value has Start take one of a few that the name decides.
 	Network netip.Prefix   `json:"network,omitzero"`
 	Delays  redfish.Delays `json:"delays"`
+	// Swaps counts how often the install disk of a server was swapped, by the
+	// server's name.
+	Swaps map[string]int `json:"swaps,omitempty"`
 }
 
 // DefaultDelays are short, yet long enough that clients meet the states in between.

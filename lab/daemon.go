@@ -36,8 +36,11 @@ const (
 	Press Button = "press" // press it: on, or a wish to the system to shut down
 )
 
+// refusal says why a call was not done. PoweredOn is set where ErrPoweredOn is
+// the reason.
 type refusal struct {
-	Error string `json:"error"`
+	Error     string `json:"error"`
+	PoweredOn bool   `json:"poweredOn,omitempty"`
 }
 
 // Serve answers on the socket in the lab's folder until ctx ends or someone asks
@@ -96,6 +99,7 @@ func (l *Lab) handler(stop func()) http.Handler {
 		})
 	})
 	mux.HandleFunc("POST /v1/power", func(w http.ResponseWriter, r *http.Request) { l.act(w, r, press) })
+	mux.HandleFunc("POST /v1/swap-disk", func(w http.ResponseWriter, r *http.Request) { l.act(w, r, l.swapDisk) })
 	mux.HandleFunc("POST /v1/stop", func(w http.ResponseWriter, _ *http.Request) {
 		reply(w, struct{}{}, nil)
 		stop()
@@ -105,8 +109,8 @@ func (l *Lab) handler(stop func()) http.Handler {
 
 // View looks at every server.
 func (l *Lab) View() View {
-	v := View{Name: l.cfg.Name, Dir: l.cfg.Dir, Site: l.SitePath(), Machine: l.cfg.Machine, Network: l.cfg.Network.String(), Bridge: l.cfg.bridge(), PID: os.Getpid()}
-	for _, s := range l.servers {
+	v := View{Name: l.cfg.Name, Dir: l.cfg.Dir, Site: l.SitePath(), Machine: l.cfg.Machine, Network: l.cfg.Network.String(), Bridge: l.cfg.bridge(), Software: l.cfg.Software, PID: os.Getpid()}
+	for _, s := range l.Servers() {
 		v.Servers = append(v.Servers, s.view())
 	}
 	return v
@@ -127,15 +131,16 @@ func press(s Server, q Request) error {
 
 // named finds one server, or every one for "all".
 func (l *Lab) named(name string) ([]Server, error) {
+	all := l.Servers()
 	if name == "all" {
-		return l.servers, nil
+		return all, nil
 	}
-	for _, s := range l.servers {
+	for _, s := range all {
 		if s.Name == name || s.Spec.Serial == name {
 			return []Server{s}, nil
 		}
 	}
-	return nil, fmt.Errorf("lab %s has no server %q; it has n1 to n%d", l.cfg.Name, name, len(l.servers))
+	return nil, fmt.Errorf("lab %s has no server %q; it has n1 to n%d", l.cfg.Name, name, len(all))
 }
 
 func (l *Lab) act(w http.ResponseWriter, r *http.Request, do func(Server, Request) error) {
@@ -186,7 +191,7 @@ func reply(w http.ResponseWriter, v any, err error) {
 	w.Header().Set("Content-Type", "application/json")
 	if err != nil {
 		w.WriteHeader(http.StatusBadRequest)
-		v = refusal{err.Error()}
+		v = refusal{err.Error(), errors.Is(err, ErrPoweredOn)}
 	}
 	_ = json.NewEncoder(w).Encode(v) // the caller left; nobody to tell
 }

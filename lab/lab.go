@@ -8,7 +8,9 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
+	"sync"
 
 	"golang.org/x/sync/errgroup"
 	"golang.org/x/sys/unix"
@@ -26,6 +28,8 @@ type Lab struct {
 	log     *slog.Logger
 	lock    *os.File
 	bridged bool
+
+	mu      sync.Mutex // over servers and cfg.Swaps once the lab is up
 	servers []Server
 }
 
@@ -35,6 +39,7 @@ type Server struct {
 	Spec     machine.Spec
 	BMC      *redfish.BMC
 	Hardware machine.Hardware
+	Swaps    int // how often its install disk was swapped
 
 	console *consoleLog
 }
@@ -123,6 +128,9 @@ func (l *Lab) network() error {
 
 func (l *Lab) server(ctx context.Context, n int, password string) (Server, error) {
 	spec := l.cfg.spec(n)
+	if err := removeSwapped(spec); err != nil {
+		return Server{}, err
+	}
 	if err := makeData(spec); err != nil {
 		return Server{}, err
 	}
@@ -150,7 +158,7 @@ func (l *Lab) server(ctx context.Context, n int, password string) (Server, error
 	if err != nil {
 		return Server{}, errors.Join(err, console.Close())
 	}
-	return Server{Name: spec.Name, Spec: spec, BMC: bmc, Hardware: hw, console: console}, nil
+	return Server{Name: spec.Name, Spec: spec, BMC: bmc, Hardware: hw, Swaps: l.cfg.Swaps[spec.Name], console: console}, nil
 }
 
 func (c Config) hardware(s machine.Spec) (machine.Hardware, error) {
@@ -164,10 +172,18 @@ func (c Config) hardware(s machine.Spec) (machine.Hardware, error) {
 }
 
 // Servers lists all servers in their order.
-func (l *Lab) Servers() []Server { return l.servers }
+func (l *Lab) Servers() []Server {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return slices.Clone(l.servers)
+}
 
 // Config tells how the lab was made; Network is set.
-func (l *Lab) Config() Config { return l.cfg }
+func (l *Lab) Config() Config {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.cfg
+}
 
 // SitePath is the site file that points the product at the lab.
 func (l *Lab) SitePath() string { return l.cfg.SitePath() }
@@ -175,7 +191,7 @@ func (l *Lab) SitePath() string { return l.cfg.SitePath() }
 // Untouched reports every disk besides a server's first that was written to.
 func (l *Lab) Untouched() error {
 	var all []error
-	for _, s := range l.servers {
+	for _, s := range l.Servers() {
 		all = append(all, untouched(s.Spec))
 	}
 	return errors.Join(all...)
@@ -188,7 +204,7 @@ func (l *Lab) Close() error {
 		return nil
 	}
 	var g errgroup.Group
-	for _, s := range l.servers {
+	for _, s := range l.Servers() {
 		g.Go(func() error { return errors.Join(s.BMC.Close(), s.console.Close()) })
 	}
 	err := g.Wait()

@@ -49,6 +49,10 @@ func (c Config) disk(n, i int) machine.Disk {
 	switch i {
 	case 0:
 		d.SizeBytes = 10 * gib
+		if k := c.Swaps[fmt.Sprintf("n%d", n)]; k > 0 {
+			d.Name, d.Serial = fmt.Sprintf("disk0-%d", k), fmt.Sprintf("%s-%d", d.Serial, k)
+			d.WWN = "5" + c.digest(fmt.Sprintf("wwn of swap %d", k), n, i)[:15]
+		}
 	case 2:
 		d.SizeBytes = 4 * gib // too small for an operating system
 	default:

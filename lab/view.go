@@ -16,8 +16,10 @@ type View struct {
 	Machine machine.Kind `json:"machine"`
 	Network string       `json:"network"`
 	Bridge  string       `json:"bridge"`
-	PID     int          `json:"pid"`
-	Servers []ServerView `json:"servers"`
+	// Software is the folder of the nodes' software; "" for a lab without a cluster.
+	Software string       `json:"software,omitempty"`
+	PID      int          `json:"pid"`
+	Servers  []ServerView `json:"servers"`
 }
 
 // ServerView is one server.
@@ -34,6 +36,10 @@ type ServerView struct {
 	Boots    int                `json:"boots"`    // since the lab is up
 	LastStop machine.Stop       `json:"lastStop,omitempty"`
 	Faults   []string           `json:"faults"`
+	// InstallDisk is the serial number of the server's first disk, Swaps how often
+	// it was swapped for another.
+	InstallDisk string `json:"installDisk"`
+	Swaps       int    `json:"swaps,omitempty"`
 	// MemoryBytes is what the machine's processes use now.
 	MemoryBytes int64 `json:"memoryBytes"`
 	// Touched says which of the disks that nobody may write to were written to;
@@ -77,6 +83,7 @@ func (s Server) view() ServerView {
 	v := ServerView{
 		Name: s.Name, Serial: s.Spec.Serial, UUID: s.Spec.UUID, MAC: s.Spec.NICs[0].MAC, BMC: st.Addr,
 		Power: st.Power, Doing: doing(st), Override: st.Override, Media: []string{}, Boots: st.Boots, LastStop: st.LastStop, Faults: []string{},
+		InstallDisk: s.Spec.Disks[0].Serial, Swaps: s.Swaps,
 	}
 	for _, m := range st.Media {
 		v.Media = append(v.Media, origin(m.URL))

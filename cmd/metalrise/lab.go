@@ -40,7 +40,7 @@ devices of its own. metalrise lab down removes all of it.`,
 	p.StringVar(&l.name, "name", "lab", "name of the lab")
 	p.StringVar(&l.dir, "dir", "", "folder of the lab (default: ~/.local/state/metalrise/labs/NAME)")
 	c.AddCommand(labUpCommand(l), labDownCommand(l), labStatusCommand(l), labListCommand(l),
-		labConsoleCommand(l), labFaultCommand(l), labPowerCommand(l), labServeCommand(l))
+		labConsoleCommand(l), labFaultCommand(l), labPowerCommand(l), labSwapDiskCommand(l), labPayloadCommand(l), labServeCommand(l))
 	return c
 }
 
@@ -113,6 +113,8 @@ type labEntry struct {
 	Servers int          `json:"servers"`
 	Running bool         `json:"running"`
 	Dir     string       `json:"dir"`
+	// Software is the folder of the nodes' software; "" for a lab without a cluster.
+	Software string `json:"software,omitempty"`
 }
 
 func (l *labOptions) list(ctx context.Context) error {
@@ -132,7 +134,7 @@ func (l *labOptions) list(ctx context.Context) error {
 			continue
 		}
 		_, err = lab.NewClient(c).View(ctx)
-		labs = append(labs, labEntry{c.Name, c.Machine, c.Servers, err == nil, c.Dir})
+		labs = append(labs, labEntry{c.Name, c.Machine, c.Servers, err == nil, c.Dir, c.Software})
 	}
 	if l.output == "json" {
 		return l.json(labs)
@@ -145,7 +147,7 @@ func (l *labOptions) list(ctx context.Context) error {
 		if e.Running {
 			state = "up"
 		}
-		l.printf("%-20s %-4s %s\n  %s\n", e.Name, state, machines(e.Servers, e.Machine), e.Dir)
+		l.printf("%-20s %-4s %s, %s\n  %s\n", e.Name, state, machines(e.Servers, e.Machine), softwareLine(e.Software), e.Dir)
 	}
 	return nil
 }

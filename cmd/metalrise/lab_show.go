@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"strings"
 
@@ -38,7 +39,7 @@ func (l *labOptions) status(ctx context.Context) error {
 	if l.output == "json" {
 		return l.json(v)
 	}
-	l.printf("lab %s: %s on %s\nsite file %s\n\n", v.Name, machines(len(v.Servers), v.Machine), v.Network, v.Site)
+	l.printf("lab %s: %s on %s, %s\nsite file %s\n\n", v.Name, machines(len(v.Servers), v.Machine), v.Network, softwareLine(v.Software), v.Site)
 	l.printf("%-4s %-7s %-18s %-11s %-15s %-7s %6s %s\n", "NAME", "SERIAL", "BMC", "POWER", "DOES", "BOOT", "MEMORY", "DATA")
 	for _, s := range v.Servers {
 		disks := "kept"
@@ -46,6 +47,9 @@ func (l *labOptions) status(ctx context.Context) error {
 			disks = "WRITTEN"
 		}
 		l.printf("%-4s %-7s %-18s %-11s %-15s %-7s %3d MB %s\n", s.Name, s.Serial, s.BMC, s.Power, s.Doing, s.Override, s.MemoryBytes/1e6, disks)
+		if s.Swaps > 0 {
+			l.printf("      install disk swapped %s, now serial %s\n", times(s.Swaps), s.InstallDisk)
+		}
 		for _, m := range s.Media {
 			l.printf("      medium from %s\n", m)
 		}
@@ -59,6 +63,13 @@ func (l *labOptions) status(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+func times(n int) string {
+	if n == 1 {
+		return "once"
+	}
+	return fmt.Sprintf("%d times", n)
 }
 
 func labConsoleCommand(l *labOptions) *cobra.Command {

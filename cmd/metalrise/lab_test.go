@@ -2,10 +2,12 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"metalrise.dev/fleet"
 	"metalrise.dev/fleet/site"
@@ -81,6 +83,8 @@ func TestLabRefusals(t *testing.T) {
 		{"lab fault n1 explode", exitUsage, "explode"},
 		{"lab console", exitUsage, "arg"},
 		{"lab power n1", exitUsage, "arg"},
+		{"lab swap-disk", exitUsage, "arg"},
+		{"lab swap-disk n1", exitFailed, "lab up makes one"},
 	} {
 		var out, errs bytes.Buffer
 		code := run(t.Context(), strings.Fields(c.args), nil, &out, &errs)
@@ -154,7 +158,7 @@ func TestConsoleCannotSteerTheTerminal(t *testing.T) {
 }
 
 func TestLabHelpFitsTheScreen(t *testing.T) {
-	for _, name := range []string{"up", "down", "status", "list", "console", "fault", "power"} {
+	for _, name := range []string{"up", "down", "status", "list", "console", "fault", "power", "swap-disk", "payload"} {
 		var out, errs bytes.Buffer
 		if code := run(t.Context(), []string{"lab", name, "--help"}, nil, &out, &errs); code != exitOK {
 			t.Fatal(errs.String())
@@ -168,5 +172,75 @@ func TestLabHelpFitsTheScreen(t *testing.T) {
 		if !strings.Contains(long, "Exit codes:") || !strings.Contains(long, "Examples:") {
 			t.Errorf("lab %s: help without exit codes or examples", name)
 		}
+	}
+}
+
+func TestLabDiskIsSwappedOnlyInAServerThatIsOff(t *testing.T) {
+	withoutLabs(t)
+	l := fakeLab(t, 2, 0)
+	ctx, stop := context.WithCancel(t.Context())
+	defer stop()
+	served := make(chan error, 1)
+	go func() { served <- l.Serve(ctx) }()
+	call := func(args ...string) (int, string) {
+		t.Helper()
+		var out, errs bytes.Buffer
+		code := run(t.Context(), append([]string{"lab", "--dir", l.Config().Dir}, args...), nil, &out, &errs)
+		return code, out.String() + errs.String()
+	}
+	until := func(want string, args ...string) {
+		t.Helper()
+		for end := time.Now().Add(time.Minute); ; time.Sleep(20 * time.Millisecond) {
+			code, text := call(args...)
+			if code == exitOK && strings.Contains(text, want) {
+				return
+			}
+			if time.Now().After(end) {
+				t.Fatalf("lab %q: exit %d, %s; want %q", args, code, text, want)
+			}
+		}
+	}
+	until("no cluster", "status")
+	if code, text := call("power", "n2", "on"); code != exitOK {
+		t.Fatal(text)
+	}
+	if code, text := call("swap-disk", "n2"); code != exitDenied || !strings.Contains(text, "lab power n2 off") {
+		t.Errorf("a server that is on: exit %d, %s", code, text)
+	}
+	if code, text := call("power", "n2", "off"); code != exitOK {
+		t.Fatal(text)
+	}
+	for end := time.Now().Add(time.Minute); ; time.Sleep(20 * time.Millisecond) {
+		if code, text := call("swap-disk", "n2"); code == exitOK {
+			break
+		} else if time.Now().After(end) {
+			t.Fatal(text)
+		}
+	}
+	until("swapped once, now serial LAB0002-D1-1", "status")
+	if code, text := call("swap-disk", "n9"); code != exitFailed || !strings.Contains(text, "n9") {
+		t.Errorf("no such server: exit %d, %s", code, text)
+	}
+	stop()
+	if err := <-served; err != nil {
+		t.Error(err)
+	}
+}
+
+func TestPayloadIsDescribed(t *testing.T) {
+	dir := t.TempDir()
+	if line := softwareLine(dir); !strings.Contains(line, "payload.json") {
+		t.Errorf("a folder without a payload: %q", line)
+	}
+	text := `{"flavour":"kubeadm","version":"v1.34.4","architecture":"x86_64","files":[{"name":"kubelet","bytes":5}],"images":[{"name":"etcd","bytes":7}]}`
+	if err := os.WriteFile(filepath.Join(dir, "payload.json"), []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	e, err := readPayload(dir)
+	if err != nil || e.Version != "v1.34.4" || e.Files != 1 || e.Images != 1 || e.Bytes != 12 {
+		t.Errorf("%+v, %v", e, err)
+	}
+	if line := softwareLine(dir); line != "kubeadm v1.34.4 from "+dir {
+		t.Errorf("%q", line)
 	}
 }

@@ -150,10 +150,11 @@ func (b *BMC) storageTree(t map[string]node) {
 	base := system + "/Storage"
 	at := base + "/Storage1"
 	var drives []string
-	for i, d := range b.cfg.Spec.Disks {
+	for i := range b.cfg.Spec.Disks {
 		one := at + "/Drives/Disk" + strconv.Itoa(i)
 		drives = append(drives, one)
 		t[one] = static("Drive.v1_20_0.Drive", one, "Disk"+strconv.Itoa(i), "Disk in bay "+strconv.Itoa(i), func() object {
+			d := b.cfg.Spec.Disks[i] // the one that is in the bay now
 			media, rotation := "SSD", 0
 			if d.Rotating {
 				media, rotation = "HDD", 7200

@@ -162,11 +162,12 @@ func (b *BMC) askLocked(t ResetType, then next) *problem {
 		return shuttingDown()
 	}
 	b.run.polite = then
+	hardware := b.cfg.Hardware // the server may have another disk once it is off
 	go func() {
 		defer b.work.Done()
 		ctx, cancel := context.WithTimeout(b.ctx, shutdownTime)
 		defer cancel()
-		if err := b.cfg.Hardware.Shutdown(ctx); err != nil {
+		if err := hardware.Shutdown(ctx); err != nil {
 			b.log.Warn("the wish to shut down did not reach the system", "error", err)
 		}
 	}()
