@@ -9,6 +9,7 @@ import (
 
 func agentCommand(o *options) *cobra.Command {
 	var ticket string
+	var carries bool
 	c := &cobra.Command{
 		Use:   "agent",
 		Short: "Work on the machine itself, in the system that metalrise booted",
@@ -19,9 +20,17 @@ system. It does nothing without the ticket that was made for that server.
 		Example: "  metalrise agent",
 		Args:    usage(cobra.NoArgs),
 		RunE: func(c *cobra.Command, _ []string) error {
-			return agent.Run(c.Context(), agent.Config{TicketPath: ticket, Log: o.out})
+			cfg := agent.Config{TicketPath: ticket, Log: o.out}
+			if carries {
+				var err error
+				if cfg.Carry, err = carry(func(text string) { o.printf("metalrise: %s\n", text) }); err != nil {
+					return err
+				}
+			}
+			return agent.Run(c.Context(), cfg)
 		},
 	}
 	c.Flags().StringVar(&ticket, "ticket", callhome.TicketPath, "the ticket")
+	c.Flags().BoolVar(&carries, "carry", false, "give the written system what a prepared medium's engine needs")
 	return c
 }

@@ -27,7 +27,7 @@ made while it is streamed, and nothing is written.`,
 		Args: usage(cobra.NoArgs),
 		RunE: func(c *cobra.Command, _ []string) error { return c.Help() },
 	}
-	c.AddCommand(isoShowCommand(o), isoCustomizeCommand(o), isoExtractCommand(o))
+	c.AddCommand(isoShowCommand(o), isoCustomizeCommand(o), isoExtractCommand(o), isoBuildCommand(o))
 	return c
 }
 
