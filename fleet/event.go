@@ -35,7 +35,8 @@ const (
 	ActIdentify Action = "identify"  // the BMC was asked whether it is still the same server
 	ActEject    Action = "eject"     // medium taken out of the virtual drive
 	ActInsert   Action = "insert"    // medium put into the virtual drive
-	ActBootOnce Action = "boot-once" // next boot goes to the virtual drive
+	ActFetch    Action = "fetch"     // the attempt's medium was asked for, or read
+	ActBootOnce Action = "boot-once" // next boot goes to the virtual drive, or where else the attempt's route leads
 	ActPowerOff Action = "power-off"
 	ActPowerOn  Action = "power-on"
 	ActHello    Action = "hello"    // the live system called home and its facts were judged
@@ -152,8 +153,12 @@ type Status struct {
 	Phase     Phase     `json:"phase"`
 	Condition Condition `json:"condition"`
 	Attempt   int       `json:"attempt,omitempty"`
-	Step      string    `json:"step"` // one line: what is happening, or waited for
-	Since     time.Time `json:"since"`
+	// Route is the rung of the boot ladder that the attempt uses, Missed those
+	// above it that did not carry.
+	Route  BootRoute    `json:"route,omitempty"`
+	Missed []RouteFault `json:"missed,omitempty"`
+	Step   string       `json:"step"` // one line: what is happening, or waited for
+	Since  time.Time    `json:"since"`
 	// Deadline is when waiting becomes a fault; zero when nothing is waited for.
 	Deadline time.Time  `json:"deadline,omitzero"`
 	Done     int64      `json:"done,omitempty"`  // of Total bytes, while writing

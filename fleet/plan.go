@@ -44,13 +44,16 @@ type Assignment struct {
 	Network     Network    `json:"network"`
 	InstallDisk DiskRef    `json:"installDisk"`
 	KeepDisks   []DiskRef  `json:"keepDisks,omitempty"` // the others, never written
-	BootRoute   BootRoute  `json:"bootRoute"`
+	BootRoute   BootRoute  `json:"bootRoute"`           // the first of the ladder
 	Hypervisor  Hypervisor `json:"hypervisor"`
 	Access      Access     `json:"access"`
 	Reasons     []string   `json:"reasons"`           // why each choice was made, for people
 	Ignition    string     `json:"ignition"`          // digest of the installed system's config, without the run's own addresses and tokens
 	Foreign     string     `json:"foreign,omitempty"` // serial of the foreign disk a person allowed to erase
 	Node        *NodePlan  `json:"node,omitempty"`    // nil exactly where Plan.Cluster is
+	// BootRoutes is the boot ladder of this server in the order in which it is
+	// tried; empty means BootRoutes(), all there are.
+	BootRoutes []BootRoute `json:"bootRoutes,omitempty"`
 	// Kept is the id of the plan under which this server was installed. It is
 	// neither erased nor restarted; all else here stays as that plan said.
 	Kept string `json:"kept,omitempty"`
@@ -87,8 +90,25 @@ type Hypervisor struct {
 // BootRoute is how the live system gets onto a machine.
 type BootRoute string
 
-// VirtualMedia is the only route today: an ISO in the BMC's virtual drive.
-const VirtualMedia BootRoute = "virtual-media"
+const (
+	VirtualMedia     BootRoute = "virtual-media"      // an ISO in the BMC's virtual drive, over HTTPS
+	VirtualMediaHTTP BootRoute = "virtual-media-http" // the same over HTTP, for BMCs that cannot do our TLS
+	UEFIHTTP         BootRoute = "uefi-http"          // the firmware loads a boot program over HTTP
+	PXE              BootRoute = "pxe"                // DHCP and TFTP, then HTTP
+	USB              BootRoute = "usb"                // a person writes the medium to a USB drive
+)
+
+// BootRoutes is the boot ladder of a server of which nothing special is known,
+// the best route first.
+func BootRoutes() []BootRoute {
+	return []BootRoute{VirtualMedia, VirtualMediaHTTP, UEFIHTTP, PXE, USB}
+}
+
+// RouteFault is a route that did not carry, or was not tried, and why.
+type RouteFault struct {
+	Route BootRoute `json:"route"`
+	Cause Cause     `json:"cause"`
+}
 
 // Severity orders findings.
 type Severity string

@@ -77,7 +77,7 @@ func (w *walker) welcome(ctx context.Context, c Caller, g grant, h callhome.Hell
 		return callhome.Orders{}, w.strangerLocked(ctx, c)
 	}
 	erasing := w.erasesLocked()
-	if t.Hold != nil || t.Written && !erasing {
+	if t.Hold != nil && !t.awaitsHand() || t.Written && !erasing {
 		return w.ordersLocked()
 	}
 	w.hear()

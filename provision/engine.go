@@ -22,6 +22,7 @@ type Config struct {
 	BMCs    BMCs
 	Configs Configs
 	Routes  Routes
+	Roads   Roads          // nil: virtual media over HTTPS is the only rung of the ladder
 	Secret  []byte         // of the site; tokens and keys derive from it
 	CA      string         // PEM of the authority that machines trust
 	Image   callhome.Image // the release's disk image; Path is set by the engine

@@ -30,7 +30,8 @@ type Track struct {
 	Retried time.Time              // when a person asked for another attempt last
 	Last    fleet.Event            // the last event
 
-	Node NodeTrack // what follows the installed system
+	Route RouteTrack // the boot ladder
+	Node  NodeTrack  // what follows the installed system
 }
 
 // Mark is how one action of the current attempt stands.
@@ -52,6 +53,7 @@ type Bound struct {
 type Reached struct {
 	ByBMC     string `json:"byBMC"`
 	ByMachine string `json:"byMachine"`
+	Plain     string `json:"plain,omitempty"` // by the machine's firmware, without TLS
 }
 
 // writeResult is the data of an ended write.
@@ -63,7 +65,7 @@ type writeResult struct {
 
 // NewTrack is the track of a server before the plan's first event.
 func NewTrack(server fleet.ServerID, plan string) *Track {
-	return &Track{Server: server, Plan: plan, Marks: map[fleet.Action]Mark{}}
+	return &Track{Server: server, Plan: plan, Marks: map[fleet.Action]Mark{}, Route: RouteTrack{Ladder: fleet.BootRoutes()}}
 }
 
 // Fold adds one event. Events of other servers and plans are none of its
@@ -74,6 +76,10 @@ func (t *Track) Fold(e fleet.Event) {
 	}
 	t.Last = e
 	if e.Edge == fleet.Progressed {
+		return
+	}
+	if e.Action == fleet.ActFetch {
+		t.foldFetch(e)
 		return
 	}
 	t.Since = e.At
@@ -93,6 +99,9 @@ func (t *Track) Fold(e fleet.Event) {
 		if e.Outcome == fleet.OK {
 			_ = json.Unmarshal(e.Data, &t.Live)
 			t.Live.At = e.At
+			if t.Route.Good = t.Route.Now; t.Hold != nil && t.Route.Now == fleet.USB {
+				t.Hold = nil // a person booted it, as asked
+			}
 			t.Pending = nil // the machine runs: whatever was asked of the BMC is proved or moot
 		}
 		t.mark(e)
@@ -122,7 +131,10 @@ func (t *Track) startAttempt(e fleet.Event) {
 	t.Attempt, t.Staged = e.Attempt, true
 	t.Marks, t.Pending = map[fleet.Action]Mark{}, nil
 	t.Granted, t.Live, t.Sight = false, Bound{}, Sight{}
-	_ = json.Unmarshal(e.Data, &t.Reached)
+	var s staged
+	_ = json.Unmarshal(e.Data, &s)
+	t.Reached = s.Reached
+	t.Route.begin(s)
 }
 
 func (t *Track) foldWrite(e fleet.Event) {

@@ -19,6 +19,14 @@ type Act struct {
 // Settle: an action's outcome is unknown; look and judge it.
 type Settle struct{ Action fleet.Action }
 
+// Descend: the attempt's route did not carry; begin another attempt on a lower
+// rung of the boot ladder.
+type Descend struct {
+	To     fleet.BootRoute
+	Missed []fleet.RouteFault // what was left, in the ladder's order
+	Why    string
+}
+
 // Wait: nothing to do before Until, unless an event comes. If Overdue is set,
 // passing Until is a fault of that code and not just the time to decide anew.
 type Wait struct {
@@ -34,11 +42,12 @@ type Hold struct{ Cause fleet.Cause }
 // Done: the plan is fulfilled for this server.
 type Done struct{}
 
-func (Act) decision()    {}
-func (Settle) decision() {}
-func (Wait) decision()   {}
-func (Hold) decision()   {}
-func (Done) decision()   {}
+func (Act) decision()     {}
+func (Descend) decision() {}
+func (Settle) decision()  {}
+func (Wait) decision()    {}
+func (Hold) decision()    {}
+func (Done) decision()    {}
 
 // Look is what is known now and not from the journal.
 type Look struct {
@@ -47,6 +56,9 @@ type Look struct {
 	Heard time.Time
 	// Cluster is what is known of the cluster that the server is to be part of.
 	Cluster ClusterLook
+	// Roads says of each route why this engine cannot serve it, "" when it can.
+	// What is missing is not served; virtual media over HTTPS always is.
+	Roads map[fleet.BootRoute]string
 }
 
 // Next decides what happens next with one server. It is pure: the same
@@ -94,6 +106,14 @@ func (t *Track) done(a fleet.Action, now time.Time) bool {
 //
 // Transitions to: nextLive, by the desk's hello event.
 func nextBoot(t *Track, look Look, now time.Time, l Limits) Decision {
+	if t.Route.Now == fleet.USB {
+		return t.byHand()
+	}
+	net := byNet(t.Route.Now)
+	goal := "the next boot goes to the medium, later ones to the disk"
+	if net {
+		goal = "the next boot goes to the network, later ones to the disk"
+	}
 	for _, step := range []struct {
 		action fleet.Action
 		needed bool
@@ -101,11 +121,14 @@ func nextBoot(t *Track, look Look, now time.Time, l Limits) Decision {
 	}{
 		{fleet.ActIdentify, true, "make sure that the BMC still belongs to this server"},
 		{fleet.ActPowerOff, t.Sight.Power != fleet.PowerOff, "media must not change under a running system"},
-		{fleet.ActInsert, true, "the live system is on this medium"},
-		{fleet.ActBootOnce, true, "the next boot goes to the medium, later ones to the disk"},
+		{fleet.ActInsert, !net, "the live system is on this medium"},
+		{fleet.ActBootOnce, true, goal},
 		{fleet.ActPowerOn, true, "boot the live system"},
 	} {
 		if step.needed && !t.done(step.action, now) {
+			if d := t.fallen(step.action, look, now, l); d != nil {
+				return d
+			}
 			return t.trying(Act{step.action, step.why}, step.action, now, l)
 		}
 	}
@@ -113,10 +136,16 @@ func nextBoot(t *Track, look Look, now time.Time, l Limits) Decision {
 	if deadline := since.Add(l.BootTimeout); now.Before(deadline) {
 		return Wait{Until: deadline, For: "the live system to call home", Overdue: fleet.CodeBootSilent}
 	}
-	if t.Attempt < l.AutoAttempts {
-		return Act{fleet.ActStage, "the live system did not call home; trying once more"}
+	silent := overdue(fleet.CodeBootSilent, t.silent(l))
+	if t.Route.Read != Taken { // what was read did boot: another road would not be heard either
+		if d := t.descend(silent.Cause, look, now, l); d != nil {
+			return d
+		}
 	}
-	return overdue(fleet.CodeBootSilent, "the live system did not call home within "+l.BootTimeout.String())
+	if t.Route.Tries < l.AutoAttempts {
+		return t.trying(Act{fleet.ActStage, "the live system did not call home; trying once more"}, fleet.ActStage, now, l)
+	}
+	return silent
 }
 
 // nextLive waits for a live system that called home, was judged fit and got its
@@ -200,14 +229,17 @@ func settles(a fleet.Action) bool {
 
 // Judge tells whether an action with unknown outcome was done, from what the
 // BMC shows. Sight must be newer than the action. media is the image address
-// that Insert puts in.
-func Judge(a fleet.Action, s Sight, media string) bool {
+// that Insert puts in, route the attempt's.
+func Judge(a fleet.Action, s Sight, media string, route fleet.BootRoute) bool {
 	switch a {
 	case fleet.ActEject:
 		return s.Media == ""
 	case fleet.ActInsert:
 		return s.Media == media
 	case fleet.ActBootOnce:
+		if byNet(route) {
+			return s.NetOnce == route
+		}
 		return s.BootOnce
 	case fleet.ActPowerOff:
 		return s.Power == fleet.PowerOff

@@ -65,9 +65,13 @@ func (w *walker) agentPath() string {
 // Resource is what an unguessable key opens.
 type Resource struct {
 	Kind   ResourceKind
+	Key    string         // set by Medium alone
 	Server fleet.ServerID // of a LiveMedium
 	Digest string         // of a NodeSoftware
-	// Ignition renders the config of a LiveMedium. BMCs ask for one medium in
+	Name   string         // of a NetArtefact
+	// Address gives where another artefact of the same boot is.
+	Address func(name string) string
+	// Ignition renders the config of a LiveMedium or NetArtefact. BMCs ask for one medium in
 	// thousands of ranges, and rendering costs half a millisecond: call it once.
 	Ignition func() ([]byte, error)
 }
@@ -87,13 +91,15 @@ func (e *Engine) Open(key string) (Resource, bool, error) {
 		return Resource{Kind: kind}, true, nil
 	case NodeSoftware:
 		return Resource{Kind: kind, Digest: g.name}, true, nil
-	case LiveMedium:
+	case LiveMedium, NetArtefact:
 		w := r.servers[g.server]
 		w.mu.Lock()
 		ticket := w.ticketLocked(callhome.Live, r.keys.derive(liveGrant(g.server, g.attempt)))
+		plain := w.track.Reached.Plain
 		w.mu.Unlock()
 		render := func() ([]byte, error) { return e.Configs.Live(w.plan, ticket, w.agentPath()) }
-		return Resource{Kind: kind, Server: g.server, Ignition: render}, true, nil
+		address := func(name string) string { return plain + r.keys.netPath(g.server, g.attempt, name) }
+		return Resource{Kind: kind, Server: g.server, Name: g.name, Ignition: render, Address: address}, true, nil
 	}
 	return Resource{}, false, nil // a call-home token opens no medium
 }

@@ -43,6 +43,8 @@ type Sight struct {
 	// "unknown" when something is inserted and the BMC does not say what.
 	Media    string `json:"media,omitempty"`
 	BootOnce bool   `json:"bootOnce,omitempty"` // the next boot goes to the virtual drive
+	// NetOnce is the way by which the next boot goes to the network; "" when it does not.
+	NetOnce fleet.BootRoute `json:"netOnce,omitempty"`
 }
 
 // Journal is where events become durable.

@@ -46,6 +46,14 @@ func StatesPage() string {
 	b.WriteString("| transient | tried again after 2, 4, 8, 16 s; held after five tries |\n")
 	b.WriteString("| uncertain (no answer came) | look through the BMC first; adopted when it was done, else tried again |\n")
 	b.WriteString("| denied, unsupported, conflict, invalid | held at once: trying again cannot help |\n")
+	b.WriteString("\n## The boot ladder\n\nThe routes by which the live system gets onto a server, best first: ")
+	for i, r := range fleet.BootRoutes() {
+		if i > 0 {
+			b.WriteString(", ")
+		}
+		fmt.Fprintf(&b, "`%s`", r)
+	}
+	b.WriteString(".\nThe next one is taken, in a new attempt, when insert or boot-once fails in a way that belongs to the route (refused, not offered, no\nlicence, medium not loaded: at the second time where trying again could help), or when the live system does not call home and\nits medium was not read. A wrong identity, a refused login, a BMC that does not answer or anything after the call home never\nchanges the route. Routes that the engine cannot serve are left out, with the reason. On the last one a person boots the server.\nA retry begins with the route that worked before, else at the top.\n")
 	b.WriteString("\nA live system that does not call home is booted once more without a person, as long as no write was granted.\nA write is granted once; if its machine falls silent, the server is held.\n")
 	return b.String()
 }

@@ -20,6 +20,7 @@ func (w *walker) status(now time.Time) fleet.Status {
 		Server: w.plan.Server, Hostname: w.plan.Hostname, Role: w.plan.Role, BMC: w.plan.BMC.Address,
 		Phase: t.Phase(), Attempt: t.Attempt, Step: describe(d), Since: t.Since, KVM: t.KVM,
 	}
+	s.Route, s.Missed = t.Route.Now, t.Route.Missed
 	if t.Granted && !t.Written {
 		s.Done, s.Total = w.done, w.total
 	}
@@ -45,6 +46,9 @@ func (w *walker) status(now time.Time) fleet.Status {
 	default:
 		s.Condition = fleet.Moving
 	}
+	if len(t.Route.Missed) > 0 && t.Live.Key == "" && !t.Written && !t.Arrived {
+		s.Step += "; by " + string(t.Route.Now) + ", because " + why(t.Route.Missed)
+	}
 	return s
 }
 
@@ -53,6 +57,8 @@ func describe(d Decision) string {
 	switch d := d.(type) {
 	case Act:
 		return string(d.Action)
+	case Descend:
+		return "go on to " + string(d.To)
 	case Settle:
 		return "look whether " + string(d.Action) + " was done"
 	case Wait:

@@ -18,6 +18,7 @@ const (
 	LiveMedium   ResourceKind = "live-medium"   // one server's ISO of one attempt
 	DiskImage    ResourceKind = "disk-image"    // the release's disk image
 	AgentProgram ResourceKind = "agent-program" // this very program
+	NetArtefact  ResourceKind = "net-artefact"  // one part of one server's boot from the network
 	NodeSoftware ResourceKind = "node-software" // one content of the payload
 )
 
@@ -26,7 +27,7 @@ type grant struct {
 	kind    string // a callhome.Stage or a ResourceKind
 	server  fleet.ServerID
 	attempt int
-	name    string // SHA-256 of a NodeSoftware
+	name    string // SHA-256 of a NodeSoftware, name of a NetArtefact
 }
 
 // keyring derives tokens and keys from the site's secret and knows those that

@@ -18,6 +18,7 @@ type walker struct {
 	run    *run
 	plan   fleet.Assignment
 	wake   chan struct{} // holds one token: something changed
+	meter  meter         // of the current attempt's medium
 	seat   bool          // this walker holds one of the engine's BMC seats
 	bmc    BMC           // open session, or nil; used by the walk goroutine only
 
@@ -37,6 +38,7 @@ type walker struct {
 
 func newWalker(e *Engine, r *run, a fleet.Assignment) *walker {
 	t := NewTrack(a.Server, r.plan.ID)
+	t.Route.Ladder = ladderOf(a)
 	t.Node = NodeTrack{Plan: a.Node, Kept: a.Kept != "", Emulation: r.plan.Cluster != nil && r.plan.Cluster.Emulation}
 	return &walker{engine: e, run: r, plan: a, wake: make(chan struct{}, 1), changed: make(chan struct{}), track: t, heard: e.started}
 }
@@ -67,6 +69,7 @@ func (w *walker) setOff() {
 func (w *walker) walk(ctx context.Context) {
 	defer w.hangUp()
 	for ctx.Err() == nil {
+		w.noteReading(ctx)
 		switch d := w.decide().(type) {
 		case Done:
 			if w.arrived() {
@@ -89,6 +92,9 @@ func (w *walker) walk(ctx context.Context) {
 				continue
 			}
 			w.settle(ctx, d.Action)
+		case Descend:
+			w.hangUp()
+			w.stage(ctx, d.Why, d.To, d.Missed)
 		case Act:
 			if usesBMC(d.Action) && !w.seat {
 				w.sit(ctx)
@@ -105,7 +111,7 @@ func (w *walker) decide() Decision {
 	d := Next(w.track, w.lookLocked(), time.Now(), w.engine.Limits)
 	w.decision = d
 	switch d.(type) {
-	case Act, Settle:
+	case Act, Settle, Descend:
 		w.acting = true
 	default:
 		w.acting = false
@@ -115,7 +121,7 @@ func (w *walker) decide() Decision {
 
 // lookLocked gathers what is known now and not from the journal.
 func (w *walker) lookLocked() Look {
-	l := Look{Heard: w.heard}
+	l := Look{Heard: w.heard, Roads: w.engine.roads()}
 	if w.run.cluster != nil {
 		l.Cluster = w.run.cluster.look(w.track)
 	}
@@ -174,7 +180,13 @@ func (w *walker) rouse() {
 func (w *walker) act(ctx context.Context, d Act) {
 	switch d.Action {
 	case fleet.ActStage:
-		w.stage(ctx, d.Why)
+		w.mu.Lock()
+		route, missed := w.track.Route.Now, []fleet.RouteFault(nil)
+		if !w.track.Staged {
+			route, missed = w.track.Route.start(w.lookLocked())
+		}
+		w.mu.Unlock()
+		w.stage(ctx, d.Why, route, missed)
 		return
 	case fleet.ActRestart:
 		w.record(ctx, fleet.Event{Action: fleet.ActRestart, Edge: fleet.Began, Note: d.Why})
@@ -204,19 +216,13 @@ func (w *walker) act(ctx context.Context, d Act) {
 
 // stage starts an attempt: from its event on, the attempt's token and media
 // address are valid, those of the attempt before are not.
-func (w *walker) stage(ctx context.Context, why string) {
+func (w *walker) stage(ctx context.Context, why string, route fleet.BootRoute, missed []fleet.RouteFault) {
 	w.mu.Lock()
 	attempt := w.track.Attempt + 1
 	w.mu.Unlock()
 	e := fleet.Event{Action: fleet.ActStage, Edge: fleet.Ended, Outcome: fleet.OK, Attempt: attempt, Note: why}
-	var r Reached
 	var err error
-	if r.ByBMC, err = w.engine.Routes.Towards(hostOf(w.plan.BMC.Address)); err == nil {
-		r.ByMachine, err = w.engine.Routes.Towards(hostOf(w.plan.Network.Address))
-	}
-	if err != nil {
-		e.Outcome, e.Cause = fleet.Failed, fleet.CauseOf(fmt.Errorf("stage %s: %w", w.plan.Server, err))
-	} else if e.Data, err = json.Marshal(r); err != nil {
+	if e.Data, err = w.stageOn(route, missed); err != nil {
 		e.Outcome, e.Cause = fleet.Failed, fleet.CauseOf(err)
 	}
 	if w.record(ctx, e) {
@@ -319,7 +325,15 @@ func (w *walker) authorise() {
 	keys, id, n := w.run.keys, w.plan.Server, w.track.Attempt
 	keys.allow(installedGrant(id))
 	for _, attempt := range []int{n - 1, n} {
-		for _, g := range []grant{liveGrant(id, attempt), mediumGrant(id, attempt)} {
+		grants := []grant{liveGrant(id, attempt), mediumGrant(id, attempt)}
+		for _, name := range netArtefacts() {
+			grants = append(grants, netGrant(id, attempt, name))
+		}
+		for _, g := range grants {
+			if g.kind == string(NetArtefact) && !byNet(w.track.Route.Now) {
+				keys.revoke(g)
+				continue
+			}
 			if attempt == n && w.track.Staged && (!w.track.Arrived || w.erasesLocked()) {
 				keys.allow(g)
 			} else {

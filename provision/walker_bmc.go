@@ -26,7 +26,7 @@ func (w *walker) perform(ctx context.Context, a fleet.Action) (data any, err err
 	case fleet.ActEject:
 		err = bmc.Eject(ctx)
 	case fleet.ActBootOnce:
-		err = bmc.BootOnce(ctx)
+		err = w.bootOnce(ctx, bmc)
 	}
 	return nil, err
 }
@@ -76,7 +76,10 @@ func (w *walker) settle(ctx context.Context, a fleet.Action) {
 		w.end(ctx, a, fleet.Failed, nil, mismatch(w.plan.Identity, s.Identity))
 		return
 	}
-	if Judge(a, s, w.mediaURL()) {
+	w.mu.Lock()
+	route := w.track.Route.Now
+	w.mu.Unlock()
+	if Judge(a, s, w.mediaURL(), route) {
 		w.end(ctx, a, fleet.Adopted, nil, nil)
 		return
 	}

@@ -31,6 +31,7 @@ type world struct {
 	facts   map[fleet.ServerID]fleet.Facts
 	kube    *kube // nil: the plan ends with installed hosts
 	older   []fleet.Plan
+	roads   map[fleet.BootRoute]string // nil: no boot ladder
 }
 
 // rig is one server and its BMC.
@@ -55,9 +56,16 @@ type rig struct {
 	silentLive   int    // this many live boots never call home
 	badImage     bool
 	agentGivesUp bool
-	noReport     bool // the installed system never reports
-	wrongDisk    bool // the planned disk was replaced
-	bootsAgain   bool // after the write it boots the medium once more
+	noReport     bool            // the installed system never reports
+	wrongDisk    bool            // the planned disk was replaced
+	bootsAgain   bool            // after the write it boots the medium once more
+	noDrive      bool            // the BMC has no virtual drive
+	noTLS        bool            // the BMC cannot load over https
+	deaf         bool            // the BMC accepts any medium and never asks for it
+	ignores      fleet.BootRoute // the firmware does not go where this route sends it, but to the disk
+	noNet        bool            // the BMC offers no boot from the network
+	netOnce      fleet.BootRoute
+	netURL       string
 	thief        bool // somebody else shows the token first
 	slowWrite    time.Duration
 
@@ -97,7 +105,11 @@ func (w *world) boot(ctx context.Context) (*Engine, error) {
 	w.mu.Lock()
 	w.kill = kill
 	w.mu.Unlock()
-	e, err := NewEngine(Config{Site: "osaka", Journal: w, Archive: w, BMCs: w, Configs: w, Routes: w,
+	var roads Roads
+	if w.roads != nil {
+		roads = w
+	}
+	e, err := NewEngine(Config{Site: "osaka", Journal: w, Archive: w, BMCs: w, Configs: w, Routes: w, Roads: roads,
 		Secret: []byte("0123456789abcdef0123456789abcdef"), Image: callhome.Image{SHA256: "good", Format: "raw.zst"},
 		Limits: Limits{BootTimeout: 10 * time.Minute}, Clusters: w.clusters()})
 	if err != nil {
@@ -184,6 +196,10 @@ func (w *world) OutOfBand(context.Context, fleet.Identity) (fleet.Facts, bool, e
 
 func (w *world) Towards(host string) (string, error) { return "https://10.0.0.250:8443", nil }
 
+func (w *world) Unserved(r fleet.BootRoute) string { return w.roads[r] }
+
+func (w *world) Plain(host string) (string, error) { return "http://10.0.0.250:8080", nil }
+
 func (w *world) Digest(fleet.Assignment) (string, error) { return "", nil }
 
 func (w *world) Live(_ fleet.Assignment, t callhome.Ticket, _ string) ([]byte, error) {
@@ -239,7 +255,7 @@ func (r *rig) call(ctx context.Context, name string, act func() error) error {
 
 func (r *rig) Look(ctx context.Context) (s Sight, err error) {
 	err = r.call(ctx, "look", func() error {
-		s = Sight{Identity: fleet.Identity{Serial: string(r.id)}, Power: r.power, Media: r.media, BootOnce: r.bootOnce}
+		s = Sight{Identity: fleet.Identity{Serial: string(r.id)}, Power: r.power, Media: r.media, BootOnce: r.bootOnce, NetOnce: r.netOnce}
 		if r.swapped {
 			s.Identity.Serial = "ANOTHER"
 		}
@@ -249,7 +265,16 @@ func (r *rig) Look(ctx context.Context) (s Sight, err error) {
 }
 
 func (r *rig) Insert(ctx context.Context, url string) error {
-	return r.call(ctx, "insert", func() error { r.media = url; return nil })
+	return r.call(ctx, "insert", func() error {
+		switch {
+		case r.noDrive:
+			return fleet.NewFault(fleet.CodeBMCUnsupported, fleet.Unsupported, nil, "no virtual drive")
+		case r.noTLS && strings.HasPrefix(url, "https:"):
+			return fleet.NewFault(fleet.CodeMediaLost, fleet.Transient, nil, "certificate not trusted")
+		}
+		r.media = url
+		return nil
+	})
 }
 
 func (r *rig) Eject(ctx context.Context) error {
@@ -258,6 +283,16 @@ func (r *rig) Eject(ctx context.Context) error {
 
 func (r *rig) BootOnce(ctx context.Context) error {
 	return r.call(ctx, "boot-once", func() error { r.bootOnce = true; return nil })
+}
+
+func (r *rig) BootNet(ctx context.Context, route fleet.BootRoute, url string) error {
+	return r.call(ctx, "boot-once", func() error {
+		if r.noNet {
+			return fleet.NewFault(fleet.CodeBMCUnsupported, fleet.Unsupported, nil, "no boot target for %s", route)
+		}
+		r.netOnce, r.netURL = route, url
+		return nil
+	})
 }
 
 func (r *rig) Power(ctx context.Context, to fleet.PowerState) error {
@@ -283,7 +318,17 @@ func (r *rig) Close() error { return nil }
 func (r *rig) startLocked() {
 	ctx, off := context.WithCancel(context.Background())
 	r.off = off
-	if r.bootOnce && r.media != "" {
+	if r.netOnce != "" && r.netOnce != r.ignores {
+		g, ok := r.guest(r.netOnce)
+		r.netOnce = ""
+		if ok {
+			r.liveBoots++
+			go r.live(ctx, g, fmt.Sprintf("key-%s-%d", r.id, r.liveBoots), r.liveBoots)
+			return
+		}
+	}
+	r.netOnce = ""
+	if r.bootOnce && r.media != "" && !r.deaf {
 		r.bootOnce = false
 		r.liveBoots++
 		go r.live(ctx, r.media, fmt.Sprintf("key-%s-%d", r.id, r.liveBoots), r.liveBoots)
@@ -293,17 +338,50 @@ func (r *rig) startLocked() {
 	go r.installed(ctx, r.disk)
 }
 
+// guest asks the network where to boot from, as the firmware does.
+func (r *rig) guest(by fleet.BootRoute) (script string, ok bool) {
+	e := r.w.engine.Load()
+	if e == nil {
+		return "", false
+	}
+	for _, g := range e.NetGuests() {
+		if g.Server == r.id && g.Route == by && (by != fleet.UEFIHTTP || g.Loader == r.netURL) {
+			return g.Script, true
+		}
+	}
+	return "", false
+}
+
+// plugIn boots the medium that a person wrote to a USB drive.
+func (r *rig) plugIn(media string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.off != nil {
+		r.off()
+	}
+	ctx, off := context.WithCancel(context.Background())
+	r.power, r.off = fleet.PowerOn, off
+	r.liveBoots++
+	go r.live(ctx, media, fmt.Sprintf("key-%s-%d", r.id, r.liveBoots), r.liveBoots)
+}
+
 // live is the system on the medium with its agent.
 func (r *rig) live(ctx context.Context, media, key string, boot int) {
-	if !pause(ctx, time.Minute) || boot <= r.silentLive {
+	if !pause(ctx, time.Minute) {
 		return
 	}
-	for r.w.engine.Load() == nil { // the medium is read through us while it boots
+	e := r.w.engine.Load()
+	for ; e == nil; e = r.w.engine.Load() { // the medium is read through us while it boots
 		if !pause(ctx, time.Second) {
 			return
 		}
 	}
-	res, ok, err := r.w.engine.Load().Open(strings.Split(media, "/")[4])
+	opens := strings.Split(media, "/")[4]
+	e.Fetched(opens, 1<<30, 0)
+	res, ok, err := e.Open(opens)
+	if boot <= r.silentLive {
+		return
+	}
 	if err != nil || !ok {
 		return // the medium had gone before it was booted
 	}
@@ -481,7 +559,7 @@ func (w *world) mustBegin(id fleet.ServerID, call string) {
 	defer w.mu.Unlock()
 	for _, e := range slices.Backward(w.events) {
 		switch {
-		case e.Server != id || e.Action == fleet.ActHello || e.Action == fleet.ActWrite || e.Action == fleet.ActProgress:
+		case e.Server != id || e.Action == fleet.ActHello || e.Action == fleet.ActWrite || e.Action == fleet.ActProgress || e.Action == fleet.ActFetch:
 			continue
 		case e.Edge == fleet.Began && strings.HasPrefix(string(e.Action), call):
 			return
