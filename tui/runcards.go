@@ -19,9 +19,9 @@ func (a *App) bootCard(s fleet.Status) *popup {
 	if len(a.run.routes) < 2 {
 		add(Plain, a.t("This is the only way that the engine has, so there is nothing to choose."))
 	}
-	for _, r := range []fleet.BootRoute{"uefi-http", "pxe", "prepared-iso"} {
+	for _, r := range []fleet.BootRoute{fleet.VirtualMediaHTTP, fleet.UEFIHTTP, fleet.PXE, fleet.USB} {
 		if !slices.Contains(a.run.routes, r) {
-			add(Faint, "- "+a.routeText(r)+": "+a.t("not built yet"))
+			add(Faint, "- "+a.routeText(r)+": "+a.t("not in this engine"))
 		}
 	}
 	return p
@@ -43,11 +43,13 @@ func (a *App) routeText(r fleet.BootRoute) string {
 	switch r {
 	case fleet.VirtualMedia:
 		return a.t("virtual media: the BMC shows the machine a medium that metalrise serves")
-	case "uefi-http":
+	case fleet.VirtualMediaHTTP:
+		return a.t("virtual media over HTTP, for BMCs that cannot do our TLS")
+	case fleet.UEFIHTTP:
 		return a.t("UEFI HTTP boot: the firmware fetches the medium itself")
-	case "pxe":
+	case fleet.PXE:
 		return a.t("PXE: the network card asks for it")
-	case "prepared-iso":
+	case fleet.USB:
 		return a.t("a prepared ISO on a USB stick or disc")
 	}
 	return string(r)
