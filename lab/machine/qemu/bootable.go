@@ -71,7 +71,12 @@ func hasBootSector(r io.ReaderAt) (bool, error) {
 // lies on a disk (UEFI 2.10, 5.3.3).
 var efiSystem = [16]byte{0x28, 0x73, 0x2a, 0xc1, 0x1f, 0xf8, 0xd2, 0x11, 0xba, 0x4b, 0x00, 0xa0, 0xc9, 0x3e, 0xc9, 0x3b}
 
-// hasEFIPartition looks for a GPT with an EFI system partition.
+// basicData is the partition type EBD0A0A2-B9E5-4433-87C0-68B6B72699C7. Media
+// that boot both as optical and as fixed disks carry their EFI files in such a
+// partition, and firmware reads any file system it knows.
+var basicData = [16]byte{0xa2, 0xa0, 0xd0, 0xeb, 0xe5, 0xb9, 0x33, 0x44, 0x87, 0xc0, 0x68, 0xb6, 0xb7, 0x26, 0x99, 0xc7}
+
+// hasEFIPartition looks for a GPT with a partition that firmware looks into.
 func hasEFIPartition(r io.ReaderAt) (bool, error) {
 	header := make([]byte, sectorSize)
 	if _, err := r.ReadAt(header, sectorSize); err != nil {
@@ -92,7 +97,7 @@ func hasEFIPartition(r io.ReaderAt) (bool, error) {
 		return false, err
 	}
 	for ; len(entries) >= int(size); entries = entries[size:] {
-		if [16]byte(entries[:16]) == efiSystem {
+		if kind := [16]byte(entries[:16]); kind == efiSystem || kind == basicData {
 			return true, nil
 		}
 	}
