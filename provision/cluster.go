@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/hmac"
 	"crypto/sha256"
-	"encoding/hex"
 	"fmt"
 	"sync"
 	"time"
@@ -28,6 +27,8 @@ type cluster struct {
 	order      []fleet.ServerID
 	sight      ClusterSight
 	kubeconfig string
+	again      func()                       // has the cluster followed anew
+	refusals   map[fleet.ServerID]time.Time // when one was journaled last
 }
 
 // clusterKeys are a cluster's secrets.
@@ -38,7 +39,8 @@ type member struct {
 	part   fleet.Assignment
 	stage  stage
 	held   bool
-	tokens int // attempts at inviting it; part of its token
+	based  bool // what every cluster needs was applied through it
+	tokens int  // attempts at inviting it; part of its token
 }
 
 // stage orders how far a server is on its way into the cluster.
@@ -49,12 +51,11 @@ const (
 	prepared              // may join
 	underJoin
 	joined
-	base // of the initial node: the cluster is usable
 	gone // it was taken away
 )
 
 func newCluster(p fleet.Plan) *cluster {
-	c := &cluster{plan: p, begun: make(chan struct{}), members: map[fleet.ServerID]*member{}}
+	c := &cluster{plan: p, begun: make(chan struct{}), members: map[fleet.ServerID]*member{}, refusals: map[fleet.ServerID]time.Time{}}
 	for _, a := range p.Assignments {
 		if a.Role == fleet.Excluded || a.Node == nil {
 			continue
@@ -84,9 +85,7 @@ func stageOf(t *Track) stage {
 	switch {
 	case n.Removed || n.Left:
 		return gone
-	case n.Kept || n.Based:
-		return base
-	case n.Joined:
+	case n.Joined || n.Kept:
 		return joined
 	case n.Dirty:
 		return underJoin
@@ -107,8 +106,12 @@ func (c *cluster) note(t *Track) bool {
 	}
 	now, held := stageOf(t), t.Hold != nil
 	changed := m.stage != now || m.held != held
-	m.stage, m.held, m.tokens = now, held, t.Node.Begun[fleet.ActJoin]
-	if t.Server == c.initial && now >= joined && now != gone {
+	if changed && now == gone && c.again != nil {
+		c.again() // who follows must no longer expect it
+	}
+	changed = changed || m.based != t.Node.Based
+	m.stage, m.held, m.based, m.tokens = now, held, t.Node.Based, t.Node.Begun[fleet.ActJoin]
+	if now >= joined {
 		select {
 		case <-c.begun:
 		default:
@@ -142,7 +145,8 @@ func (c *cluster) checks(t *Track) []fleet.Check {
 
 func (c *cluster) upLocked() bool {
 	for _, m := range c.members {
-		if m.part.Node.Initial && m.stage == base || m.part.Kept != "" && m.stage == base {
+		// Nobody but the initial control plane joins a cluster that is not up.
+		if m.based || m.stage == joined && !m.part.Node.Initial {
 			return true
 		}
 	}
@@ -161,7 +165,7 @@ func (c *cluster) turnLocked(id fleet.ServerID) ClusterLook {
 		return ClusterLook{Turn: true}
 	}
 	if first := c.members[c.initial]; !c.upLocked() && first != nil {
-		return ClusterLook{For: first.part.Hostname + " to begin the cluster", Stuck: first.held}
+		return ClusterLook{For: first.part.Hostname + " to begin the cluster", Stuck: first.held || first.stage == gone}
 	}
 	for _, other := range c.order {
 		m := c.members[other]
@@ -247,8 +251,15 @@ func (c *cluster) status() *fleet.ClusterStatus {
 func (k *keyring) bootstrapToken(server fleet.ServerID, try int) string {
 	m := hmac.New(sha256.New, k.secret)
 	fmt.Fprintf(m, "metalrise bootstrap token v1\n%s\n%s\n%d\n", k.plan, server, try)
-	h := hex.EncodeToString(m.Sum(nil))
-	return h[:6] + "." + h[6:22]
+	const digits = "0123456789abcdefghijklmnopqrstuvwxyz"
+	token := make([]byte, 0, 23)
+	for i, b := range m.Sum(nil)[:22] {
+		if i == 6 {
+			token = append(token, '.')
+		}
+		token = append(token, digits[int(b)%len(digits)])
+	}
+	return string(token)
 }
 
 // guest finds the server that a bootstrap token in force was made for.
@@ -290,7 +301,10 @@ func (e *Engine) secretsLocked(r *run) (clusterKeys, error) {
 	if k.authority, err = v.SecretOr("cluster-"+id, func() ([]byte, error) { return f.Authority(r.plan) }); err != nil {
 		return k, err
 	}
-	if k.kubeconfig, err = v.SecretOr("kubeconfig-"+id, func() ([]byte, error) { return f.Kubeconfig(r.plan, k.authority) }); err != nil {
+	// Its certificate is good for a year: each half-year brings a new one.
+	now := time.Now()
+	half := fmt.Sprintf("-%dh%d", now.Year(), 1+(int(now.Month())-1)/6)
+	if k.kubeconfig, err = v.SecretOr("kubeconfig-"+id+half, func() ([]byte, error) { return f.Kubeconfig(r.plan, k.authority) }); err != nil {
 		return k, err
 	}
 	c.keys = &k
@@ -309,7 +323,7 @@ func (e *Engine) client(r *run) (Cluster, error) {
 	if err != nil {
 		return nil, err
 	}
-	client, err := e.Clusters.Flavour.Connect(r.plan, keys.kubeconfig)
+	client, err := e.Clusters.Flavour.Connect(c.present(), keys.kubeconfig)
 	if err != nil {
 		return nil, err
 	}
@@ -332,12 +346,20 @@ func (e *Engine) follow(ctx context.Context, r *run) {
 		return
 	}
 	for ctx.Err() == nil {
+		watch, again := context.WithCancel(ctx)
+		r.cluster.followed(again)
 		client, err := e.client(r)
 		if err == nil {
-			err = client.Follow(ctx, Follower{Guest: r.guest, Seen: r.see, Refused: func(id fleet.ServerID, cause fleet.Cause) { e.refusedCertificate(ctx, r, id, cause) }})
+			err = client.Follow(watch, Follower{Guest: r.guest, Seen: r.see, Refused: func(id fleet.ServerID, cause fleet.Cause) { e.refusedCertificate(ctx, r, id, cause) }})
 		}
+		ended := watch.Err() != nil
+		again()
 		if ctx.Err() != nil {
 			return
+		}
+		if ended { // a server was taken away
+			r.cluster.reconnect()
+			continue
 		}
 		e.Log.Warn("watch of the cluster ended; it begins anew", "error", err)
 		select {
@@ -345,6 +367,33 @@ func (e *Engine) follow(ctx context.Context, r *run) {
 		case <-ctx.Done():
 		}
 	}
+}
+
+// present is the plan without the servers that were taken away.
+func (c *cluster) present() fleet.Plan {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	p := c.plan
+	p.Assignments = nil
+	for _, a := range c.plan.Assignments {
+		if m := c.members[a.Server]; m == nil || m.stage != gone {
+			p.Assignments = append(p.Assignments, a)
+		}
+	}
+	return p
+}
+
+func (c *cluster) followed(again func()) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.again = again
+}
+
+// reconnect forgets the way to the API, so that the next one knows who is left.
+func (c *cluster) reconnect() {
+	c.opening.Lock()
+	defer c.opening.Unlock()
+	c.client = nil
 }
 
 func (r *run) see(s ClusterSight) {
@@ -358,7 +407,17 @@ func (r *run) see(s ClusterSight) {
 // refusedCertificate writes down that somebody asked for a certificate that is
 // not his. It holds nobody: the node's own checks tell what it lacks.
 func (e *Engine) refusedCertificate(ctx context.Context, r *run, id fleet.ServerID, cause fleet.Cause) {
-	ev := fleet.Event{At: time.Now(), Server: id, Plan: r.plan.ID, Action: fleet.ActProgress, Edge: fleet.Progressed, Cause: &cause, Note: "a certificate was refused"}
+	c, now := r.cluster, time.Now()
+	c.mu.Lock()
+	soon := now.Sub(c.refusals[id]) < time.Minute // who asks may ask again and again
+	if !soon {
+		c.refusals[id] = now
+	}
+	c.mu.Unlock()
+	if soon {
+		return
+	}
+	ev := fleet.Event{At: now, Server: id, Plan: r.plan.ID, Action: fleet.ActProgress, Edge: fleet.Progressed, Cause: &cause, Note: "a certificate was refused"}
 	if _, err := e.Journal.Append(ctx, ev); err != nil {
 		e.Log.Error("journal", "server", id, "error", err)
 	}

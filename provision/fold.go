@@ -94,7 +94,8 @@ func (t *Track) Fold(e fleet.Event) {
 	case fleet.ActRetry:
 		t.foldRetry(e)
 	case fleet.ActFinish:
-		t.Settled = true
+		// A removal that was asked for meanwhile is not over.
+		t.Settled = t.Node.Removal == nil || t.Node.Removed
 	case fleet.ActHello:
 		if e.Outcome == fleet.OK {
 			_ = json.Unmarshal(e.Data, &t.Live)

@@ -71,10 +71,12 @@ func Next(t *Track, look Look, now time.Time, l Limits) Decision {
 		return Hold{*t.Hold}
 	case t.Node.Removal != nil:
 		return nextRemoval(t, look, now, l)
-	case t.Node.Kept:
+	case t.Node.Kept && (t.Node.Plan == nil || t.Node.Ready):
 		return Done{}
-	case t.Arrived:
+	case t.Arrived || t.Node.Kept:
 		return nextNode(t, look, now, l)
+	case t.Node.Leaving:
+		return t.trying(leaveFirst, fleet.ActLeave, now, l)
 	case !t.Staged:
 		return t.trying(Act{fleet.ActStage, "a new attempt needs its own token and media address"}, fleet.ActStage, now, l)
 	case t.Pending != nil && settles(t.Pending.Action):

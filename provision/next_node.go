@@ -73,18 +73,28 @@ func nextSilent(t *Track, look Look, now time.Time, l Limits) Decision {
 	if now.Before(deadline) {
 		return Wait{Until: deadline, For: "the node to speak again", Overdue: fleet.CodeNodeSilent}
 	}
+	if t.Node.Stale && look.Cluster.Up && t.Marks[fleet.ActLeave].Failures == 0 {
+		// A control plane that is half a member keeps others from joining.
+		return leaveFirst
+	}
 	return overdue(fleet.CodeNodeSilent, "the node was not heard for "+(l.NodeSilence+l.ArriveTimeout).String())
 }
 
 // nextReset decides about a begin or join that did not succeed: what is left of
 // it goes, then it is tried once more. After that a person must look.
 func nextReset(t *Track, now time.Time, l Limits) Decision {
+	if t.Node.Stale { // a member of etcd whose data are wiped would cost the majority
+		return t.trying(leaveFirst, fleet.ActLeave, now, l)
+	}
 	m := t.Marks[joining(t)]
 	if m.Cause != nil && (m.Failures >= 2 || m.Cause.Code == fleet.CodeAddressTaken || m.Cause.Code == fleet.CodePayloadCorrupt) {
 		return Hold{*m.Cause}
 	}
 	return t.trying(Act{fleet.ActReset, "what is left of a try that failed must go"}, fleet.ActReset, now, l)
 }
+
+// leaveFirst comes before anything of a node is wiped that may be a member.
+var leaveFirst = Act{fleet.ActLeave, "what the cluster remembers of an earlier try must go first"}
 
 // joining is how the node becomes part of the cluster.
 func joining(t *Track) fleet.Action {
@@ -102,7 +112,7 @@ func nextJoin(t *Track, look Look, now time.Time, l Limits) Decision {
 		return Act{fleet.ActBegin, "it is the initial control plane"}
 	}
 	if t.Node.Stale {
-		return t.trying(Act{fleet.ActLeave, "what the cluster remembers of an earlier try must go"}, fleet.ActLeave, now, l)
+		return t.trying(leaveFirst, fleet.ActLeave, now, l)
 	}
 	if m := t.Marks[fleet.ActInvite]; !m.OK || now.Sub(m.At) > l.TokenLife/2 {
 		return t.trying(Act{fleet.ActInvite, "the node needs a token of its own"}, fleet.ActInvite, now, l)
@@ -115,7 +125,7 @@ func nextAdmit(t *Track, look Look, now time.Time, l Limits) Decision {
 	if c.OK {
 		return t.trying(Act{fleet.ActAdmit, "the API shows it as planned"}, fleet.ActAdmit, now, l)
 	}
-	deadline := t.Marks[joining(t)].At.Add(l.AdmitTimeout)
+	deadline := later(t.Marks[joining(t)].At, t.Retried).Add(l.AdmitTimeout)
 	if now.Before(deadline) {
 		return Wait{Until: deadline, For: "the API to show the node", Overdue: fleet.CodeNodeNotAdmitted}
 	}
@@ -136,7 +146,7 @@ func nextReady(t *Track, look Look, now time.Time, l Limits) Decision {
 	case len(missing) == 1 && !kvmCheck(t).OK: // nothing else is missing, and this does not come by waiting
 		return Hold{fleet.Cause{Code: fleet.CodeKVMUnproven, Kind: fleet.Conflict, Chain: missing}}
 	}
-	deadline := t.Marks[fleet.ActAdmit].At.Add(l.ReadyTimeout)
+	deadline := later(t.Marks[fleet.ActAdmit].At, t.Retried).Add(l.ReadyTimeout)
 	if now.Before(deadline) {
 		return Wait{Until: deadline, For: missing[0], Overdue: fleet.CodeNodeNotReady}
 	}
@@ -162,7 +172,7 @@ func recovered(t *Track, look Look) bool {
 // then its power.
 func nextRemoval(t *Track, look Look, now time.Time, l Limits) Decision {
 	n := &t.Node
-	member := n.Plan != nil && (n.Kept || n.Joined || n.Dirty) && look.Cluster.Up
+	member := n.Plan != nil && (n.Kept || n.Joined || n.Dirty && look.Cluster.Up)
 	switch {
 	case n.Removed:
 		return Done{}
@@ -170,7 +180,7 @@ func nextRemoval(t *Track, look Look, now time.Time, l Limits) Decision {
 		return t.trying(Settle{t.Pending.Action}, t.Pending.Action, now, l)
 	case member && !n.Removal.Force && !n.Left && !t.Marks[fleet.ActDrain].OK:
 		return t.trying(Act{fleet.ActDrain, "its pods and VMs go elsewhere"}, fleet.ActDrain, now, l)
-	case member && !n.Left:
+	case member && !n.Left && !(n.Removal.Force && t.Marks[fleet.ActLeave].Failures >= 2):
 		return t.trying(Act{fleet.ActLeave, "etcd and the API forget it"}, fleet.ActLeave, now, l)
 	case n.Removal.Force && !n.Removal.Erase:
 		return Act{fleet.ActRemove, "it is taken for gone"}

@@ -22,7 +22,8 @@ type NodeTrack struct {
 	Begun    map[fleet.Action]int // tasks of each kind so far; their ids count on
 	Prepared bool                 // its software is in place
 	Dirty    bool                 // a begin or join was let happen and did not succeed yet
-	Stale    bool                 // the cluster may remember an earlier try of it
+	Stale    bool                 // the cluster may remember an earlier try of it; that must go before anything is wiped
+	Leaving  bool                 // it must be gone before the disk is written anew
 	Joined   bool                 // begin or join succeeded
 	Based    bool                 // of the initial node: the base was applied
 	Admitted bool                 // the API shows it as planned
@@ -84,7 +85,7 @@ func (t *Track) foldNode(e fleet.Event) bool {
 	case fleet.ActRemove:
 		t.foldRemoval(e, ok)
 	case fleet.ActLeave:
-		n.Stale = n.Stale && !ok
+		n.Stale, n.Leaving = n.Stale && !ok, n.Leaving && !ok
 		n.Left = n.Left || ok && n.Removal != nil
 	case fleet.ActErase:
 		if n.Erased = n.Erased || ok; ok { // it runs from the medium: look anew before its power is cut
@@ -114,6 +115,7 @@ func (t *Track) foldTask(e fleet.Event, ok bool) {
 		n.Begun[e.Action]++
 		n.Task = &named
 		n.Dirty = n.Dirty || e.Action == fleet.ActBegin || e.Action == fleet.ActJoin
+		n.Stale = n.Stale || e.Action == fleet.ActJoin
 		return
 	}
 	n.Task = nil
@@ -121,10 +123,11 @@ func (t *Track) foldTask(e fleet.Event, ok bool) {
 	case e.Action == fleet.ActPrepare:
 		n.Prepared = ok
 	case e.Action == fleet.ActReset && ok:
-		n.Dirty, n.Stale = false, !n.Plan.Initial
+		n.Dirty = false
 	case ok: // begin or join
-		n.Joined, n.Dirty = true, false
+		n.Joined, n.Dirty, n.Stale = true, false, false
 	case e.Action == fleet.ActJoin:
+		n.Stale = true                   // also when it left while the node still tried
 		delete(t.Marks, fleet.ActInvite) // the next try gets a fresh token
 	}
 }
@@ -159,7 +162,7 @@ func (t *Track) foldRetry(e fleet.Event) {
 	var a again
 	if len(e.Data) > 0 && json.Unmarshal(e.Data, &a) == nil && a.Reinstall && !n.Joined {
 		t.Written, t.Arrived = false, false
-		n.Stale = n.Stale || n.Dirty && !n.Plan.Initial
+		n.Leaving = n.Stale && n.Dirty
 		n.Task, n.Dirty, n.Prepared, n.Home = nil, false, false, Bound{}
 	}
 }
@@ -169,7 +172,7 @@ func (n *NodeTrack) phase() fleet.Phase {
 	switch {
 	case n.Removed || n.Left:
 		return fleet.Inspected
-	case n.Ready || n.Kept && n.Plan != nil:
+	case n.Ready:
 		return fleet.Ready
 	case n.Admitted:
 		return fleet.Joined

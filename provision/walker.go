@@ -46,8 +46,20 @@ func newWalker(e *Engine, r *run, a fleet.Assignment) *walker {
 // recall folds an event of the past. What a server that is kept said under
 // earlier plans still holds.
 func (w *walker) recall(e fleet.Event) {
-	if w.plan.Kept != "" && e.Plan != w.run.plan.ID && e.Action == fleet.ActArrive && e.Outcome == fleet.OK {
-		w.track.foldArrival(e)
+	if w.plan.Kept != "" && e.Server == w.plan.Server && e.Plan != w.run.plan.ID && e.Outcome == fleet.OK {
+		n := &w.track.Node
+		switch e.Action {
+		case fleet.ActArrive:
+			w.track.foldArrival(e)
+		case fleet.ActBase:
+			n.Based = true
+		case fleet.ActAdmit:
+			n.Admitted = true
+		case fleet.ActReady:
+			n.Ready = true
+		case fleet.ActStage: // it was installed anew since
+			n.Based, n.Admitted, n.Ready = false, false, false
+		}
 		return
 	}
 	w.track.Fold(e)

@@ -58,8 +58,7 @@ func (m *meter) shows(attempt int) fetched {
 }
 
 // Fetched hears from who serves media that bytes of what key opens were read.
-// size is the medium's own; 0 when what was read is one of several parts. It does
-// not block.
+// size is the medium's own, or 0. It does not block.
 func (e *Engine) Fetched(key string, bytes, size int64) {
 	r := e.current()
 	if r == nil {
@@ -69,6 +68,9 @@ func (e *Engine) Fetched(key string, bytes, size int64) {
 	w := r.servers[g.server]
 	if !ok || w == nil || g.kind != string(LiveMedium) && g.kind != string(NetArtefact) {
 		return
+	}
+	if g.kind == string(NetArtefact) {
+		size = 0 // one of several parts
 	}
 	if w.meter.add(g.attempt, bytes, size) {
 		w.rouse()

@@ -3,6 +3,8 @@ package api
 import (
 	"context"
 	"errors"
+	"io"
+	"net/http"
 	"sync"
 	"testing"
 	"time"
@@ -30,6 +32,13 @@ func (e *engine) Retry(context.Context, fleet.ServerID, string) error         { 
 func (e *engine) Reinstall(context.Context, fleet.ServerID, string) error     { return nil }
 func (e *engine) Remove(context.Context, fleet.ServerID, fleet.Removal) error { return nil }
 func (e *engine) Withdraw(context.Context, string) error                      { return nil }
+func (e *engine) Medium(w http.ResponseWriter, _ *http.Request, id fleet.ServerID) error {
+	if id != "SN 1" {
+		return fleet.NewFault(fleet.CodeSiteUnknownServer, fleet.Invalid, nil, "no server %s", id)
+	}
+	_, err := io.WriteString(w, "an ISO")
+	return err
+}
 func (e *engine) Stop()                                                       { e.stop() }
 
 type journal struct {

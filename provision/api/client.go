@@ -10,6 +10,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/url"
 	"strings"
 
 	"metalrise.dev/fleet"
@@ -66,6 +67,15 @@ func (c *Client) Withdraw(ctx context.Context, by string) error {
 // Stop ends the engine.
 func (c *Client) Stop(ctx context.Context) error {
 	return c.call(ctx, http.MethodPost, "/v1/stop", nil, nil)
+}
+
+// Medium reads the live medium of a server that waits for it. The caller closes it.
+func (c *Client) Medium(ctx context.Context, server fleet.ServerID) (io.ReadCloser, error) {
+	res, err := c.send(ctx, http.MethodGet, "/v1/medium?server="+url.QueryEscape(string(server)), nil)
+	if err != nil {
+		return nil, err
+	}
+	return res.Body, nil
 }
 
 // Events calls each for every event after the given one; with follow it goes on

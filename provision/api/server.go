@@ -5,6 +5,7 @@
 //
 //	GET  /v1/overview            fleet.Overview
 //	GET  /v1/events?after=N      fleet.Event, one a line; &follow=1 goes on until the caller leaves
+//	GET  /v1/medium?server=ID    the live medium of a server that waits for it
 //	POST /v1/apply               fleet.Consent
 //	POST /v1/retry               RetryRequest
 //	POST /v1/withdraw            WithdrawRequest
@@ -40,6 +41,9 @@ type Engine interface {
 	Remove(ctx context.Context, id fleet.ServerID, r fleet.Removal) error
 	// Withdraw takes the consent of the running plan back.
 	Withdraw(ctx context.Context, by string) error
+	// Medium answers with the live medium of a server's current attempt, or
+	// fails and writes nothing.
+	Medium(w http.ResponseWriter, r *http.Request, id fleet.ServerID) error
 	// Stop ends the engine soon.
 	Stop()
 }
@@ -110,6 +114,11 @@ func handler(e Engine, j Journal) http.Handler {
 		reply(w, o, nil)
 	})
 	mux.HandleFunc("GET /v1/events", func(w http.ResponseWriter, r *http.Request) { stream(w, r, j) })
+	mux.HandleFunc("GET /v1/medium", func(w http.ResponseWriter, r *http.Request) {
+		if err := e.Medium(w, r, fleet.ServerID(r.URL.Query().Get("server"))); err != nil {
+			reply(w, nil, err)
+		}
+	})
 	mux.HandleFunc("POST /v1/apply", func(w http.ResponseWriter, r *http.Request) {
 		var c fleet.Consent
 		if err := read(r, &c); err != nil {

@@ -159,6 +159,19 @@ func (s *Store) KeepServingPort(ctx context.Context, port int) error {
 	return s.Put(ctx, kindMeta, "serving-port", port)
 }
 
+// PlainPort reads the port on which BMCs were told to fetch media without TLS; 0
+// when none was chosen yet.
+func (s *Store) PlainPort(ctx context.Context) (int, error) {
+	var port int
+	_, err := s.Get(ctx, kindMeta, "plain-port", &port)
+	return port, err
+}
+
+// KeepPlainPort remembers that port.
+func (s *Store) KeepPlainPort(ctx context.Context, port int) error {
+	return s.Put(ctx, kindMeta, "plain-port", port)
+}
+
 // PlanByPrefix reads the only plan whose id begins with prefix; false when there
 // is none or more than one.
 func (s *Store) PlanByPrefix(ctx context.Context, prefix string) (fleet.Plan, bool, error) {
