@@ -52,10 +52,11 @@ func imageFault(ctx context.Context, err error, format string, args ...any) erro
 	var corrupt *CorruptError
 	var signature *SignatureError
 	var untrusted *UntrustedError
+	var bundle *bundleError
 	switch {
 	case errors.As(err, &untrusted), errors.As(err, &signature):
 		return fleet.NewFault(fleet.CodeImageCorrupt, fleet.Denied, err, format, args...)
-	case errors.As(err, &corrupt):
+	case errors.As(err, &corrupt), errors.As(err, &bundle):
 		return fleet.NewFault(fleet.CodeImageCorrupt, fleet.Invalid, err, format, args...)
 	}
 	return fleet.NewFault(fleet.CodeImageMissing, fleet.Transient, err, format, args...)
@@ -90,7 +91,7 @@ func (s *Store) fetch(ctx context.Context, o Offer, t Trust, d Downloader, p Pro
 		}
 		r.Files = append(r.Files, got)
 	}
-	return s.landRelease(r, o.Promises)
+	return s.landRelease(r)
 }
 
 // have finds a release that was made from the same metadata with proofs as good.
@@ -114,7 +115,7 @@ func (s *Store) have(o Offer, proofs []Proof) (Entry, bool) {
 // bring gets one file. Two commands that want the same one do not disturb each
 // other: the second waits, and finds it there.
 func (s *Store) bring(ctx context.Context, f Promise, proof Proof, t Trust, d Downloader, p Progress) (RecordFile, error) {
-	r := RecordFile{Role: f.Role, Name: f.Name(), SHA256: f.SHA256, Unpacked: f.Unpacked, From: f.URL, Proof: proof}
+	r := RecordFile{Role: f.Role, Format: f.Format, Name: f.Name(), SHA256: f.SHA256, Unpacked: f.Unpacked, From: f.URL, Proof: proof}
 	if proof == ByChecksums {
 		r.Signer = t.Listed[f.SHA256]
 	}
@@ -195,15 +196,11 @@ func (s *Store) finished(ctx context.Context, r RecordFile, f Promise) (RecordFi
 }
 
 // landRelease writes the stream metadata of what was brought.
-func (s *Store) landRelease(r Record, promises []Promise) (Entry, error) {
+func (s *Store) landRelease(r Record) (Entry, error) {
 	formats := map[string]stream.ImageFormat{}
-	for i, f := range r.Files {
+	for _, f := range r.Files {
 		a := &stream.Artifact{Location: f.Name, Sha256: f.SHA256, UncompressedSha256: f.Unpacked}
-		format := promises[i].Format
-		if format == FormatRawBz2 {
-			format = FormatRawZst
-		}
-		v := formats[string(format)]
+		v := formats[string(f.Format)]
 		switch f.Role {
 		case RoleKernel:
 			v.Kernel = a
@@ -214,7 +211,7 @@ func (s *Store) landRelease(r Record, promises []Promise) (Entry, error) {
 		default:
 			v.Disk = a
 		}
-		formats[string(format)] = v
+		formats[string(f.Format)] = v
 	}
 	text, err := json.MarshalIndent(stream.Stream{
 		Stream: r.Stream, Metadata: stream.Metadata{LastModified: r.Added.Format(time.RFC3339), Generator: "metalrise"},
@@ -223,18 +220,15 @@ func (s *Store) landRelease(r Record, promises []Promise) (Entry, error) {
 	if err != nil {
 		return Entry{}, err
 	}
-	r.Digest = releaseOf(r, promises).Digest()
+	r.Digest = releaseOf(r).Digest()
 	return s.land(r, entryName(string(r.OS), r.Stream, r.Version, string(r.Arch), r.Digest[:8]), map[string][]byte{metadataName: text})
 }
 
 // releaseOf is the release that Load will read from the entry, without paths.
-func releaseOf(r Record, promises []Promise) Release {
+func releaseOf(r Record) Release {
 	out := Release{Stream: r.Stream, Version: r.Version, Arch: r.Arch}
-	for i, f := range r.Files {
-		a := Artifact{SHA256: f.SHA256, UncompressedSHA256: f.Unpacked, Format: promises[i].Format}
-		if a.Format == FormatRawBz2 {
-			a.Format = FormatRawZst
-		}
+	for _, f := range r.Files {
+		a := Artifact{SHA256: f.SHA256, UncompressedSHA256: f.Unpacked, Format: f.Format}
 		switch f.Role {
 		case RoleISO:
 			out.ISO = a

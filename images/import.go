@@ -38,7 +38,6 @@ func (s *Store) importRelease(ctx context.Context, ref string, system OS, t Trus
 	}
 	r := Record{APIVersion: RecordVersion, Kind: KindRelease, OS: system, Stream: rel.Stream, Version: rel.Version, Arch: rel.Arch,
 		Metadata: hexSHA256(text), Added: time.Now().UTC()}
-	var promises []Promise
 	unlock, err := s.sharing(ctx)
 	if err != nil {
 		return Entry{}, err
@@ -50,9 +49,8 @@ func (s *Store) importRelease(ctx context.Context, ref string, system OS, t Trus
 			return Entry{}, err
 		}
 		r.Files = append(r.Files, got)
-		promises = append(promises, Promise{Role: f.role, Format: f.Format})
 	}
-	return s.landRelease(r, promises)
+	return s.landRelease(r)
 }
 
 type roleFile struct {
@@ -73,7 +71,7 @@ func (r Release) files() []roleFile {
 }
 
 func (s *Store) importFile(ctx context.Context, f roleFile, metadata string, t Trust, p Progress) (RecordFile, error) {
-	r := RecordFile{Role: f.role, Name: string(f.role) + extension(f.Format), SHA256: f.SHA256, Unpacked: f.UncompressedSHA256, Bytes: f.Size, From: f.Path}
+	r := RecordFile{Role: f.role, Format: f.Format, Name: string(f.role) + extension(f.Format), SHA256: f.SHA256, Unpacked: f.UncompressedSHA256, Bytes: f.Size, From: f.Path}
 	signature, err := readFile(f.Path+".sig", maxSignature)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return r, err

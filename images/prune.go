@@ -110,7 +110,7 @@ func removeEntry(folder string) error {
 
 // sweepLeftovers removes folders of commands that were killed.
 func (s *Store) sweepLeftovers() error {
-	for _, kind := range []Kind{KindRelease, KindPayload} {
+	for _, kind := range kinds() {
 		left, err := filepath.Glob(filepath.Join(s.dir, kind.folder(), ".new-*"))
 		if err != nil {
 			return err

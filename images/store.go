@@ -23,6 +23,8 @@ import (
 //	blobs/DIGEST      contents, never changed
 //	releases/NAME/    a release: stream.json and its files, links to blobs. A site's image may name it
 //	payloads/NAME/    software of nodes: payload.json and blobs/, links too. A site's cluster.software may name it
+//	bundles/NAME/     the rest of a bundle that was used: bundle.json, its signature, manifests
+//	sites/            which site files name entries
 //	partial/          downloads that are not whole
 //	lock              held, shared, by who adds; alone, by who removes
 //
@@ -35,7 +37,10 @@ type Kind string
 const (
 	KindRelease Kind = "release"
 	KindPayload Kind = "payload"
+	KindBundle  Kind = "bundle" // what a bundle carried besides the two
 )
+
+func kinds() []Kind { return []Kind{KindRelease, KindPayload, KindBundle} }
 
 func (k Kind) folder() string { return string(k) + "s" }
 
@@ -59,6 +64,7 @@ type Record struct {
 // RecordFile is one content of an entry.
 type RecordFile struct {
 	Role     Role   `json:"role,omitempty"`
+	Format   Format `json:"format,omitempty"`
 	Name     string `json:"name"` // below the entry's folder
 	SHA256   string `json:"sha256"`
 	Unpacked string `json:"unpackedSHA256,omitempty"`
@@ -85,7 +91,11 @@ func OpenStore(dir string) (*Store, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open image store: %w", err)
 	}
-	for _, d := range []string{"blobs", "partial", KindRelease.folder(), KindPayload.folder()} {
+	dirs := []string{"blobs", "partial"}
+	for _, k := range kinds() {
+		dirs = append(dirs, k.folder())
+	}
+	for _, d := range dirs {
 		if err := os.MkdirAll(filepath.Join(abs, d), 0o755); err != nil {
 			return nil, fmt.Errorf("open image store: %w", err)
 		}
@@ -288,7 +298,7 @@ func (s *Store) entry(kind Kind, name string) (Entry, error) {
 func (s *Store) List() ([]Entry, error) {
 	var out []Entry
 	var errs []error
-	for _, kind := range []Kind{KindRelease, KindPayload} {
+	for _, kind := range kinds() {
 		names, err := os.ReadDir(filepath.Join(s.dir, kind.folder()))
 		if err != nil {
 			errs = append(errs, err)
@@ -355,7 +365,10 @@ func (s *Store) Verify(ctx context.Context, e Entry, progress func(name string, 
 			return err
 		}
 	}
-	if e.Kind == KindPayload {
+	switch e.Kind {
+	case KindBundle:
+		return nil
+	case KindPayload:
 		p, err := LoadPayload(ctx, e.Folder)
 		if err == nil && p.Digest() != e.Digest {
 			err = fleet.NewFault(fleet.CodePayloadCorrupt, fleet.Invalid, nil, "verify %s: payload.json is not the recorded one", e.Folder)

@@ -17,6 +17,8 @@ const (
 	ByChecksums Proof = "signed checksums"
 	// ByPin: a person named the digest of the file, or of the metadata that has it.
 	ByPin Proof = "pinned digest"
+	// ByBundle: it came in a bundle whose signer is trusted.
+	ByBundle Proof = "signed bundle"
 )
 
 // Trust is what a person believes: keys, signed lists, digests. Checksums that

@@ -93,7 +93,7 @@ func (s *Store) repack(ctx context.Context, r RecordFile, part string, p Progres
 	}
 	r.Source, r.SHA256 = r.SHA256, fmt.Sprintf("%x", packed.Sum(nil))
 	r.Unpacked, r.Bytes = fmt.Sprintf("%x", content.Sum(nil)), size
-	r.Name = strings.TrimSuffix(r.Name, ".bz2") + ".zst"
+	r.Name, r.Format = strings.TrimSuffix(r.Name, ".bz2")+".zst", FormatRawZst
 	if err := tmp.Sync(); err != nil {
 		return r, err
 	}
