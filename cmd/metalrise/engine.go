@@ -124,6 +124,8 @@ type daemon struct {
 	store *store.Store
 	log   *slog.Logger
 	door  *door
+	// medium makes the ISO of a server; nil where there is none to make.
+	medium func(key string, r provision.Resource) (*iso.Image, error)
 }
 
 // Apply starts work that outlives the call. It is api's way in.
@@ -210,13 +212,15 @@ func (d *daemon) prepare(s fleet.Site) (*boot.Server, error) {
 		return nil, err
 	}
 	port := server.Addr().(*net.TCPAddr).Port
+	way := roads{routes: routes{fixed: s.Serving.Address, port: port}, plain: server.PlainAddr().(*net.TCPAddr).Port, net: "this engine boots no server from the network"}
+	d.medium = lib.personal
 	clusters, err := d.clusters(s, lib)
 	if err != nil {
 		return nil, errors.Join(err, server.Close())
 	}
 	d.Engine, err = provision.NewEngine(provision.Config{
 		Site: s.Name, Journal: d.store, Archive: d.store, BMCs: bmcs{newShared(d.door)}, Configs: configs{agent: lib.agentFile, site: s.Name},
-		Routes: routes{fixed: s.Serving.Address, port: port}, Secret: secret, CA: string(authority.PEM()),
+		Routes: way.routes, Roads: way, Secret: secret, CA: string(authority.PEM()),
 		Image: callhome.Image{Format: string(release.Disk.Format), SHA256: release.Disk.UncompressedSHA256, Bytes: release.Disk.UnpackedBytes},
 		ISO:   release.ISO.SHA256, Log: d.log, Clusters: clusters,
 	})
@@ -280,11 +284,18 @@ func (d *daemon) listen(s fleet.Site, a *boot.Authority, lib *library) (*boot.Se
 				"serving.port %d: machines of the unfinished run were told %d; finish it, or take it back with metalrise stop --cancel", port, known))
 		}
 	}
+	plain, err := plainPort(d.ctx, d.store, s.Serving.Address)
+	if err != nil {
+		return nil, err
+	}
 	server, err := boot.Listen(d.ctx, boot.Config{
-		Addr: net.JoinHostPort(s.Serving.Address, strconv.Itoa(port)), Authority: a, Desk: desk{&lib.engine}, Library: lib, Log: d.log,
+		Addr: net.JoinHostPort(s.Serving.Address, strconv.Itoa(port)), PlainAddr: plain, Authority: a, Desk: desk{&lib.engine}, Library: lib, Served: lib.served, Log: d.log,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("serve machines on port %d: %w", port, err)
+	}
+	if err := d.store.KeepPlainPort(d.ctx, server.PlainAddr().(*net.TCPAddr).Port); err != nil {
+		return nil, errors.Join(err, server.Close())
 	}
 	if got := server.Addr().(*net.TCPAddr).Port; got != known {
 		if err := d.store.KeepServingPort(d.ctx, got); err != nil {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"net"
+	"net/netip"
 	"os"
 	"strconv"
 	"sync/atomic"
@@ -20,6 +21,8 @@ import (
 	"metalrise.dev/iso"
 	"metalrise.dev/provision"
 )
+
+var _ provision.NetBooter = (*controller)(nil)
 
 // bmcs is provision's way to package bmc.
 type bmcs struct{ sessions *shared }
@@ -48,6 +51,12 @@ func (c *controller) Look(ctx context.Context) (provision.Sight, error) {
 		return provision.Sight{}, err
 	}
 	out := provision.Sight{Identity: s.Identity, Power: s.Power.Or(fleet.PowerOther), BootOnce: s.BootOverride.GoesTo(bmc.Cd)}
+	switch {
+	case s.BootOverride.GoesTo(bmc.UefiHTTP):
+		out.NetOnce = fleet.UEFIHTTP
+	case s.BootOverride.GoesTo(bmc.Pxe):
+		out.NetOnce = fleet.PXE
+	}
 	for _, m := range s.Media {
 		if !m.Inserted {
 			continue
@@ -67,6 +76,19 @@ func (c *controller) Eject(ctx context.Context) error { return c.session.Eject(c
 
 func (c *controller) BootOnce(ctx context.Context) error {
 	return c.session.BootOnce(ctx, c.system, bmc.Cd)
+}
+
+// BootNet implements provision.NetBooter. Where a BMC takes no address for UEFI
+// HTTP boot, the firmware is told it by DHCP.
+func (c *controller) BootNet(ctx context.Context, route fleet.BootRoute, url string) error {
+	if route == fleet.PXE {
+		return c.session.BootOnce(ctx, c.system, bmc.Pxe)
+	}
+	err := c.session.BootHTTP(ctx, c.system, url)
+	if fleet.KindOf(err) == fleet.Unsupported {
+		return c.session.BootOnce(ctx, c.system, bmc.UefiHTTP)
+	}
+	return err
 }
 
 func (c *controller) Power(ctx context.Context, to fleet.PowerState) error {
@@ -123,16 +145,23 @@ type routes struct {
 }
 
 func (r routes) Towards(host string) (string, error) {
-	address := r.fixed
-	if address == "" {
-		c, err := net.Dial("udp", net.JoinHostPort(host, "9"))
-		if err != nil {
-			return "", fleet.NewFault(fleet.CodeBMCUnreachable, fleet.Transient, err, "find a route to %s", host)
-		}
-		defer c.Close()
-		address = c.LocalAddr().(*net.UDPAddr).IP.String()
+	address, err := r.address(host)
+	if err != nil {
+		return "", err
 	}
 	return "https://" + net.JoinHostPort(address, strconv.Itoa(r.port)), nil
+}
+
+func (r routes) address(host string) (string, error) {
+	if r.fixed != "" {
+		return r.fixed, nil
+	}
+	c, err := net.Dial("udp", net.JoinHostPort(host, "9"))
+	if err != nil {
+		return "", fleet.NewFault(fleet.CodeBMCUnreachable, fleet.Transient, err, "find a route to %s", host)
+	}
+	defer c.Close()
+	return c.LocalAddr().(*net.UDPAddr).IP.String(), nil
 }
 
 // desk is boot's way to the engine.
@@ -219,6 +248,13 @@ type library struct {
 	software  *images.Payload // nil where the site has no cluster
 
 	media *iso.Cache // by key: BMCs read one medium in hundreds of requests
+}
+
+// served tells the engine how much of a medium was read.
+func (l *library) served(key string, _ netip.Addr, bytes int64) {
+	if e := l.engine.Load(); e != nil {
+		e.Fetched(key, bytes, l.base.Size())
+	}
 }
 
 // A cached medium is what is laid over the base: some 10 KiB, as long as no site

@@ -39,7 +39,7 @@ func (e *engine) Medium(w http.ResponseWriter, _ *http.Request, id fleet.ServerI
 	_, err := io.WriteString(w, "an ISO")
 	return err
 }
-func (e *engine) Stop()                                                       { e.stop() }
+func (e *engine) Stop() { e.stop() }
 
 type journal struct {
 	mu      sync.Mutex
@@ -122,5 +122,35 @@ func TestSocket(t *testing.T) {
 	}
 	if err := <-served; err != nil {
 		t.Error(err)
+	}
+}
+
+func TestMediumIsStreamed(t *testing.T) {
+	dir := t.TempDir()
+	ctx, stop := context.WithCancel(t.Context())
+	served := make(chan error, 1)
+	go func() { served <- Serve(ctx, dir, &engine{stop: stop}, &journal{changed: make(chan struct{})}) }()
+	defer func() {
+		stop()
+		if err := <-served; err != nil {
+			t.Error(err)
+		}
+	}()
+	c := NewClient(dir)
+	for end := time.Now().Add(5 * time.Second); ; time.Sleep(10 * time.Millisecond) {
+		if _, err := c.Overview(t.Context()); err == nil || time.Now().After(end) {
+			break
+		}
+	}
+	body, err := c.Medium(t.Context(), "SN 1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer body.Close()
+	if b, err := io.ReadAll(body); err != nil || string(b) != "an ISO" {
+		t.Errorf("%q, %v", b, err)
+	}
+	if _, err := c.Medium(t.Context(), "SN2"); fleet.CodeOf(err) != fleet.CodeSiteUnknownServer {
+		t.Errorf("an unknown server's medium: %v", err)
 	}
 }
