@@ -128,5 +128,9 @@ func japaneseAway() map[string]string {
 		"the agent to erase the disk":                                       "ディスクの消去",
 		"Or name a CSV file under import.":                                  "または import に CSV ファイルを書いてください。",
 		"Add the line `apiVersion: %s":                                      "次の行を足してください: `apiVersion: %s",
+		"what the cluster remembers of an earlier try must go first":        "以前の試行の情報をクラスターから先に消すため",
+		"plan %.12s: server %s %v since it was made":                        "計画 %s: 作成後にサーバー %s が変わりました (%v)",
+		"was installed":  "導入済みになった",
+		"was taken away": "撤去された",
 	}
 }
