@@ -21,13 +21,19 @@ import (
 // kernel is that of the lab's node image: METALRISE_KERNEL, or the cache's.
 func kernel(t *testing.T) string {
 	t.Helper()
+	return part(t, "METALRISE_KERNEL", "*-kernel.*")
+}
+
+// part is a file of the lab's node image.
+func part(t *testing.T, variable, pattern string) string {
+	t.Helper()
 	if os.Getenv("METALRISE_REAL") != "1" {
 		t.Skip("skipped: real parts run with METALRISE_REAL=1")
 	}
 	if os.Getenv("METALRISE_QEMU") != "1" {
 		t.Skip("skipped: heavy, software emulation takes minutes; set METALRISE_QEMU=1")
 	}
-	if p := os.Getenv("METALRISE_KERNEL"); p != "" {
+	if p := os.Getenv(variable); p != "" {
 		return p
 	}
 	cache := os.Getenv("METALRISE_CACHE")
@@ -38,7 +44,7 @@ func kernel(t *testing.T) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	found, err := filepath.Glob(filepath.Join(dir, "*-kernel.*"))
+	found, err := filepath.Glob(filepath.Join(dir, pattern))
 	if err != nil || len(found) != 1 {
 		t.Fatal(found, err)
 	}
@@ -152,10 +158,16 @@ const ovmf = "/usr/share/OVMF/OVMF_"
 // switches itself off, and returns what it said on its console.
 func power(t *testing.T, uefi bool) string {
 	t.Helper()
+	return powerUntil(t, uefi, "")
+}
+
+// powerUntil also ends the machine when it has said something.
+func powerUntil(t *testing.T, uefi bool, word string) string {
+	t.Helper()
 	run(t, "ip", "tuntap", "add", "nbq0", "mode", "tap")
 	t.Cleanup(func() { run(t, "ip", "link", "del", "nbq0") })
 	run(t, "ip", "link", "set", "nbq0", "master", bridge, "up")
-	args := []string{"-machine", "q35", "-accel", "tcg,thread=multi", "-cpu", "EPYC", "-m", "1024", "-nodefaults", "-no-user-config", "-display", "none",
+	args := []string{"-machine", "q35", "-accel", "tcg,thread=multi", "-cpu", "EPYC", "-m", "2048", "-nodefaults", "-no-user-config", "-display", "none",
 		"-no-reboot", "-serial", "stdio", "-netdev", "tap,id=n0,ifname=nbq0,script=no,downscript=no", "-device", "virtio-rng-pci",
 		"-uuid", "11223344-5566-7788-99aa-bbccddeeff00"}
 	nic := "virtio-net-pci,netdev=n0,bootindex=1,mac=" + bootMAC
@@ -185,14 +197,22 @@ func power(t *testing.T, uefi bool) string {
 			_ = os.WriteFile(p, []byte(out.String()), 0o600)
 		}
 	}()
-	select {
-	case <-done:
-	case <-time.After(8 * time.Minute):
-		_ = cmd.Process.Kill()
-		<-done
-		t.Errorf("the machine did not switch itself off")
+	for end := time.Now().Add(8 * time.Minute); ; {
+		select {
+		case <-done:
+			return out.String()
+		case <-time.After(time.Second):
+		}
+		late := time.Now().After(end)
+		if late || word != "" && strings.Contains(out.String(), word) {
+			_ = cmd.Process.Kill()
+			<-done
+			if late {
+				t.Errorf("the machine did not come to its end")
+			}
+			return out.String()
+		}
 	}
-	return out.String()
 }
 
 // booted holds the console to what our system says when all of it arrived.
@@ -302,4 +322,27 @@ func TestBootUEFIHTTP(t *testing.T) {
 	if s.book.saw(SightingRefused) == nil {
 		t.Error("its PXE client was not refused")
 	}
+}
+
+// TestBootUEFIHTTPDisc boots a whole disc image by the firmware's HTTP client,
+// which keeps it in memory and starts the boot loader on it. Whether the live
+// system then finds its root there is the image's affair: it needs the drivers
+// nfit and nd_pmem in its initial RAM disk.
+func TestBootUEFIHTTPDisc(t *testing.T) {
+	disc := part(t, "METALRISE_LIVE_ISO", "*.iso")
+	newSegment(t)
+	s := newSite(t, Whole)
+	open, err := OfFile(disc, "disc")
+	if err != nil {
+		t.Fatal(err)
+	}
+	image := s.put(t, "live.iso", open)
+	s.change(func(g *Guest) { g.Road, g.Image = RoadUEFIHTTP, image })
+	const alive = "Run /init as init process"
+	console := powerUntil(t, true, alive)
+	// an argument that only the disc's boot loader knows
+	if !strings.Contains(console, alive) || !strings.Contains(console, "coreos.liveiso=") {
+		t.Errorf("the kernel of the disc did not come up:\n%s", tail(console, 3000))
+	}
+	s.fetched(t, "live.iso")
 }
