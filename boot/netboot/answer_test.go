@@ -227,6 +227,14 @@ func TestFloodsAreBounded(t *testing.T) {
 	if passed > 100 || len(l.keys) > 50 {
 		t.Errorf("%d senders passed, %d are remembered", passed, len(l.keys))
 	}
+	// strangers do not keep guests waiting
+	rates := newDHCPRates()
+	for i := range 5000 {
+		rates.allow(Client{MAC: fmt.Sprint(i)}, false, now)
+	}
+	if rates.allow(Client{MAC: "stranger"}, false, now) || !rates.allow(Client{MAC: "guest"}, true, now) {
+		t.Error("after a flood of strangers: strangers are answered, or guests are not")
+	}
 	var seen []Sighting
 	r := newReporter(func(s Sighting) { seen = append(seen, s) }, func() time.Time { return now })
 	for i := range maxRemembered + 100 {
@@ -261,7 +269,7 @@ func FuzzDHCP(f *testing.F) {
 		for _, s := range []*dhcp{
 			{desk: desk{Whole, self}, at: doorDHCP}, {desk: desk{Beside, self}, at: doorDHCP}, {desk: desk{Beside, self}, at: doorProxy},
 		} {
-			s.guests, s.rates, s.now = anyone, dhcpRates(), time.Now
+			s.guests, s.rates, s.now = anyone, newDHCPRates(), time.Now
 			s.report = newReporter(func(Sighting) {}, time.Now)
 			out, to := s.handle(packet, from)
 			if out == nil {

@@ -93,8 +93,13 @@ func TestArtefacts(t *testing.T) {
 			t.Errorf("%s: %v %q", name, resp.Status, body)
 		}
 	}
-	if resp, err := http.Post(srv.URL+Path(script, "boot.ipxe"), "", nil); err != nil || resp.StatusCode != 405 {
-		t.Errorf("POST: %v %v", resp, err)
+	resp, err = http.Post(srv.URL+Path(script, "boot.ipxe"), "", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp.Body.Close()
+	if resp.StatusCode != 405 {
+		t.Errorf("POST: %v", resp.Status)
 	}
 	if s := b.saw(SightingFetched); s == nil || s.Guest != "n1" || s.File != "boot.ipxe" || s.Bytes != 12 {
 		t.Errorf("sighting: %+v", s)

@@ -21,10 +21,27 @@ const (
 	maxHops = 16
 )
 
-// A client sends some ten packets for one boot, with repeats; a rack of a
-// thousand that powers on at once some hundreds a second, and waits.
-func dhcpRates() *limiter[string] {
-	return newLimiter[string](rate{perSecond: 5, burst: 30}, rate{perSecond: 500, burst: 2000}, 4096)
+// dhcpRates limit guests and strangers apart, so that a flood of invented
+// machines keeps no guest waiting. A client sends some ten packets for one boot,
+// with repeats; a rack of a thousand that powers on at once some hundreds a
+// second, and waits.
+type dhcpRates struct {
+	guests, strangers *limiter[string]
+}
+
+func newDHCPRates() dhcpRates {
+	each := rate{perSecond: 5, burst: 30}
+	return dhcpRates{
+		guests:    newLimiter[string](each, rate{perSecond: 500, burst: 2000}, 8192),
+		strangers: newLimiter[string](each, rate{perSecond: 100, burst: 500}, 4096),
+	}
+}
+
+func (r dhcpRates) allow(c Client, guest bool, now time.Time) bool {
+	if guest {
+		return r.guests.allow(c.MAC, now)
+	}
+	return r.strangers.allow(c.MAC, now)
 }
 
 // listenDHCP opens a UDP port for broadcasts on one interface. The port is not
@@ -58,7 +75,7 @@ type dhcp struct {
 	at     door
 	conn   *net.UDPConn
 	guests Guests
-	rates  *limiter[string]
+	rates  dhcpRates
 	report *reporter
 	log    *slog.Logger
 	now    func() time.Time
@@ -94,12 +111,15 @@ func (s *dhcp) handle(packet []byte, from netip.AddrPort) ([]byte, netip.AddrPor
 		return nil, nothing
 	}
 	c, ok := clientOf(m)
+	if !ok {
+		return nil, nothing
+	}
 	now := s.now()
-	if !ok || !s.rates.allow(c.MAC, now) {
+	g, ok := s.guests.Guest(c)
+	if !s.rates.allow(c, ok, now) {
 		return nil, nothing
 	}
 	s.watch(m, c)
-	g, ok := s.guests.Guest(c)
 	switch {
 	case !ok:
 		if c.Class != ClassSystem { // laptops and printers are nobody's business here

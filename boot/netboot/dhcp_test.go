@@ -69,7 +69,7 @@ func TestStrangersAndLateGuestsHearNothing(t *testing.T) {
 	b := book()
 	listen(t, b, Whole)
 	plug(t, "n9", "02:00:00:00:09:09")
-	if got, err := udhcpc(t, "n9", "-V", "PXEClient:Arch:00000:UNDI:002001"); err == nil {
+	if got, err := udhcpc(t, "n9", "-t", "1", "-V", "PXEClient:Arch:00000:UNDI:002001"); err == nil {
 		t.Errorf("an unknown machine was told\n%s", got)
 	}
 	if s := b.saw(SightingUnknown); s == nil || s.Client.MAC != "02:00:00:00:09:09" {
@@ -81,7 +81,7 @@ func TestStrangersAndLateGuestsHearNothing(t *testing.T) {
 	b.mu.Lock()
 	b.guests[knownMAC] = late
 	b.mu.Unlock()
-	if got, err := udhcpc(t, "n1"); err == nil {
+	if got, err := udhcpc(t, "n1", "-t", "1"); err == nil {
 		t.Errorf("a guest after its time was told\n%s", got)
 	}
 	if s := b.saw(SightingLate); s == nil || s.Guest != "n1" {
@@ -184,8 +184,8 @@ func bootServer(t *testing.T) {
 	}
 }
 
-// discover asks as firmware and returns the offers that came within a second and
-// a half, by server.
+// discover asks as firmware and returns the offers that came within a second, by
+// server.
 func discover(t *testing.T, mac, class string, arch iana.Arch, more ...dhcpv4.Modifier) map[string]*dhcpv4.DHCPv4 {
 	t.Helper()
 	hw, err := net.ParseMAC(mac)
@@ -202,7 +202,7 @@ func discover(t *testing.T, mac, class string, arch iana.Arch, more ...dhcpv4.Mo
 	if err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), 1500*time.Millisecond)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 	defer cancel()
 	defer context.AfterFunc(ctx, func() { _ = w.Close() })()
 	m, err := dhcpv4.NewDiscovery(hw, append(more, dhcpv4.WithOption(dhcpv4.OptClassIdentifier(class)), dhcpv4.WithOption(dhcpv4.OptClientArch(arch)), dhcpv4.WithBroadcast(true))...)
@@ -232,7 +232,7 @@ func TestForeignServersAreNamed(t *testing.T) {
 	dnsmasq(t, "--dhcp-boot=rogue.0,evil,192.0.2.66", "--dhcp-option=3,192.0.2.77")
 	b := book()
 	listen(t, b, Whole) // ours is not among them
-	found, err := Foreign(t.Context(), bridge, 3*time.Second)
+	found, err := Foreign(t.Context(), bridge, 1500*time.Millisecond)
 	if err != nil || len(found) != 1 {
 		t.Fatalf("found %v (%v)", found, err)
 	}

@@ -22,8 +22,9 @@ const (
 type Guest struct {
 	// Name is what people call the server; it appears in sightings only.
 	Name string
-	// Address is the machine's address with the length of its network. It is the
-	// zero Prefix beside another DHCP server, which gives the addresses.
+	// Address is the machine's address with the length of its network. Beside
+	// another DHCP server it is never told and may be the zero Prefix; then
+	// requests that come through a relay are not answered.
 	Address netip.Prefix
 	Gateway netip.Addr   // or zero
 	DNS     []netip.Addr // at most 4 are told

@@ -15,7 +15,12 @@ type limiter[K comparable] struct {
 	mu    sync.Mutex
 	keys  map[K]*bucket
 	total bucket
+	swept time.Time
 }
+
+// sweepEach is how often a full table is searched for what can be forgotten:
+// doing it for each packet of a flood would be the flood's work.
+const sweepEach = time.Second
 
 // rate is so many per second, and so many at once.
 type rate struct {
@@ -38,7 +43,8 @@ func (l *limiter[K]) allow(key K, now time.Time) bool {
 	defer l.mu.Unlock()
 	b := l.keys[key]
 	if b == nil {
-		if len(l.keys) >= l.max {
+		if len(l.keys) >= l.max && now.Sub(l.swept) >= sweepEach {
+			l.swept = now
 			for k, old := range l.keys {
 				if old.level(l.each, now) == 0 {
 					delete(l.keys, k)

@@ -2,12 +2,16 @@ package netboot
 
 import (
 	"errors"
+	"flag"
 	"fmt"
+	"net/http"
 	"os"
 	"os/exec"
 	"strings"
 	"syscall"
 	"testing"
+
+	"go.uber.org/goleak"
 )
 
 // apart is set in a process that has network and mount namespaces of its own.
@@ -27,7 +31,7 @@ func TestMain(m *testing.M) {
 				os.Exit(1)
 			}
 		}
-		os.Exit(m.Run())
+		os.Exit(runAll(m))
 	}
 	self, err := os.Executable()
 	if err != nil {
@@ -43,8 +47,19 @@ func TestMain(m *testing.M) {
 	case errors.As(err, &exit):
 		os.Exit(exit.ExitCode())
 	case err != nil: // no right to do so: what needs the network skips
-		os.Exit(m.Run())
+		os.Exit(runAll(m))
 	}
+}
+
+// runAll runs the tests and wants nothing to be left running by them.
+func runAll(m *testing.M) int {
+	code := m.Run()
+	http.DefaultClient.CloseIdleConnections()
+	if err := goleak.Find(); err != nil && code == 0 && flag.Lookup("test.bench").Value.String() == "" && !fuzzing() {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	return code
 }
 
 func fuzzing() bool {

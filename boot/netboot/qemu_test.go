@@ -305,6 +305,25 @@ func TestBootUEFIBesideDnsmasq(t *testing.T) {
 	s.fetched(t, LoaderUEFI)
 }
 
+// TestBootUEFIGivesUp takes the second initial RAM disk away: what is not
+// complete is not started, and the firmware gets the machine back.
+func TestBootUEFIGivesUp(t *testing.T) {
+	kernel(t)
+	newSegment(t)
+	s := newSite(t, Whole)
+	script, err := Script{Kernel: s.put(t, "vmlinuz", OfBytes(noise(1<<20))), Initrds: []string{"http://" + s.server.HTTPAddr().String() + Path(NewKey(), "initrd.img")}}.Render()
+	if err != nil {
+		t.Fatal(err)
+	}
+	address := s.put(t, "boot.ipxe", OfBytes(script))
+	s.change(func(g *Guest) { g.Script = address })
+	last := fmt.Sprintf("try %d of %d did not work", tries, tries)
+	console := powerUntil(t, true, last)
+	if !strings.Contains(console, last) || strings.Contains(console, "Linux version") {
+		t.Errorf("the console:\n%s", tail(console, 3000))
+	}
+}
+
 // TestBootUEFIHTTP boots an EFI program by the firmware's HTTP client, which is
 // iPXE and goes on with its script. Its PXE client hears nothing before.
 func TestBootUEFIHTTP(t *testing.T) {

@@ -72,7 +72,7 @@ func (s *Server) open(ctx context.Context, cfg Config, mtu int) error {
 	if cfg.Mode == Beside {
 		ports = append(ports, doorProxy)
 	}
-	rates := dhcpRates()
+	rates := newDHCPRates()
 	for _, port := range ports {
 		conn, err := listenDHCP(ctx, cfg.Interface, port)
 		if err != nil {

@@ -59,9 +59,10 @@ type reporter struct {
 	to  func(Sighting)
 	now func() time.Time
 
-	mu   sync.Mutex
-	last map[sightingKey]time.Time
-	left int
+	mu    sync.Mutex
+	last  map[sightingKey]time.Time
+	left  int
+	swept time.Time
 }
 
 func newReporter(to func(Sighting), now func() time.Time) *reporter {
@@ -80,7 +81,7 @@ func (r *reporter) report(who string, s Sighting) {
 		r.mu.Unlock()
 		return
 	}
-	if len(r.last) >= maxRemembered {
+	if len(r.last) >= maxRemembered && now.Sub(r.swept) >= sweepEach {
 		r.forgetLocked(now)
 	}
 	if len(r.last) >= maxRemembered {
@@ -96,6 +97,7 @@ func (r *reporter) report(who string, s Sighting) {
 }
 
 func (r *reporter) forgetLocked(now time.Time) {
+	r.swept = now
 	for k, at := range r.last {
 		if now.Sub(at) >= quiet {
 			delete(r.last, k)
