@@ -18,7 +18,7 @@ func (m *Machine) Look(ctx context.Context) fleet.Facts {
 		Source:   fleet.SeenByAgent,
 		At:       now,
 		Clock:    fleet.Known(now),
-		Identity: fleet.NewIdentity(m.read(dmi+"product_uuid"), m.read(dmi+"product_serial")),
+		Identity: m.Identity(),
 		Power:    fleet.Known(fleet.PowerOn),
 		KVM:      fleet.Known(m.lookKVM()),
 	}
@@ -66,6 +66,11 @@ func (m *Machine) Look(ctx context.Context) fleet.Facts {
 }
 
 const dmi = "sys/class/dmi/id/"
+
+// Identity is who the machine says it is.
+func (m *Machine) Identity() fleet.Identity {
+	return fleet.NewIdentity(m.read(dmi+"product_uuid"), m.read(dmi+"product_serial"))
+}
 
 func known(s string) fleet.Maybe[string] {
 	if s == "" {

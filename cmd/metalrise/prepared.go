@@ -60,6 +60,11 @@ func (o *options) prepared(ctx context.Context) error {
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
+	if installed {
+		if done, err := o.tidied(ctx); done || err != nil {
+			return err
+		}
+	}
 	m, err := findMedium(ctx, ref, func(text string) { o.tell("%s", text) })
 	if err != nil {
 		return err
@@ -109,24 +114,23 @@ type preparing struct {
 func (p *preparing) install(ctx context.Context) error {
 	o := p.options
 	o.tell("prepared medium %s of site %s, made %s by %s", p.ref.Build, p.file.Site().Name, p.medium.Made.Format(time.DateTime), p.medium.By)
-	if err := p.notAgain(ctx); err != nil {
-		return err
-	}
 	last, _, err := p.store.LastConsent(ctx)
 	if err != nil {
 		return err
 	}
 	consent := fleet.Consent{EraseDisks: 1, By: p.medium.By + ", when the medium was made", At: p.medium.Made}
-	if last == "" { // else this program was started again within the boot
+	if last == "" { // else this program was started again within the boot, and only goes on
+		if err := p.notAgain(ctx); err != nil {
+			return err
+		}
 		if consent.Plan, err = p.decide(ctx); err != nil {
 			return err
 		}
 	}
-	own := &ownMachine{identity: p.identity, agent: agentUnit{}, ticket: ticketPath}
-	return p.run(ctx, own, nil, consent)
+	own := &ownMachine{identity: p.host.Identity, agent: agentUnit{}, ticket: ticketPath}
+	_, err = p.run(ctx, own, nil, consent)
+	return err
 }
-
-func (p *preparing) identity() fleet.Identity { return p.host.Look(context.Background()).Identity }
 
 // notAgain holds a machine that this very medium installed already: it must never
 // erase twice.
@@ -261,16 +265,13 @@ func (p *preparing) finish(ctx context.Context) error {
 	if err := p.unpackSoftware(ctx); err != nil {
 		return err
 	}
-	own := &ownMachine{identity: p.identity, ticket: ticketPath}
+	own := &ownMachine{identity: p.host.Identity, ticket: ticketPath}
 	software := ""
 	if p.medium.Payload != nil {
 		software = preparedSoftware
 	}
-	if err := p.run(ctx, own, &software, fleet.Consent{}); err != nil {
-		return err
-	}
-	view, err := provision.Recall(ctx, p.store, p.store)
-	if err != nil || !settled(view) {
+	view, err := p.run(ctx, own, &software, fleet.Consent{})
+	if err != nil || !settled(view) || len(view.Servers) == 0 {
 		return err // stopped by hand, or going down: the next start goes on
 	}
 	return p.tidy(view)
@@ -317,14 +318,34 @@ func (p *preparing) adopt(ctx context.Context) error {
 	return err
 }
 
-// tidy removes what only the install needed.
-func (p *preparing) tidy(view fleet.Overview) error {
-	err := errors.Join(os.RemoveAll(preparedSoftware), os.RemoveAll(ignition.CarriedCopy), os.Remove(ignition.PendingPath))
-	p.printOverview(view)
-	p.tell("this machine is done; the medium can be taken out")
-	if view.Cluster != nil {
-		p.tell("the administrator's kubeconfig is %s", store.KubeconfigPath(preparedState))
+// tidied finishes a machine whose power was cut when all but the tidying was done.
+func (o *options) tidied(ctx context.Context) (bool, error) {
+	st, err := store.OpenReader(preparedState)
+	if err != nil {
+		return false, err
 	}
-	p.tell("what was done: metalrise events --state %s", preparedState)
-	return err
+	view, err := provision.Recall(ctx, st, st)
+	if err = errors.Join(err, st.Close()); err != nil || !settled(view) || len(view.Servers) == 0 {
+		return false, err
+	}
+	return true, o.tidy(view)
+}
+
+// tidy removes what only the install needed, and says where the rest is. What
+// says that the install is not over goes last.
+func (o *options) tidy(view fleet.Overview) error {
+	for _, path := range []string{preparedSoftware, ignition.CarriedCopy, ignition.PendingPath} {
+		if err := os.RemoveAll(path); err != nil {
+			return fmt.Errorf("tidy up: %w", err)
+		}
+	}
+	for _, s := range view.Servers {
+		o.tell("%s (%s) is %s", s.Hostname, s.Server, s.Phase)
+	}
+	if c := view.Cluster; c != nil {
+		o.tell("the API of its cluster is %s, the administrator's kubeconfig %s", c.Endpoint, store.KubeconfigPath(preparedState))
+	}
+	o.tell("what was done: metalrise events --state %s", preparedState)
+	o.tell("this machine is done; the medium can be taken out")
+	return nil
 }

@@ -32,8 +32,9 @@ const (
 
 // run is the engine of this machine. software is the folder of the nodes'
 // software, nil in the live system, where nobody asks for it yet. A consent
-// without a plan continues what was consented to.
-func (p *preparing) run(ctx context.Context, own *ownMachine, software *string, consent fleet.Consent) error {
+// without a plan continues what was consented to. It gives how the machine stands
+// at the end.
+func (p *preparing) run(ctx context.Context, own *ownMachine, software *string, consent fleet.Consent) (fleet.Overview, error) {
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
 	d := &daemon{ctx: ctx, stop: stop, store: p.store, log: p.log}
@@ -41,28 +42,25 @@ func (p *preparing) run(ctx context.Context, own *ownMachine, software *string, 
 	own.engine = &lib.engine
 	server, err := p.start(d, own, lib, software)
 	if err != nil {
-		return err
+		return fleet.Overview{}, err
 	}
 	defer server.Close()
 	if err := d.Resume(ctx); err != nil {
-		return err
+		return fleet.Overview{}, err
 	}
 	if consent.Plan != "" {
 		if err := d.Apply(consent); err != nil {
-			return err
+			return fleet.Overview{}, err
 		}
 	}
 	g, gctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return api.Serve(gctx, p.store.Dir(), d, p.store) })
 	g.Go(func() error { d.restWhenDone(gctx); return nil })
-	g.Go(func() error {
-		p.narrate(gctx)
-		return nil
-	})
+	g.Go(func() error { p.narrate(gctx); return nil })
 	err = g.Wait()
 	stop()
 	d.Wait()
-	return err
+	return d.Overview(), err
 }
 
 // narrate prints events as they come: the console is all that a person sees.
