@@ -1,6 +1,7 @@
 package main
 
 import (
+	"encoding/json"
 	"os"
 	"path/filepath"
 	"strings"
@@ -51,5 +52,48 @@ func TestRealLadder(t *testing.T) {
 	}
 	if out, code := r.try("medium", string(plain.Server), "--to", file, "--force"); code == 0 {
 		t.Errorf("an installed server's medium was written: %s", out)
+	}
+}
+
+// TestRealProbe asks BMCs of several habits to fetch the probe: each route works
+// or says why not, nothing stays in a drive, and no machine is switched on.
+func TestRealProbe(t *testing.T) {
+	for _, habits := range []string{"standard", "idrac9", "ilo5", "ibmc"} {
+		t.Run(habits, func(t *testing.T) {
+			r := newRack(t, "probe-"+habits, 2, "--personality", habits)
+			r.must("discover")
+			r.must("inspect")
+			n2 := r.labView().Servers[1].Name
+			r.must("lab", "fault", "--name", r.lab, n2, "media-download-fails")
+			out, code := r.try("probe", "--output", "json")
+			var v struct{ Servers []serverProbe }
+			if err := json.Unmarshal([]byte(out), &v); err != nil || len(v.Servers) != 2 {
+				t.Fatalf("probe: exit %d, %v\n%s", code, err, out)
+			}
+			if code != exitFindings {
+				t.Errorf("exit %d with a server that fetched nothing", code)
+			}
+			for i, s := range v.Servers {
+				works := false
+				for _, p := range s.Routes {
+					works = works || p.State == probeWorks
+					if p.State == probeFailed && p.Cause == nil || p.State == probeWorks && (p.From == "" || p.Bytes == 0) {
+						t.Errorf("%s %+v says neither that it works nor why not", s.Server, p)
+					}
+					t.Logf("%s %s: %s in %.2f s, %s", s.Server, p.Route, p.State, p.Seconds, p.why())
+				}
+				if works != (i == 0) {
+					t.Errorf("%s: works %t", s.Server, works)
+				}
+				if media := r.must("bmc", "media", s.BMC, "status", "--output", "json"); strings.Contains(media, `"inserted": true`) {
+					t.Errorf("%s: left in the drive: %s", s.Server, media)
+				}
+			}
+			for _, s := range r.labView().Servers {
+				if s.Boots != 0 {
+					t.Errorf("%s booted %d times", s.Name, s.Boots)
+				}
+			}
+		})
 	}
 }
