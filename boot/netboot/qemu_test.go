@@ -118,18 +118,15 @@ func newSite(t *testing.T, mode Mode) *site {
 	if err != nil {
 		t.Fatal(err)
 	}
-	script, err := Script{
-		Kernel: s.put(t, "vmlinuz", kernelOpen),
-		Initrds: []string{
-			s.put(t, "initrd.img", OfBytes(initramfs(t))),
-			s.put(t, "config.img", OfBytes(archive(t, "extra", 0o644, []byte("second")))),
-		},
-		Args: args,
-	}.Render()
+	now := time.Now()
+	laid, err := Boot{
+		Guest: "q1", Kernel: kernelOpen, Args: args, Until: now.Add(time.Hour),
+		Initrds: []Source{OfBytes(initramfs(t)), OfBytes(archive(t, "extra", 0o644, []byte("second")))},
+	}.Lay(s.shelf, "http://"+s.server.HTTPAddr().String(), nil, now)
 	if err != nil {
 		t.Fatal(err)
 	}
-	g.Script = s.put(t, "boot.ipxe", OfBytes(script))
+	g.Script = laid.Script
 	s.book.guests[bootMAC] = g
 	return s
 }
