@@ -21,13 +21,14 @@ PACKAGES := \
 	qemu-system-x86 qemu-utils ovmf \
 	mmdebstrap squashfs-tools xorriso isolinux syslinux-common dosfstools mtools gdisk e2fsprogs \
 	grub-common grub-efi-amd64-bin grub-pc-bin cpio xz-utils zstd gzip \
-	gcc libc6-dev libblkid-dev iproute2 procps curl python3-sushy openipmi ipmitool jq tmux
+	gcc libc6-dev libblkid-dev iproute2 procps curl python3-sushy openipmi ipmitool jq tmux \
+	nginx-light
 
 .PHONY: help
 help: ## Show this help
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 	@echo
-	@echo "  make demo MACHINE=qemu SERVERS=1   one full virtual machine instead of five containers"
+	@echo "  make demo MACHINE=qemu SERVERS=1   one full virtual machine, to an installed host without a cluster"
 
 .PHONY: deps
 deps: ## Install the Debian packages that lab and tests need (as root)
@@ -39,7 +40,7 @@ build: ## Build bin/metalrise
 	CGO_ENABLED=0 $(GO) build -trimpath -o $(BIN) ./cmd/metalrise
 
 .PHONY: demo
-demo: deps build ## Show the main job: a lab rack from powered off to installed hypervisors
+demo: deps build ## Show the main job: a lab rack from powered off to a cluster's ready nodes
 	@LAB=$(LAB) MACHINE=$(MACHINE) SERVERS=$(SERVERS) scripts/demo
 
 .PHONY: test
@@ -49,10 +50,16 @@ test: deps test-quick test-real ## Run everything that CI runs
 test-quick: lint ## Run the everyday tests, with the race detector
 	$(GO) test -race ./...
 
+.PHONY: payload
+payload: build ## Build what the lab's nodes run (the first time: about ten minutes)
+	@# before the tests, so that it shows how far it is and eats no test's time
+	$(BIN) lab payload
+
 .PHONY: test-real
-test-real: build ## Run the tests with real parts: node image, machines, whole installs (as root)
+test-real: payload ## Run the tests with real parts: image, machines, installs, clusters (as root)
 	METALRISE_REAL=1 $(GO) test -count=1 -timeout 30m -p 1 ./lab/... ./ignition
-	METALRISE_REAL=1 $(GO) test -count=1 -timeout 30m -v -run 'TestReal' ./cmd/metalrise
+	METALRISE_REAL=1 $(GO) test -count=1 -timeout 20m ./kube
+	METALRISE_REAL=1 $(GO) test -count=1 -timeout 40m -v -run 'TestReal' ./cmd/metalrise
 
 .PHONY: test-qemu
 test-qemu: deps build ## Run the conformance and install tests on full virtual machines (slow; not in CI)

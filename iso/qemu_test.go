@@ -7,6 +7,8 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"errors"
+	"fmt"
+	"io"
 	"math/rand/v2"
 	"net"
 	"net/http"
@@ -177,6 +179,12 @@ func TestRealBoot(t *testing.T) {
 	defer srv.Close()
 	at := (&url.URL{Scheme: "http", Host: l.Addr().String(), Path: "/rootfs.img"}).String()
 
+	sum := sha256.New()
+	if _, err := io.Copy(sum, io.NewSectionReader(rootfs, 0, rootfs.Size())); err != nil {
+		t.Fatal(err)
+	}
+	digest := iso.File{Name: "etc/rootfs.sha256", Data: fmt.Appendf(nil, "%x  rootfs.img\n", sum.Sum(nil))}
+
 	ballast := make([]byte, 1<<20)
 	rand.NewChaCha8([32]byte{3}).Read(ballast)
 	keyfile := iso.File{Name: "own.nmconnection", Data: []byte("[connection]\nid=own\ntype=ethernet\n[ipv4]\nmethod=disabled\n[ipv6]\nmethod=disabled\n")}
@@ -189,13 +197,10 @@ func TestRealBoot(t *testing.T) {
 		from     machine.BootKind
 	}{
 		{"large config", full, iso.Personal{}, ballast, machine.FromMedia},
-		{"minimal", minimal, iso.Personal{RootfsURL: at, Files: []iso.File{static}}, ballast[:1000], machine.FromMedia},
+		{"minimal", minimal, iso.Personal{RootfsURL: at, Files: []iso.File{static, digest}}, ballast[:1000], machine.FromMedia},
 		{"large config on a disk", full, iso.Personal{}, ballast, machine.FromDisk},
 	} {
 		for _, firmware := range []string{"bios", "uefi"} {
-			if c.from == machine.FromDisk && firmware == "uefi" {
-				continue // the lab's machine wants a partition of type EFI; isohybrid's is a plain one
-			}
 			t.Run(c.name+" "+firmware, func(t *testing.T) {
 				p := c.personal
 				p.Ignition, p.Keyfiles = reporting(t, c.ballast), []iso.File{keyfile}

@@ -41,9 +41,27 @@ type Config struct {
 	// value has Start take one of a few that the name decides.
 	Network netip.Prefix   `json:"network,omitzero"`
 	Delays  redfish.Delays `json:"delays"`
+	// Clock is how far the machines' clocks are from the host's at each power-on.
+	// Only qemu machines have clocks of their own.
+	Clock Offset `json:"clock,omitempty"`
 	// Swaps counts how often the install disk of a server was swapped, by the
 	// server's name.
 	Swaps map[string]int `json:"swaps,omitempty"`
+}
+
+// Offset is a duration that is kept as people write it: "-2h0m0s".
+type Offset time.Duration
+
+func (o Offset) String() string { return time.Duration(o).String() }
+
+// MarshalText implements encoding.TextMarshaler.
+func (o Offset) MarshalText() ([]byte, error) { return []byte(o.String()), nil }
+
+// UnmarshalText implements encoding.TextUnmarshaler.
+func (o *Offset) UnmarshalText(text []byte) error {
+	d, err := time.ParseDuration(string(text))
+	*o = Offset(d)
+	return err
 }
 
 // DefaultDelays are short, yet long enough that clients meet the states in between.
@@ -75,6 +93,7 @@ func (c Config) Check() error {
 	default:
 		add(true, "machine %q: want %s or %s", c.Machine, machine.Container, machine.QEMU)
 	}
+	add(c.Clock != 0 && c.Machine != machine.QEMU, "clock %s: machines of kind %s run with the host's clock; only %s ones have their own", c.Clock, c.Machine, machine.QEMU)
 	if _, err := redfish.ParsePersonality(c.Personality); err != nil {
 		wrong = append(wrong, err)
 	}

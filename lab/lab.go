@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strconv"
 	"sync"
+	"time"
 
 	"golang.org/x/sync/errgroup"
 	"golang.org/x/sys/unix"
@@ -166,7 +167,11 @@ func (c Config) hardware(s machine.Spec) (machine.Hardware, error) {
 	case machine.Container:
 		return container.New(s, c.Ignition)
 	case machine.QEMU:
-		return qemu.New(s)
+		m, err := qemu.New(s)
+		if err == nil {
+			m.Clock = time.Duration(c.Clock)
+		}
+		return m, err
 	}
 	return fake.New(s, nil), nil
 }

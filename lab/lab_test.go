@@ -13,6 +13,7 @@ import (
 
 	"go.uber.org/goleak"
 
+	"metalrise.dev/lab/machine"
 	"metalrise.dev/lab/machine/container"
 	"metalrise.dev/lab/redfish"
 )
@@ -221,6 +222,7 @@ func testConsole(t *testing.T, l *Lab, c *Client) {
 
 func TestConfigComesBack(t *testing.T) {
 	c := testConfig(t.TempDir())
+	c.Machine, c.Clock, c.Swaps = machine.QEMU, Offset(-2*time.Hour), map[string]int{"n2": 1}
 	if err := c.Save(); err != nil {
 		t.Fatal(err)
 	}

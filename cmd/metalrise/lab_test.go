@@ -73,6 +73,7 @@ func TestLabRefusals(t *testing.T) {
 	}{
 		{"lab up --machine paper", exitUsage, `machine "paper"`},
 		{"lab up --servers 0 --disks 77", exitUsage, "disks 77"},
+		{"lab up --clock -2h", exitUsage, "clock -2h0m0s"},
 		{"lab up --network nowhere", exitUsage, "--network"},
 		{"lab up --network 10.1.0.0/16", exitUsage, "24 bits"},
 		{"lab up --name Oslo", exitUsage, `"Oslo"`},

@@ -28,11 +28,12 @@ type labFlags struct {
 	lab.Config
 	kind       string
 	network    string
+	clock      time.Duration
 	kubernetes bool
 }
 
 // labShape names the flags that an existing lab does not change by.
-var labShape = [...]string{"servers", "machine", "firmware", "disks", "personality", "bmc-port", "memory", "network", "image-dir", "kubernetes"}
+var labShape = [...]string{"servers", "machine", "firmware", "disks", "personality", "bmc-port", "memory", "network", "image-dir", "kubernetes", "clock"}
 
 func labUpCommand(l *labOptions) *cobra.Command {
 	f := &labFlags{}
@@ -53,7 +54,7 @@ The lab runs in the background until metalrise lab down.
   metalrise lab up --name vm --machine qemu --servers 1 --firmware bios`,
 		Args: usage(cobra.NoArgs),
 		RunE: func(c *cobra.Command, _ []string) error {
-			f.Name, f.Machine, f.Delays = l.name, machine.Kind(f.kind), lab.DefaultDelays()
+			f.Name, f.Machine, f.Delays, f.Clock = l.name, machine.Kind(f.kind), lab.DefaultDelays(), lab.Offset(f.clock)
 			return l.up(c, f)
 		},
 	}
@@ -65,6 +66,7 @@ The lab runs in the background until metalrise lab down.
 	p.StringVar(&f.Personality, "personality", "standard", "habits of the BMCs: "+personalities())
 	p.IntVar(&f.BMCPort, "bmc-port", 443, "port of the BMCs")
 	p.IntVar(&f.MemoryMiB, "memory", 0, "memory of a machine in MiB (default 2048)")
+	p.DurationVar(&f.clock, "clock", 0, "how far the machines' clocks are from this computer's; qemu only")
 	p.StringVar(&f.network, "network", "", "network of the servers, a /24 (default: a free one by the name)")
 	p.BoolVar(&f.kubernetes, "kubernetes", false, "build the software of Kubernetes nodes and let the site file ask for a cluster")
 	p.StringVar(&f.ImageDir, "image-dir", "", "folder with a release (stream.json) instead of the lab's own image")

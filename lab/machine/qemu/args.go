@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"metalrise.dev/lab/machine"
 )
@@ -33,7 +34,7 @@ func (m *Machine) arguments(from machine.BootSource, order []int, monitorFD int,
 		"-name", s.Name, "-machine", "q35", "-nodefaults", "-no-user-config", "-display", "none",
 		// a reset ends the run: the BMC decides what boots next
 		"-no-reboot", "-S",
-		"-smp", strconv.Itoa(s.CPUs), "-m", strconv.Itoa(s.MemoryMiB), "-rtc", "base=utc",
+		"-smp", strconv.Itoa(s.CPUs), "-m", strconv.Itoa(s.MemoryMiB), "-rtc", "base=" + m.clock(time.Now()),
 		"-uuid", s.UUID,
 		"-smbios", "type=1," + options("manufacturer", s.Vendor, "product", s.Model, "serial", s.Serial, "uuid", s.UUID),
 		"-chardev", "socket,id=monitor,fd=" + strconv.Itoa(monitorFD), "-mon", "chardev=monitor,mode=control",
@@ -56,6 +57,15 @@ func (m *Machine) arguments(from machine.BootSource, order []int, monitorFD int,
 			"-drive", "if=pflash,unit=1,"+options("format", "raw", "file", m.varsPath()))
 	}
 	return append(append(args, m.driveArguments(from, order)...), m.nicArguments(tapFDs)...)
+}
+
+// clock is the time of the machine's clock at power-on, as QEMU wants it: a date
+// is taken for UTC.
+func (m *Machine) clock(now time.Time) string {
+	if m.Clock == 0 {
+		return "utc"
+	}
+	return now.Add(m.Clock).UTC().Format("2006-01-02T15:04:05")
 }
 
 // emulatedCPU is the processor of a software-emulated machine.

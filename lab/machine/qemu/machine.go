@@ -20,6 +20,7 @@ import (
 	"strings"
 	"sync"
 	"syscall"
+	"time"
 
 	"metalrise.dev/lab/machine"
 )
@@ -33,6 +34,10 @@ type Machine struct {
 	// runs on it (nested set-ups exist where it spins for ever), and software
 	// emulation always works. Set it before Boot.
 	KVM bool
+	// Clock is how far the machine's clock is from the host's at each power-on, as
+	// with an empty battery: a machine of this kind remembers no time. Set it before
+	// Boot.
+	Clock time.Duration
 
 	spec machine.Spec
 
