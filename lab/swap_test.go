@@ -38,7 +38,6 @@ func TestSwappedDiskIsAnotherForGood(t *testing.T) {
 	if err := c.Power(ctx, "n2", Off); err != nil {
 		t.Fatal(err)
 	}
-	until(t, "n2 is off", func() bool { return see().Doing == DoingNothing })
 	if err := c.SwapDisk(ctx, "n2"); err != nil {
 		t.Fatal(err)
 	}
