@@ -157,6 +157,9 @@ type Status struct {
 	// above it that did not carry.
 	Route  BootRoute    `json:"route,omitempty"`
 	Missed []RouteFault `json:"missed,omitempty"`
+	// Routes is the boot ladder, as long as the server is still to be booted
+	// from a medium.
+	Routes []RouteOffer `json:"routes,omitempty"`
 	Step   string       `json:"step"` // one line: what is happening, or waited for
 	Since  time.Time    `json:"since"`
 	// Deadline is when waiting becomes a fault; zero when nothing is waited for.

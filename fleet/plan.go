@@ -110,6 +110,12 @@ type RouteFault struct {
 	Cause Cause     `json:"cause"`
 }
 
+// RouteOffer is one rung of a server's boot ladder.
+type RouteOffer struct {
+	Route    BootRoute `json:"route"`
+	Unserved string    `json:"unserved,omitempty"` // why the engine cannot serve it now
+}
+
 // Severity orders findings.
 type Severity string
 

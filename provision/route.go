@@ -25,6 +25,7 @@ type RouteTrack struct {
 	Now    fleet.BootRoute    // of the current attempt; "" before the first one
 	Tries  int                // attempts on it in a row
 	Good   fleet.BootRoute    // by which a live system called home last
+	Chosen fleet.BootRoute    // by a person, for the next attempt; "" leaves it to the ladder
 	Missed []fleet.RouteFault // rungs that did not carry, since a person began anew
 	Read   Reading            // of the current attempt's medium
 }
@@ -97,8 +98,11 @@ func (t *RouteTrack) after(r fleet.BootRoute, look Look) (fleet.BootRoute, []fle
 }
 
 // start is the rung for a first attempt, or the first one after a person's
-// retry: what worked before, else the top.
+// retry: what that person chose, else what worked before, else the top.
 func (t *RouteTrack) start(look Look) (fleet.BootRoute, []fleet.RouteFault) {
+	if t.Chosen != "" && look.unserved(t.Chosen) == "" {
+		return t.Chosen, nil
+	}
 	if t.Good != "" && look.unserved(t.Good) == "" {
 		return t.Good, nil
 	}
@@ -183,7 +187,7 @@ func (r *RouteTrack) begin(s staged) {
 	} else {
 		r.Now, r.Tries = s.Route, 1
 	}
-	r.Read = Unasked
+	r.Read, r.Chosen = Unasked, ""
 	r.Missed = append(r.Missed, s.Missed...)
 }
 

@@ -180,3 +180,51 @@ func TestRetryBeginsAtTheTop(t *testing.T) {
 		})
 	}
 }
+
+// TestPersonChoosesTheRoute begins an attempt where a person says, refuses what
+// leads nowhere, and goes on downwards from there.
+func TestPersonChoosesTheRoute(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := laddered(1)
+		w.roads[fleet.VirtualMediaHTTP] = "media are not served without TLS"
+		r := w.servers["SN001"]
+		r.silentLive = 9
+		e, err := w.boot(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := e.RetryBy(t.Context(), "SN001", "test", fleet.PXE); fleet.CodeOf(err) != fleet.CodePlanUnknown {
+			t.Errorf("a server that is not held: %v", err)
+		}
+		time.Sleep(3 * time.Hour)
+		s := e.Overview().Servers[0]
+		if s.Condition != fleet.Held || len(s.Routes) != 5 || s.Routes[1].Unserved == "" || s.Routes[3].Unserved != "" {
+			t.Fatalf("held with %+v", s)
+		}
+		for _, bad := range []fleet.BootRoute{"floppy", fleet.VirtualMediaHTTP} {
+			if err := e.RetryBy(t.Context(), "SN001", "test", bad); fleet.CodeOf(err) != fleet.CodeNoVirtualMedia {
+				t.Errorf("%s: %v", bad, err)
+			}
+		}
+		if s := e.Overview().Servers[0]; s.Condition != fleet.Held {
+			t.Errorf("a refused choice changed %+v", s)
+		}
+		r.mu.Lock()
+		r.silentLive, r.ignores = 0, fleet.UEFIHTTP
+		r.mu.Unlock()
+		if err := e.RetryBy(t.Context(), "SN001", "test", fleet.UEFIHTTP); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(3 * time.Hour)
+		routes, _ := steps(w, "SN001")
+		if s := e.Overview().Servers[0]; s.Condition != fleet.Settled || s.Route != fleet.PXE || !slices.Equal(routes[len(routes)-2:], []string{"uefi-http", "pxe"}) || len(s.Routes) != 0 {
+			t.Errorf("%+v by %v", s, routes)
+		}
+		if err := e.RetryBy(t.Context(), "SN001", "test", fleet.PXE); err == nil {
+			t.Error("an installed server was given a medium")
+		}
+		w.kill()
+		e.Wait()
+		w.unplug()
+	})
+}

@@ -53,7 +53,7 @@ func StatesPage() string {
 		}
 		fmt.Fprintf(&b, "`%s`", r)
 	}
-	b.WriteString(".\nThe next one is taken, in a new attempt, when insert or boot-once fails in a way that belongs to the route (refused, not offered, no\nlicence, medium not loaded: at the second time where trying again could help), or when the live system does not call home and\nits medium was not read. A wrong identity, a refused login, a BMC that does not answer or anything after the call home never\nchanges the route. Routes that the engine cannot serve are left out, with the reason. On the last one a person boots the server.\nA retry begins with the route that worked before, else at the top.\n")
+	b.WriteString(".\nThe next one is taken, in a new attempt, when insert or boot-once fails in a way that belongs to the route (refused, not offered, no\nlicence, medium not loaded: at the second time where trying again could help), or when the live system does not call home and\nits medium was not read. A wrong identity, a refused login, a BMC that does not answer or anything after the call home never\nchanges the route. Routes that the engine cannot serve are left out, with the reason. On the last one a person boots the server.\nA retry begins with the route that a person chose, else with the one that worked before, else at the top.\n")
 	b.WriteString("\nA live system that does not call home is booted once more without a person, as long as no write was granted.\nA write is granted once; if its machine falls silent, the server is held.\n")
 	return b.String()
 }

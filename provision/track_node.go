@@ -146,7 +146,8 @@ func (t *Track) foldRemoval(e fleet.Event, ok bool) {
 
 // again is the data of a retry.
 type again struct {
-	Reinstall bool `json:"reinstall,omitempty"` // the disk is written anew
+	Reinstall bool            `json:"reinstall,omitempty"` // the disk is written anew
+	Route     fleet.BootRoute `json:"route,omitempty"`     // by which the attempt begins; "" leaves it to the engine
 }
 
 // foldRetry begins anew on a person's word.
@@ -160,7 +161,9 @@ func (t *Track) foldRetry(e fleet.Event) {
 		n.Home.Key = "" // the person may have replaced what held it
 	}
 	var a again
-	if len(e.Data) > 0 && json.Unmarshal(e.Data, &a) == nil && a.Reinstall && !n.Joined {
+	_ = json.Unmarshal(e.Data, &a) // older journals have none
+	t.Route.Chosen = a.Route
+	if a.Reinstall && !n.Joined {
 		t.Written, t.Arrived = false, false
 		n.Leaving = n.Stale && n.Dirty
 		n.Task, n.Dirty, n.Prepared, n.Home = nil, false, false, Bound{}

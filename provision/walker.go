@@ -322,10 +322,16 @@ func (w *walker) retry(ctx context.Context, by string, a again) error {
 	if w.track.Hold == nil {
 		return fleet.NewFault(fleet.CodePlanUnknown, fleet.Conflict, nil, "server %s is not held: %s", w.plan.Server, describe(w.decision))
 	}
+	if err := w.takesLocked(a); err != nil {
+		return err
+	}
 	w.decision = nil // it is not held any more, whatever the walker decided last
 	note := "asked for by " + by
 	if a.Reinstall {
 		note += "; the disk is written anew"
+	}
+	if a.Route != "" {
+		note += "; by " + string(a.Route)
 	}
 	return w.recordLocked(ctx, fleet.Event{Action: fleet.ActRetry, Edge: fleet.Ended, Outcome: fleet.OK, Note: note, Data: data})
 }

@@ -180,3 +180,28 @@ func TestSieve(t *testing.T) {
 		}
 	}
 }
+
+// TestRouteOfTheNextAttemptIsChosen picks a way to boot for a held server; what
+// the engine cannot serve is passed over, and only a held server has a choice.
+func TestRouteOfTheNextAttemptIsChosen(t *testing.T) {
+	run := sampleRun(5)
+	a := sized(Options{Attach: true}, 80, 24)
+	a.Step(at(Input{Watched: &run}))
+	press(a, "down", "b")
+	later := func(key string) []Action { return a.Step(Input{At: noon.Add(time.Second), Key: key}) }
+	text := a.View().Text()
+	for _, want := range []string{"cannot be taken: media are not served without TLS", "used by this attempt", "left: ", "nobody asked for its medium", "metalrise retry osaka-w2 --route"} {
+		if !strings.Contains(strings.Join(strings.Fields(text), " "), want) {
+			t.Errorf("%q is not shown:\n%s", want, text)
+		}
+	}
+	later("down") // from virtual media past the one that is not served
+	later("down")
+	if acts := later("enter"); len(acts) != 1 || acts[0].Do != DoRetry || acts[0].Server != "SN00002" || acts[0].Route != fleet.PXE {
+		t.Errorf("actions %+v", acts)
+	}
+	press(a, "up", "b")
+	if a.popup == nil || a.popup.picks != nil {
+		t.Error("a server that is not held has a choice")
+	}
+}

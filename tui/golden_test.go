@@ -72,6 +72,7 @@ func scenes() map[string]func(l Language, w, h int) *App {
 		"attach-help": func(l Language, w, h int) *App { return attach(l, w, h, sampleRun(5), "?") },
 		"run-cluster": func(l Language, w, h int) *App { return attach(l, w, h, sampleCluster(5)) },
 		"run-checks":  func(l Language, w, h int) *App { return attach(l, w, h, sampleCluster(5), "down", "enter") },
+		"run-route":   func(l Language, w, h int) *App { return attach(l, w, h, sampleRun(5), "down", "b") },
 		"run-boot":    func(l Language, w, h int) *App { return attach(l, w, h, sampleCluster(5), "b") },
 		"run-console": func(l Language, w, h int) *App {
 			a := onRun(l, w, h, sampleCluster(5))

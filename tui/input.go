@@ -40,8 +40,6 @@ type Watched struct {
 	Overview fleet.Overview `json:"overview"`
 	Events   []fleet.Event  `json:"events,omitempty"`
 	Err      *fleet.Cause   `json:"err,omitempty"`
-	// Routes are the ways to boot a server that the engine has.
-	Routes []fleet.BootRoute `json:"routes,omitempty"`
 }
 
 // Progress tells how far a long action is.
@@ -94,10 +92,11 @@ type Action struct {
 	Path   string
 	Value  any // nil empties the field
 	Server fleet.ServerID
-	Secret string // never written down
-	Plan   string // whose disks may be erased
-	Disks  int    // that a person typed
-	After  int64  // sequence number of the last event known
+	Route  fleet.BootRoute // by which a retry begins; "" leaves it to the engine
+	Secret string          // never written down
+	Plan   string          // whose disks may be erased
+	Disks  int             // that a person typed
+	After  int64           // sequence number of the last event known
 }
 
 // Sheet is all that the wizard shows of a site: its file, what was seen and the
@@ -156,12 +155,11 @@ type Runs interface {
 	// Watch tells where all servers are, and up to 1,000 events with a sequence
 	// number above after, oldest first. It works without an engine.
 	Watch(ctx context.Context, after int64) (fleet.Overview, []fleet.Event, error)
-	// Retry gives a held server another attempt.
-	Retry(ctx context.Context, server fleet.ServerID) error
+	// Retry gives a held server another attempt, which begins with this way to
+	// boot; the engine chooses where it is "".
+	Retry(ctx context.Context, server fleet.ServerID, route fleet.BootRoute) error
 	// StartEngine starts the engine unless it runs; it continues by itself.
 	StartEngine(ctx context.Context) error
-	// Routes lists the ways to boot a server that the engine has.
-	Routes() []fleet.BootRoute
 	// Pace learns from the journals of earlier runs, this site's and others'.
 	Pace(ctx context.Context) (Pace, error)
 	// EngineLog gives the last lines of the engine's log, oldest first.

@@ -16,8 +16,9 @@ type popup struct {
 	asks   bool   // y or n; else any of Esc, Enter closes it
 	opened time.Time
 	scroll int
-	jump   []fleet.Finding // of the rows, when it is a list to choose from
+	picks  []func() []Action // what Enter does on each row, when it is a list to choose from; nil: the row cannot be chosen
 	cursor int
+	does   string          // the line of keys, where Enter does something else than go to a row
 	yes    func() []Action // only set by asks
 }
 
@@ -57,14 +58,13 @@ func (a *App) pressPopup(in Input) []Action {
 		a.popup = nil
 	case "enter":
 		a.popup = nil
-		if p.cursor < len(p.jump) {
-			a.hub.jump(p.jump[p.cursor])
-			return a.look()
+		if p.cursor < len(p.picks) && p.picks[p.cursor] != nil {
+			return p.picks[p.cursor]()
 		}
 	case "up", "down", "pgup", "pgdown":
 		by := map[string]int{"up": -1, "down": 1, "pgup": -10, "pgdown": 10}[in.Key]
-		if len(p.jump) > 0 {
-			p.cursor = min(max(p.cursor+by, 0), len(p.jump)-1)
+		if len(p.picks) > 0 {
+			p.choose(by)
 		} else {
 			p.scroll = max(p.scroll+by, 0)
 		}
@@ -75,25 +75,42 @@ func (a *App) pressPopup(in Input) []Action {
 	return nil
 }
 
+// choose moves the cursor to another row that can be chosen.
+func (p *popup) choose(by int) {
+	step := 1
+	if by < 0 {
+		step, by = -1, -by
+	}
+	for at := p.cursor + step; at >= 0 && at < len(p.picks) && by > 0; at += step {
+		if p.picks[at] != nil {
+			p.cursor, by = at, by-1
+		}
+	}
+}
+
 func (a *App) viewPopup() Picture {
 	p := a.popup
 	out := Picture{Lines: []Line{line(Title, " metalrise · "+p.title).fit(a.width), nil}}
 	var rows []Line
 	at := 0 // line on which the chosen row begins
 	for i, l := range p.body {
-		if len(p.jump) > 0 && i == p.cursor {
+		if len(p.picks) > 0 && i == p.cursor {
 			at = len(rows)
 		}
-		rows = append(rows, a.wrapLine(l, len(p.jump) > 0 && i == p.cursor)...)
+		rows = append(rows, a.wrapLine(l, len(p.picks) > 0 && i == p.cursor)...)
 	}
 	room := a.height - 4
 	top := min(p.scroll, max(len(rows)-room, 0))
-	if len(p.jump) > 0 {
+	if len(p.picks) > 0 {
 		top = max(0, min(at-room/2, len(rows)-room))
 	}
 	p.scroll = top
-	for _, l := range rows[top:min(top+room, len(rows))] {
-		out.Lines = append(out.Lines, append(Line{{Plain, "  "}}, l...))
+	for i, l := range rows[top:min(top+room, len(rows))] {
+		point := Span{Plain, "  "}
+		if len(p.picks) > 0 && top+i == at {
+			point.Text = "▸ "
+		}
+		out.Lines = append(out.Lines, append(Line{point}, l...))
 	}
 	for len(out.Lines) < a.height-1 {
 		out.Lines = append(out.Lines, nil)
@@ -102,7 +119,9 @@ func (a *App) viewPopup() Picture {
 	switch {
 	case p.asks:
 		keys = a.t("y yes   n no")
-	case len(p.jump) > 0:
+	case p.does != "":
+		keys = p.does
+	case len(p.picks) > 0:
 		keys = a.t("↑↓ choose   Enter go there   Esc back")
 	}
 	out.Lines = append(out.Lines, line(Heading, " "+keys))
@@ -131,7 +150,10 @@ func (a *App) problems() *popup {
 	p := a.open(a.t("All problems"), nil)
 	for _, f := range a.hub.findings() {
 		p.body = append(p.body, line(severityStyle(f.Severity), findingText(a.words, f)))
-		p.jump = append(p.jump, f)
+		p.picks = append(p.picks, func() []Action {
+			a.hub.jump(f)
+			return a.look()
+		})
 	}
 	if len(p.body) == 0 {
 		p.body = []Line{line(Good, a.t("No problem is known."))}

@@ -246,7 +246,7 @@ func (r *runner) act(a Action) tea.Msg {
 	case DoWatch:
 		return r.watch(a)
 	case DoRetry:
-		return done(a, nil, r.runs.Retry(r.ctx, a.Server))
+		return done(a, nil, r.runs.Retry(r.ctx, a.Server, a.Route))
 	case DoEngine:
 		return done(a, nil, r.runs.StartEngine(r.ctx))
 	case DoPace, DoLog, DoGather, DoRest:
@@ -345,5 +345,5 @@ func (r *runner) watch(a Action) tea.Msg {
 	if r.ctx.Err() != nil {
 		return nil
 	}
-	return Input{Watched: &Watched{Overview: view, Events: events, Err: fleet.CauseOf(err), Routes: r.runs.Routes()}}
+	return Input{Watched: &Watched{Overview: view, Events: events, Err: fleet.CauseOf(err)}}
 }

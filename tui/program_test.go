@@ -29,12 +29,11 @@ func (f *fakeRun) Watch(context.Context, int64) (fleet.Overview, []fleet.Event, 
 	v.Servers = append([]fleet.Status(nil), v.Servers...)
 	return v, nil, nil
 }
-func (f *fakeRun) Retry(context.Context, fleet.ServerID) error { return nil }
-func (f *fakeRun) StartEngine(context.Context) error           { return nil }
-func (f *fakeRun) Routes() []fleet.BootRoute                   { return []fleet.BootRoute{fleet.VirtualMedia} }
-func (f *fakeRun) Pace(context.Context) (Pace, error)          { return Pace{}, nil }
-func (f *fakeRun) EngineLog(context.Context) ([]string, error) { return []string{"engine ready"}, nil }
-func (f *fakeRun) Gather(context.Context) (string, error)      { return "report.tar.gz", nil }
+func (f *fakeRun) Retry(context.Context, fleet.ServerID, fleet.BootRoute) error { return nil }
+func (f *fakeRun) StartEngine(context.Context) error                            { return nil }
+func (f *fakeRun) Pace(context.Context) (Pace, error)                           { return Pace{}, nil }
+func (f *fakeRun) EngineLog(context.Context) ([]string, error)                  { return []string{"engine ready"}, nil }
+func (f *fakeRun) Gather(context.Context) (string, error)                       { return "report.tar.gz", nil }
 
 func (f *fakeRun) write(percent int64) {
 	f.mu.Lock()

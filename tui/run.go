@@ -13,7 +13,6 @@ type run struct {
 	asked  bool // a look is under way
 	seen   bool // one came
 	view   fleet.Overview
-	routes []fleet.BootRoute
 	lost   *fleet.Cause // why the last look failed
 	events []fleet.Event
 	mine   map[fleet.ServerID][]fleet.Event // of the plan's events, those of each server
@@ -70,7 +69,7 @@ func (r *run) take(w Watched) {
 		r.gone++
 	}
 	r.engine = r.engine || w.Overview.Engine
-	r.view, r.seen, r.routes = w.Overview, true, w.Routes
+	r.view, r.seen = w.Overview, true
 	known := len(r.events)
 	for _, e := range w.Events {
 		if e.Seq > r.after {

@@ -20,7 +20,6 @@ func japaneseRun() map[string]string {
 		"API":                                "API",
 		"kubeconfig":                         "kubeconfig",
 		"not written yet":                    "まだありません",
-		"not in this engine":                 "このエンジンでは未対応",
 		"ready":                              "稼働中",
 		"ready; KVM works":                   "稼働中、KVM 動作",
 		"ready; VMs are emulated":            "稼働中、VM は模擬実行",
@@ -53,7 +52,14 @@ func japaneseRun() map[string]string {
 func japaneseRunCards() map[string]string {
 	return map[string]string{
 		"boot method of %s": "%s の起動方法",
-		"This is the only way that the engine has, so there is nothing to choose.":                "エンジンが持つ方法はこれだけなので、選ぶものはありません。",
+		"This server boots from its own disk now; nothing is to be chosen.":                                  "このサーバーは今は自分のディスクから起動します。選ぶものはありません。",
+		"Choose where the next attempt begins. If it does not carry, those below it are tried.":              "次の試行を始める方法を選んでください。うまくいかなければ、その下の方法を順に試します。",
+		"The engine goes down this list by itself. Once the server is held, another way can be chosen here.": "エンジンは自分でこの一覧を上から順に試します。サーバーが保留になると、ここで別の方法を選べます。",
+		"↑↓ choose   Enter begin another attempt this way   Esc back":                                        "↑↓ 選ぶ   Enter この方法で再試行   Esc 戻る",
+		"The same by command: metalrise retry %s --route NAME":                                               "同じことをコマンドで: metalrise retry %s --route NAME",
+		"left: %s":             "断念: %s",
+		"cannot be taken: %s":  "選べません: %s",
+		"used by this attempt": "この試行で使用",
 		"virtual media: the BMC shows the machine a medium that metalrise serves":                 "仮想メディア: metalrise が配信する媒体を BMC が機械に見せます",
 		"UEFI HTTP boot: the firmware fetches the medium itself":                                  "UEFI HTTP 起動: ファームウェアが自分で媒体を取得します",
 		"PXE: the network card asks for it":                                                       "PXE: ネットワークカードが要求します",

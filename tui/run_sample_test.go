@@ -9,7 +9,6 @@ import (
 // sampleCluster is a run of n servers on their way to nodes.
 func sampleCluster(n int) Watched {
 	w := sampleRun(n)
-	w.Routes = []fleet.BootRoute{fleet.VirtualMedia}
 	w.Overview.Cluster = &fleet.ClusterStatus{Flavour: fleet.Kubeadm, Version: "v1.34.4", Endpoint: "https://10.0.1.20:6443", Reachable: true, Begun: true, Up: true,
 		Kubeconfig: "/root/.local/state/metalrise/osaka/kubeconfig"}
 	for i := range w.Overview.Servers {

@@ -7,24 +7,82 @@ import (
 	"metalrise.dev/fleet"
 )
 
-// bootCard tells the ways to boot a server: those that the engine has, and
-// honestly those that are to come.
+// bootCard tells the ways to boot a server: the one in use, why others were left
+// or cannot be taken, and lets a person choose where the next attempt begins.
 func (a *App) bootCard(s fleet.Status) *popup {
 	p := a.open(a.f("boot method of %s", name(s)), nil)
-	add := func(style Style, text string) { p.body = append(p.body, line(style, text)) }
-	for _, r := range a.run.routes {
-		add(Good, "✓ "+a.routeText(r))
+	row := func(style Style, text string, pick func() []Action) {
+		p.body, p.picks = append(p.body, line(style, text)), append(p.picks, pick)
 	}
-	add(Plain, "")
-	if len(a.run.routes) < 2 {
-		add(Plain, a.t("This is the only way that the engine has, so there is nothing to choose."))
+	open := len(s.Routes) > 0
+	switch {
+	case !open:
+		row(Plain, a.t("This server boots from its own disk now; nothing is to be chosen."), nil)
+	case s.Condition == fleet.Held:
+		row(Plain, a.t("Choose where the next attempt begins. If it does not carry, those below it are tried."), nil)
+	default:
+		row(Plain, a.t("The engine goes down this list by itself. Once the server is held, another way can be chosen here."), nil)
 	}
-	for _, r := range []fleet.BootRoute{fleet.VirtualMediaHTTP, fleet.UEFIHTTP, fleet.PXE, fleet.USB} {
-		if !slices.Contains(a.run.routes, r) {
-			add(Faint, "- "+a.routeText(r)+": "+a.t("not in this engine"))
+	row(Plain, "", nil)
+	for _, o := range a.ladder(s) {
+		mark, style, why := a.rung(s, o)
+		var pick func() []Action
+		if open && s.Condition == fleet.Held && o.Unserved == "" {
+			pick = func() []Action { return a.retryBy(s, o.Route) }
+		}
+		row(style, mark+" "+a.routeText(o.Route)+why, pick)
+	}
+	p.cursor = -1
+	p.choose(1)
+	if p.cursor < 0 {
+		p.cursor, p.picks = 0, nil
+		return p
+	}
+	p.does = a.t("↑↓ choose   Enter begin another attempt this way   Esc back")
+	row(Plain, "", nil)
+	row(Plain, a.f("The same by command: metalrise retry %s --route NAME", name(s)), nil)
+	return p
+}
+
+// ladder is a server's boot ladder; from a stopped engine it is not known what
+// can be served, and that is found out when it starts.
+func (a *App) ladder(s fleet.Status) []fleet.RouteOffer {
+	out := slices.Clone(s.Routes)
+	if len(out) == 0 {
+		for _, r := range fleet.BootRoutes() {
+			out = append(out, fleet.RouteOffer{Route: r})
 		}
 	}
-	return p
+	for i := range out {
+		if !a.run.view.Engine {
+			out[i].Unserved = ""
+		}
+	}
+	return out
+}
+
+// rung tells how one way to boot a server stands.
+func (a *App) rung(s fleet.Status, o fleet.RouteOffer) (mark string, style Style, why string) {
+	for _, m := range s.Missed {
+		if m.Route == o.Route && o.Unserved == "" {
+			why = " – " + a.f("left: %s", a.causeText(&m.Cause))
+		}
+	}
+	switch {
+	case o.Unserved != "":
+		return "-", Faint, " – " + a.f("cannot be taken: %s", a.engineText(o.Unserved))
+	case o.Route == s.Route:
+		return "●", Good, why + " – " + a.t("used by this attempt")
+	case why != "":
+		return "✗", Warn, why
+	}
+	return "·", Plain, ""
+}
+
+// retryBy gives a held server another attempt that begins this way.
+func (a *App) retryBy(s fleet.Status, r fleet.BootRoute) []Action {
+	a.run.note = a.f("asking for another attempt with %s", name(s)) + ": " + string(r)
+	return []Action{{Do: DoRetry, Server: s.Server, Route: r}}
 }
 
 // faultCard says in full what could not be done.

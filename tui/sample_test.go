@@ -70,6 +70,13 @@ func sampleRun(n int) Watched {
 		case 1:
 			s.Condition, s.Step, s.Attempt = fleet.Held, "RUN-005 the live system did not call home", 2
 			s.Cause = &fleet.Cause{Code: fleet.CodeBootSilent, Kind: fleet.Transient, Chain: []string{"no call within 20m0s after power-on", "BMC shows power on, medium inserted"}}
+			s.Route, s.Missed = fleet.UEFIHTTP, []fleet.RouteFault{
+				{Route: fleet.VirtualMedia, Cause: fleet.Cause{Code: fleet.CodeMediaLost, Kind: fleet.Transient, Chain: []string{"nobody asked for its medium"}}},
+				{Route: fleet.VirtualMediaHTTP, Cause: fleet.Cause{Code: fleet.CodeNoVirtualMedia, Kind: fleet.Unsupported, Chain: []string{"not tried: media are not served without TLS"}}}}
+			for _, r := range fleet.BootRoutes() {
+				s.Routes = append(s.Routes, fleet.RouteOffer{Route: r})
+			}
+			s.Routes[1].Unserved = "media are not served without TLS"
 		case 2:
 			s.Phase, s.Condition, s.Step = fleet.Staged, fleet.Waiting, "wait for the live system to call home"
 		case 3:

@@ -101,7 +101,7 @@ func explainCommand(o *options) *cobra.Command {
 }
 
 func retryCommand(o *options) *cobra.Command {
-	reinstall, confirm := false, ""
+	reinstall, confirm, route := false, "", ""
 	c := &cobra.Command{
 		Use:   "retry SERVER...",
 		Short: "Give held servers another attempt",
@@ -112,18 +112,26 @@ host name as status shows it; "all" means every held one.
 With --reinstall the planned disk of one held server is erased and written anew:
 for a system that does not come up, say after a power cut at its first boot. Its
 host name must be typed, or be given with --confirm.
+
+With --route the attempt begins with that way to boot: virtual-media,
+virtual-media-http, uefi-http, pxe or usb. If it does not carry, those below it
+follow. metalrise status --output json lists what the engine can serve.
 ` + exitHelp,
-		Example: "  metalrise retry SN12345\n  metalrise retry all\n  metalrise retry oslo-w2 --reinstall --confirm oslo-w2",
+		Example: "  metalrise retry SN12345\n  metalrise retry all\n  metalrise retry oslo-w2 --reinstall --confirm oslo-w2\n  metalrise retry oslo-w2 --route pxe",
 		Args:    usage(cobra.MinimumNArgs(1)),
 		RunE: func(c *cobra.Command, args []string) error {
+			if reinstall && route != "" {
+				return &exitError{exitUsage, errors.New("--reinstall and --route exclude each other")}
+			}
 			if reinstall {
 				return o.reinstall(c.Context(), args, confirm)
 			}
-			return o.retry(c.Context(), args)
+			return o.retry(c.Context(), args, fleet.BootRoute(route))
 		},
 	}
 	c.Flags().BoolVar(&reinstall, "reinstall", false, "erase and write the planned disk of the server anew")
 	c.Flags().StringVar(&confirm, "confirm", "", "with --reinstall: host name of the server, instead of typing it")
+	c.Flags().StringVar(&route, "route", "", "way to boot that the attempt begins with; the engine chooses without it")
 	return c
 }
 
@@ -154,7 +162,7 @@ func (o *options) reinstall(ctx context.Context, args []string, confirm string) 
 	return nil
 }
 
-func (o *options) retry(ctx context.Context, args []string) error {
+func (o *options) retry(ctx context.Context, args []string, route fleet.BootRoute) error {
 	dir, err := o.siteDir()
 	if err != nil {
 		return err
@@ -173,7 +181,7 @@ func (o *options) retry(ctx context.Context, args []string) error {
 		for _, s := range view.Servers {
 			if (arg == "all" && s.Condition == fleet.Held) || arg == string(s.Server) || arg == s.Hostname {
 				known = true
-				if err := client.Retry(ctx, s.Server, who(false)); err != nil {
+				if err := retryBy(ctx, client, s.Server, route); err != nil {
 					failed = append(failed, err)
 					continue
 				}
@@ -185,6 +193,15 @@ func (o *options) retry(ctx context.Context, args []string) error {
 		}
 	}
 	return errors.Join(failed...)
+}
+
+// retryBy gives a held server another attempt; route "" leaves its way to boot
+// to the engine.
+func retryBy(ctx context.Context, c *api.Client, server fleet.ServerID, route fleet.BootRoute) error {
+	if route == "" {
+		return c.Retry(ctx, server, who(false))
+	}
+	return c.RetryBy(ctx, server, who(false), route)
 }
 
 func stopCommand(o *options) *cobra.Command {

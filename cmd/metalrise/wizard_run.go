@@ -17,9 +17,6 @@ import (
 	"metalrise.dev/tui"
 )
 
-// Routes implements tui.Runs. The engine has one way so far.
-func (w *watcher) Routes() []fleet.BootRoute { return []fleet.BootRoute{fleet.VirtualMedia} }
-
 // maxSites bounds how many other sites' journals are read for how long servers
 // take: each costs a read of some thousand lines.
 const maxSites = 20

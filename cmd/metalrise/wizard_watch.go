@@ -52,7 +52,7 @@ func (w *watcher) Watch(ctx context.Context, after int64) (fleet.Overview, []fle
 }
 
 // Retry implements tui.Runs.
-func (w *watcher) Retry(ctx context.Context, server fleet.ServerID) error {
+func (w *watcher) Retry(ctx context.Context, server fleet.ServerID, route fleet.BootRoute) error {
 	dir, err := w.dir()
 	if err != nil {
 		return err
@@ -61,7 +61,7 @@ func (w *watcher) Retry(ctx context.Context, server fleet.ServerID) error {
 	if err := w.o.ensureEngine(ctx, client, dir); err != nil {
 		return err
 	}
-	return client.Retry(ctx, server, who(false))
+	return retryBy(ctx, client, server, route)
 }
 
 // StartEngine implements tui.Runs.

@@ -28,7 +28,13 @@ func (e *engine) Apply(c fleet.Consent) error {
 	e.applied = append(e.applied, c)
 	return nil
 }
-func (e *engine) Retry(context.Context, fleet.ServerID, string) error         { return nil }
+func (e *engine) Retry(context.Context, fleet.ServerID, string) error { return nil }
+func (e *engine) RetryBy(_ context.Context, _ fleet.ServerID, _ string, r fleet.BootRoute) error {
+	if r != fleet.PXE {
+		return fleet.NewFault(fleet.CodeNoVirtualMedia, fleet.Invalid, nil, "no route %s", r)
+	}
+	return nil
+}
 func (e *engine) Reinstall(context.Context, fleet.ServerID, string) error     { return nil }
 func (e *engine) Remove(context.Context, fleet.ServerID, fleet.Removal) error { return nil }
 func (e *engine) Withdraw(context.Context, string) error                      { return nil }
@@ -96,6 +102,13 @@ func TestSocket(t *testing.T) {
 	}
 	if err := c.Apply(ctx, fleet.Consent{EraseDisks: 5}); err != nil || len(e.applied) != 1 {
 		t.Errorf("apply: %v, %d applied", err, len(e.applied))
+	}
+
+	if err := c.RetryBy(ctx, "SN1", "test", fleet.PXE); err != nil {
+		t.Errorf("retry by PXE: %v", err)
+	}
+	if err := c.RetryBy(ctx, "SN1", "test", "floppy"); fleet.CodeOf(err) != fleet.CodeNoVirtualMedia {
+		t.Errorf("retry by a route that is none: %v", err)
 	}
 
 	j.add(3)

@@ -46,12 +46,17 @@ func (c *Client) Apply(ctx context.Context, consent fleet.Consent) error {
 
 // Retry gives a held server another attempt.
 func (c *Client) Retry(ctx context.Context, server fleet.ServerID, by string) error {
-	return c.call(ctx, http.MethodPost, "/v1/retry", RetryRequest{server, by}, nil)
+	return c.call(ctx, http.MethodPost, "/v1/retry", RetryRequest{Server: server, By: by}, nil)
+}
+
+// RetryBy gives a held server another attempt that begins with a way to boot.
+func (c *Client) RetryBy(ctx context.Context, server fleet.ServerID, by string, route fleet.BootRoute) error {
+	return c.call(ctx, http.MethodPost, "/v1/retry", RetryRequest{Server: server, By: by, Route: route}, nil)
 }
 
 // Reinstall gives a held server another attempt in which its disk is written anew.
 func (c *Client) Reinstall(ctx context.Context, server fleet.ServerID, by string) error {
-	return c.call(ctx, http.MethodPost, "/v1/reinstall", RetryRequest{server, by}, nil)
+	return c.call(ctx, http.MethodPost, "/v1/reinstall", RetryRequest{Server: server, By: by}, nil)
 }
 
 // Remove takes a server away from the cluster.

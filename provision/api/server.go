@@ -35,6 +35,8 @@ type Engine interface {
 	Apply(c fleet.Consent) error
 	// Retry gives a held server another attempt.
 	Retry(ctx context.Context, id fleet.ServerID, by string) error
+	// RetryBy is Retry with an attempt that begins with this way to boot.
+	RetryBy(ctx context.Context, id fleet.ServerID, by string, route fleet.BootRoute) error
 	// Reinstall is Retry with the planned disk erased and written anew.
 	Reinstall(ctx context.Context, id fleet.ServerID, by string) error
 	// Remove takes a server away from the cluster; the work outlives the call.
@@ -60,6 +62,9 @@ type Journal interface {
 type RetryRequest struct {
 	Server fleet.ServerID `json:"server"`
 	By     string         `json:"by"`
+	// Route is the way to boot that the attempt begins with; "" leaves it to the
+	// engine. It is for /v1/retry alone.
+	Route fleet.BootRoute `json:"route,omitempty"`
 }
 
 // RemoveRequest asks to take a server away.
@@ -131,6 +136,10 @@ func handler(e Engine, j Journal) http.Handler {
 		var q RetryRequest
 		if err := read(r, &q); err != nil {
 			reply(w, nil, err)
+			return
+		}
+		if q.Route != "" {
+			reply(w, struct{}{}, e.RetryBy(r.Context(), q.Server, q.By, q.Route))
 			return
 		}
 		reply(w, struct{}{}, e.Retry(r.Context(), q.Server, q.By))
