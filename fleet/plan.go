@@ -22,6 +22,9 @@ type Plan struct {
 	Cluster     *ClusterPlan `json:"cluster,omitempty"` // nil: hosts are installed and that is all
 	Assignments []Assignment `json:"assignments"`       // sorted by wave, then host name as of CompareNames
 	Findings    []Finding    `json:"findings"`
+	// FromScratch names the plan that a person wants forgotten, with the time of
+	// that wish: everything is installed anew. "" keeps what is installed.
+	FromScratch string `json:"fromScratch,omitempty"`
 }
 
 // ImageRef is an operating system release by digest.

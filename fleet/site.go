@@ -216,6 +216,9 @@ type Access struct {
 type Serving struct {
 	Address string `json:"address,omitempty" yaml:"address,omitempty"` // IP for machines and BMCs alike
 	Port    int    `json:"port,omitempty" yaml:"port,omitempty"`       // 0: any free one
+	// Netboot is the network interface on which servers may boot from the network;
+	// "" serves none.
+	Netboot string `json:"netboot,omitempty" yaml:"netboot,omitempty"`
 }
 
 // Override is what a person insists on for one server, named by serial or UUID.

@@ -181,6 +181,20 @@ func (c *Cluster) CheckQuorum(ctx context.Context, node string) error {
 	return quorumWithout(members, a)
 }
 
+// lastVoter tells whether nobody but this node has a vote.
+func lastVoter(members []Member, a fleet.Assignment) bool {
+	here, others := false, 0
+	for _, m := range members {
+		switch {
+		case m.is(a):
+			here = !m.Learner
+		case !m.Learner:
+			others++
+		}
+	}
+	return here && others == 0
+}
+
 func quorumWithout(members []Member, a fleet.Assignment) error {
 	voters, healthy, here := 0, 0, false
 	var ill []string
@@ -211,8 +225,9 @@ func quorumWithout(members []Member, a fleet.Assignment) error {
 }
 
 // LeaveEtcd removes the node's member from etcd, asked of another member. One
-// that is gone is fine. It refuses, as CheckQuorum does, what would end the
-// cluster, because nothing brings it back.
+// that is gone is fine. It does not ask whether the majority stays: CheckQuorum
+// does, and who forces a removal does without. The last voting member stays in
+// any case, because nothing brings a cluster back that has none.
 func (c *Cluster) LeaveEtcd(ctx context.Context, a fleet.Assignment) error {
 	if a.Node == nil {
 		return fleet.NewFault(fleet.CodeAPIRefused, fleet.Invalid, nil, "take %s out of etcd: it is no node of a cluster", a.Server)
@@ -225,8 +240,8 @@ func (c *Cluster) LeaveEtcd(ctx context.Context, a fleet.Assignment) error {
 	if err != nil {
 		return fmt.Errorf("take %s out of etcd: %w", a.Node.Name, err)
 	}
-	if err := quorumWithout(members, a); err != nil {
-		return err
+	if lastVoter(members, a) {
+		return fleet.NewFault(fleet.CodeQuorumAtRisk, fleet.Conflict, nil, "%s is the only voting member of etcd", a.Node.Name)
 	}
 	for _, m := range members {
 		if !m.is(a) {

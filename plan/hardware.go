@@ -31,7 +31,7 @@ func (m *maker) checkFacts(d *draft) {
 			"Somebody swapped machines, addresses or boards: run discover and inspect again.")
 	}
 	m.checkAge(d)
-	m.checkVirtualMedia(d)
+	m.chooseRoutes(d, m.checkVirtualMedia(d))
 	m.checkMemory(d)
 }
 
@@ -50,8 +50,10 @@ func (m *maker) checkAge(d *draft) {
 }
 
 // checkVirtualMedia looks for a drive that takes a CD image. A slot that names
-// no media types at all is taken with a warning: some BMCs leave them out.
-func (m *maker) checkVirtualMedia(d *draft) {
+// no media types at all is taken with a warning: some BMCs leave them out. It
+// tells whether one may be there. Where servers may boot from the network, none
+// is needed.
+func (m *maker) checkVirtualMedia(d *draft) bool {
 	silent := ""
 	var why []string
 	for _, s := range d.facts.VirtualMedia {
@@ -61,7 +63,7 @@ func (m *maker) checkVirtualMedia(d *draft) {
 		}
 		for _, t := range s.MediaTypes {
 			if strings.EqualFold(t, "CD") || strings.EqualFold(t, "DVD") {
-				return
+				return true
 			}
 		}
 		if len(s.MediaTypes) == 0 {
@@ -71,14 +73,19 @@ func (m *maker) checkVirtualMedia(d *draft) {
 	if silent != "" {
 		m.add(fleet.CodeNoVirtualMedia, fleet.Warning, d.Server, "facts.virtualMedia",
 			fmt.Sprintf("the virtual drive %s does not say whether it takes CD images", silent), "Nothing to do if it works; else update the BMC's firmware.")
-		return
+		return true
 	}
 	text := "the BMC offers no virtual drive that takes a CD image"
 	if len(why) > 0 {
 		text += " (" + strings.Join(why, "; ") + ")"
 	}
+	if m.in.Site.Serving.Netboot != "" {
+		m.add(fleet.CodeNoVirtualMedia, fleet.Warning, d.Server, "facts.virtualMedia", text, "Nothing to do: the server boots from the network (serving.netboot).")
+		return false
+	}
 	m.add(fleet.CodeNoVirtualMedia, fleet.Blocker, d.Server, "facts.virtualMedia", text,
 		"A licence or firmware update of the BMC may add it; else set role: excluded under servers.")
+	return false
 }
 
 func (m *maker) checkMemory(d *draft) {

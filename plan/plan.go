@@ -40,6 +40,8 @@ type Input struct {
 	// Unbegun says that nobody began the cluster of Previous yet, so that its
 	// settings may still follow the site.
 	Unbegun bool
+	// FromScratch goes into the plan as it is; with it Previous is nil.
+	FromScratch string
 }
 
 // Waves in which servers are listed and later joined.
@@ -274,7 +276,7 @@ func (m *maker) digestConfigs() {
 
 func (m *maker) seal() fleet.Plan {
 	p := fleet.Plan{
-		APIVersion: fleet.APIVersion,
+		APIVersion: fleet.APIVersion, FromScratch: m.in.FromScratch,
 		Site:       m.in.Site.Name,
 		SiteDigest: m.in.SiteDigest,
 		Image:      m.in.Image,

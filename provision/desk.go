@@ -31,7 +31,7 @@ func (e *Engine) Hello(ctx context.Context, c Caller, h callhome.Hello) (callhom
 	if h.Protocol != callhome.Protocol {
 		return callhome.Orders{}, fleet.NewFault(fleet.CodeTokenRefused, fleet.Invalid, nil, "protocol %d, this metalrise speaks %d", h.Protocol, callhome.Protocol)
 	}
-	if string(h.Stage) != g.kind || h.Server != g.server || h.Plan != w.run.plan.ID {
+	if string(h.Stage) != g.kind || h.Server != g.server || h.Plan != w.run.plan.ID && (w.plan.Kept == "" || h.Plan != w.plan.Kept) {
 		return callhome.Orders{}, refused("the token belongs to another server, plan or stage")
 	}
 	if h.Stage == callhome.Installed {

@@ -24,7 +24,7 @@ func (w *walker) acceptArrival(ctx context.Context, c Caller, h callhome.Hello) 
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	t := w.track
-	if !t.Written {
+	if !t.Written && !t.Node.Kept {
 		return refused("no disk of this plan was written on this server")
 	}
 	if !w.plan.Identity.Match(h.Facts.Identity) {

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"slices"
 	"sync"
 	"time"
@@ -87,15 +88,21 @@ func (e *Engine) Resume(ctx context.Context) error {
 	if !ok {
 		return fleet.NewFault(fleet.CodePlanUnknown, fleet.Invalid, nil, "plan %s of the journal is not stored", id)
 	}
-	if err := e.check(p); err != nil {
+	// What is done needs neither the release nor the software it was made of.
+	todo := map[fleet.ServerID]bool{}
+	for id, w := range e.newRun(p, events).servers {
+		todo[id] = !w.track.Settled && !w.track.Node.Kept && !w.track.Node.Joined
+	}
+	if err := e.check(p, todo); err != nil {
 		return err
 	}
 	return e.start(ctx, p, events)
 }
 
 // check makes sure that a stored plan is whole, and that what would be done now
-// is what it says: people consented to that and nothing else.
-func (e *Engine) check(p fleet.Plan) error {
+// is what it says: people consented to that and nothing else. todo are the
+// servers with which something is to be done still.
+func (e *Engine) check(p fleet.Plan, todo map[fleet.ServerID]bool) error {
 	stale := func(format string, args ...any) error {
 		return fleet.NewFault(fleet.CodePlanStale, fleet.Conflict, nil, "plan %.12s: %s", p.ID, fmt.Sprintf(format, args...))
 	}
@@ -107,10 +114,11 @@ func (e *Engine) check(p fleet.Plan) error {
 	if p.Site != e.Site {
 		return stale("it is for site %s, this is %s", p.Site, e.Site)
 	}
-	if p.Image.DiskSHA256 != e.Image.SHA256 || p.Image.ISOSHA256 != e.ISO {
+	some := slices.Contains(slices.Collect(maps.Values(todo)), true)
+	if some && (p.Image.DiskSHA256 != e.Image.SHA256 || p.Image.ISOSHA256 != e.ISO) {
 		return stale("it was made for release %s %s, and the site's image is another one now", p.Image.Stream, p.Image.Version)
 	}
-	if err := e.checkCluster(p); err != nil {
+	if err := e.checkCluster(p, some); err != nil {
 		return err
 	}
 	seen := map[fleet.ServerID]bool{}
@@ -122,7 +130,7 @@ func (e *Engine) check(p fleet.Plan) error {
 			return stale("server %s stands in it twice", a.Server)
 		}
 		seen[a.Server] = true
-		if a.Ignition == "" || a.Kept != "" { // what was installed is not rendered again
+		if a.Ignition == "" || !todo[a.Server] { // what was installed is not rendered again
 			continue
 		}
 		bare := a
@@ -135,12 +143,12 @@ func (e *Engine) check(p fleet.Plan) error {
 }
 
 // checkCluster makes sure that a plan's cluster can be brought up with what this
-// engine has.
-func (e *Engine) checkCluster(p fleet.Plan) error {
+// engine has. With nothing to be done any other build of the software will do.
+func (e *Engine) checkCluster(p fleet.Plan, todo bool) error {
 	if p.Cluster == nil {
 		return nil
 	}
-	if e.Clusters == nil || e.Clusters.Payload != p.Cluster.PayloadDigest {
+	if e.Clusters == nil || todo && e.Clusters.Payload != p.Cluster.PayloadDigest {
 		return fleet.NewFault(fleet.CodePlanStale, fleet.Conflict, nil, "plan %.12s: it was made for other software of the nodes than the site has now", p.ID)
 	}
 	initial := 0
@@ -197,15 +205,27 @@ func (e *Engine) Apply(ctx context.Context, c fleet.Consent) error {
 	if n := len(p.ErasedDisks()); c.EraseDisks != n {
 		return fleet.NewFault(fleet.CodeConsentMismatch, fleet.Denied, nil, "consent is for %d disks, the plan erases %d", c.EraseDisks, n)
 	}
-	if err := e.check(p); err != nil {
+	running := e.current()
+	if running != nil && running.plan.ID == p.ID {
+		return nil
+	}
+	todo := map[fleet.ServerID]bool{}
+	for _, a := range p.Assignments {
+		todo[a.Server] = a.Role != fleet.Excluded && a.Kept == ""
+	}
+	if err := e.check(p, todo); err != nil {
 		return err
 	}
-	if running := e.current(); running != nil {
-		if running.plan.ID == p.ID {
-			return nil
-		}
+	if running != nil {
 		if !running.quiet() {
 			return fleet.NewFault(fleet.CodeSiteLocked, fleet.Conflict, nil, "plan %.12s is still being applied", running.plan.ID)
+		}
+	}
+	if standing, ok, err := StandingOf(ctx, e.Journal, e.Archive); err != nil {
+		return err
+	} else if ok {
+		if err := standing.fits(p); err != nil {
+			return err
 		}
 	}
 	data, err := json.Marshal(c)
@@ -235,6 +255,9 @@ func (e *Engine) newRun(p fleet.Plan, events []fleet.Event) *run {
 			continue
 		}
 		r.order = append(r.order, a.Server)
+		if a.Kept != "" && a.Node != nil { // its agent may still wait, with the token of that plan
+			r.keys.adopt(newKeyring(e.Secret, a.Kept).derive(installedGrant(a.Server)), installedGrant(a.Server))
+		}
 		r.servers[a.Server] = newWalker(e, r, a)
 	}
 	now := time.Now()
@@ -366,45 +389,6 @@ func Recall(ctx context.Context, j Journal, a Archive) (fleet.Overview, error) {
 		e.run = e.newRun(p, events)
 	}
 	return e.Overview(), nil
-}
-
-// Standing is what earlier runs left in place: the plan that was applied last,
-// also if the consent was taken back since, and which of its servers are
-// installed or part of the cluster.
-type Standing struct {
-	Plan  fleet.Plan
-	Done  map[fleet.ServerID]bool
-	Begun bool // its cluster was begun
-}
-
-// StandingOf reads that from a journal; false when no plan was ever applied.
-func StandingOf(ctx context.Context, j Journal, a Archive) (Standing, bool, error) {
-	s := Standing{Done: map[fleet.ServerID]bool{}}
-	events, err := allEvents(ctx, j)
-	if err != nil {
-		return s, false, err
-	}
-	id := ""
-	for _, ev := range events {
-		if ev.Action == fleet.ActConsent {
-			id = ev.Plan
-		}
-	}
-	if id == "" {
-		return s, false, nil
-	}
-	p, ok, err := a.Plan(ctx, id)
-	if err != nil || !ok {
-		return s, false, fmt.Errorf("plan %s of the journal: %w", id, errors.Join(err, errors.New("not stored")))
-	}
-	s.Plan = p
-	e := &Engine{Config: Config{Limits: Limits{}.withDefaults()}, started: time.Now()}
-	for id, w := range e.newRun(p, events).servers {
-		n := &w.track.Node
-		s.Done[id] = !n.Removed && !n.Left && (n.Kept || n.Joined || w.track.Settled)
-		s.Begun = s.Begun || n.Kept || n.Begun[fleet.ActBegin] > 0
-	}
-	return s, true, nil
 }
 
 // consented gives the plan that a person allowed last and did not take back.

@@ -54,6 +54,8 @@ type Look struct {
 	// Heard is when the server's own system last spoke to us, or when this
 	// engine started if that was later: silence is counted from there.
 	Heard time.Time
+	// Started is when this engine did.
+	Started time.Time
 	// Cluster is what is known of the cluster that the server is to be part of.
 	Cluster ClusterLook
 	// Roads says of each route why this engine cannot serve it, "" when it can.

@@ -125,7 +125,7 @@ func nextAdmit(t *Track, look Look, now time.Time, l Limits) Decision {
 	if c.OK {
 		return t.trying(Act{fleet.ActAdmit, "the API shows it as planned"}, fleet.ActAdmit, now, l)
 	}
-	deadline := later(t.Marks[joining(t)].At, t.Retried).Add(l.AdmitTimeout)
+	deadline := t.waits(t.Marks[joining(t)], look).Add(l.AdmitTimeout)
 	if now.Before(deadline) {
 		return Wait{Until: deadline, For: "the API to show the node", Overdue: fleet.CodeNodeNotAdmitted}
 	}
@@ -146,11 +146,20 @@ func nextReady(t *Track, look Look, now time.Time, l Limits) Decision {
 	case len(missing) == 1 && !kvmCheck(t).OK: // nothing else is missing, and this does not come by waiting
 		return Hold{fleet.Cause{Code: fleet.CodeKVMUnproven, Kind: fleet.Conflict, Chain: missing}}
 	}
-	deadline := later(t.Marks[fleet.ActAdmit].At, t.Retried).Add(l.ReadyTimeout)
+	deadline := t.waits(t.Marks[fleet.ActAdmit], look).Add(l.ReadyTimeout)
 	if now.Before(deadline) {
 		return Wait{Until: deadline, For: missing[0], Overdue: fleet.CodeNodeNotReady}
 	}
 	return Hold{fleet.Cause{Code: fleet.CodeNodeNotReady, Kind: fleet.Transient, Chain: missing}}
+}
+
+// waits is since when something is waited for that follows a step. Where the
+// step belongs to an earlier plan that is since this engine runs.
+func (t *Track) waits(after Mark, look Look) time.Time {
+	if after.At.IsZero() {
+		return later(look.Started, t.Retried)
+	}
+	return later(after.At, t.Retried)
 }
 
 // recovered tells whether a hold is over because what was missing came true.

@@ -65,6 +65,13 @@ func (k *keyring) allow(g grant) string {
 	return token
 }
 
+// adopt puts a token of an earlier plan into force.
+func (k *keyring) adopt(token string, g grant) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.inForce[hash(token)] = g
+}
+
 func (k *keyring) revoke(g grant) {
 	token := k.derive(g)
 	k.mu.Lock()

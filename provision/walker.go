@@ -39,7 +39,7 @@ type walker struct {
 func newWalker(e *Engine, r *run, a fleet.Assignment) *walker {
 	t := NewTrack(a.Server, r.plan.ID)
 	t.Route.Ladder = ladderOf(a)
-	t.Node = NodeTrack{Plan: a.Node, Kept: a.Kept != "", Emulation: r.plan.Cluster != nil && r.plan.Cluster.Emulation}
+	t.Node = NodeTrack{Plan: a.Node, Kept: a.Kept != "", Joined: a.Kept != "" && a.Node != nil, Emulation: r.plan.Cluster != nil && r.plan.Cluster.Emulation}
 	return &walker{engine: e, run: r, plan: a, wake: make(chan struct{}, 1), changed: make(chan struct{}), track: t, heard: e.started}
 }
 
@@ -133,7 +133,7 @@ func (w *walker) decide() Decision {
 
 // lookLocked gathers what is known now and not from the journal.
 func (w *walker) lookLocked() Look {
-	l := Look{Heard: w.heard, Roads: w.engine.roads()}
+	l := Look{Heard: w.heard, Started: w.engine.started, Roads: w.engine.roads()}
 	if w.run.cluster != nil {
 		l.Cluster = w.run.cluster.look(w.track)
 	}

@@ -188,7 +188,12 @@ func (o *options) include(f *site.File, args []string) error {
 
 // survey looks at all servers anew, plans and applies.
 func (o *options) survey(ctx context.Context, erase int) error {
-	if err := o.restEngine(ctx); err != nil {
+	err := o.restEngine(ctx)
+	if fleet.CodeOf(err) == fleet.CodeSiteLocked { // an earlier call of this command got that far
+		fmt.Fprintln(o.errs, "a plan is being applied already; this shows it")
+		return o.apply(ctx, "", erase, false)
+	}
+	if err != nil {
 		return err
 	}
 	if err := o.discover(ctx, nil, discoverFlags{}); err != nil {
@@ -288,7 +293,10 @@ same command goes on.
 		Example: "  metalrise node replace oslo-w2 --force\n  metalrise node replace oslo-cp3 --with 10.0.9.17",
 		Args:    usage(cobra.ExactArgs(1)),
 		RunE: func(c *cobra.Command, args []string) error {
-			s, err := o.removeNode(c.Context(), args[0], r)
+			s, busy, err := o.comesBack(c.Context(), args[0])
+			if err == nil && !busy {
+				s, err = o.removeNode(c.Context(), args[0], r)
+			}
 			if err != nil {
 				return err
 			}
@@ -304,6 +312,26 @@ same command goes on.
 	c.Flags().IntVar(&erase, "erase-disks", -1, "the number of disks that the plan erases, instead of typing it")
 	r.add(c)
 	return c
+}
+
+// comesBack tells whether an earlier replace of the server is under way: it was
+// removed, and is being installed again.
+func (o *options) comesBack(ctx context.Context, name string) (fleet.Status, bool, error) {
+	dir, err := o.siteDir()
+	if err != nil {
+		return fleet.Status{}, false, err
+	}
+	view, err := overview(ctx, dir)
+	if err != nil {
+		return fleet.Status{}, false, err
+	}
+	for _, s := range view.Servers {
+		if name == s.Hostname || name == string(s.Server) {
+			fresh := s.Phase == fleet.Planned || s.Phase == fleet.Staged || s.Phase == fleet.Booted || s.Phase == fleet.Installed
+			return s, fresh && s.Condition != fleet.Held && s.Condition != fleet.Settled, nil
+		}
+	}
+	return fleet.Status{}, false, nil
 }
 
 // removeNode has the engine take a server away and waits for it.
@@ -397,21 +425,25 @@ func (o *options) exclude(s fleet.Status) error {
 	if err != nil {
 		return err
 	}
-	servers := append([]fleet.Override(nil), f.Typed().Servers...)
-	at := -1
-	for i, v := range servers {
-		if v.Serial == string(s.Server) || v.UUID == string(s.Server) {
-			at = i
-		}
+	id, err := o.identityOf(f, s.Server)
+	if err != nil {
+		return err
 	}
+	servers := append([]fleet.Override(nil), f.Typed().Servers...)
+	at := slices.IndexFunc(servers, func(v fleet.Override) bool {
+		return v.Serial != "" && v.Serial == id.Serial || v.Serial == "" && v.UUID == id.UUID
+	})
 	if at < 0 {
-		servers = append(servers, fleet.Override{Serial: string(s.Server)})
+		servers = append(servers, fleet.Override{})
 		at = len(servers) - 1
 	}
 	if servers[at].Role == fleet.Excluded {
 		return nil
 	}
-	servers[at] = fleet.Override{Serial: servers[at].Serial, UUID: servers[at].UUID, Role: fleet.Excluded}
+	servers[at] = fleet.Override{Serial: id.Serial, Role: fleet.Excluded}
+	if id.Serial == "" {
+		servers[at].UUID = id.UUID
+	}
 	if err := f.Set("servers", servers); err != nil {
 		return err
 	}
@@ -420,4 +452,27 @@ func (o *options) exclude(s fleet.Status) error {
 	}
 	o.printf("%s is excluded in %s from now on\n", s.Server, f.Path())
 	return nil
+}
+
+// identityOf finds the identity of an enrolled server.
+func (o *options) identityOf(f *site.File, server fleet.ServerID) (fleet.Identity, error) {
+	dir, err := o.stateDir(f.Typed().Name)
+	if err != nil {
+		return fleet.Identity{}, err
+	}
+	st, err := store.OpenReader(dir)
+	if err != nil {
+		return fleet.Identity{}, err
+	}
+	defer st.Close()
+	enrolled, err := st.Servers(context.Background())
+	if err != nil {
+		return fleet.Identity{}, err
+	}
+	for _, e := range enrolled {
+		if e.ID == server {
+			return e.Identity, nil
+		}
+	}
+	return fleet.Identity{}, fleet.NewFault(fleet.CodeSiteUnknownServer, fleet.Invalid, nil, "server %q is not enrolled", server)
 }

@@ -133,10 +133,8 @@ func makePlan(ctx context.Context, f *site.File, st *store.Store, scratch bool) 
 		in.Image = r.Ref()
 	}
 	planCluster(ctx, s, &in)
-	if !scratch {
-		if err := planStanding(ctx, st, &in); err != nil {
-			return fleet.Plan{}, err
-		}
+	if err := planStanding(ctx, st, &in, scratch); err != nil {
+		return fleet.Plan{}, err
 	}
 	p := plan.Make(in)
 	if p.Cluster == nil || in.Payload == nil {
@@ -171,11 +169,16 @@ func planCluster(ctx context.Context, s fleet.Site, in *plan.Input) {
 	in.Manifests = string(manifests)
 }
 
-// planStanding tells the plan what earlier runs left in place: that is kept.
-func planStanding(ctx context.Context, st *store.Store, in *plan.Input) error {
+// planStanding tells the plan what earlier runs left in place: that is kept,
+// unless a person wants it forgotten.
+func planStanding(ctx context.Context, st *store.Store, in *plan.Input, scratch bool) error {
 	standing, ok, err := provision.StandingOf(ctx, st, st)
 	if err != nil || !ok {
 		return err
+	}
+	if scratch {
+		in.FromScratch = standing.Scratch(time.Now())
+		return nil
 	}
 	in.Previous, in.Done, in.Unbegun = &standing.Plan, standing.Done, !standing.Begun
 	return nil

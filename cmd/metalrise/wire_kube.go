@@ -102,6 +102,11 @@ func (c *clusterAPI) Follow(ctx context.Context, f provision.Follower) error {
 const drainLasts = 10 * time.Minute
 
 func (c *clusterAPI) Drain(ctx context.Context, a fleet.Assignment, tell func(string)) error {
+	if a.Role != fleet.Worker { // before VMs are moved for nothing
+		if err := c.CheckQuorum(ctx, a.Node.Name); err != nil {
+			return err
+		}
+	}
 	return c.Cluster.Drain(ctx, a.Node.Name, kube.Draining{Timeout: drainLasts}, tell)
 }
 

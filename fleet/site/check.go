@@ -100,6 +100,14 @@ func checkHostname(s string) error {
 	return nil
 }
 
+// checkInterface is for names that Linux allows (dev_valid_name in its net/core/dev.c).
+func checkInterface(s string) error {
+	if s == "" || len(s) > 15 || s == "." || s == ".." || strings.ContainsFunc(s, func(r rune) bool { return r <= ' ' || r > '~' || r == '/' || r == ':' }) {
+		return fmt.Errorf("%q is no name of a network interface", s)
+	}
+	return nil
+}
+
 func checkPrefix(s string) error {
 	if _, err := netip.ParsePrefix(s); err != nil {
 		return fmt.Errorf("%q is no address with a prefix length", s)

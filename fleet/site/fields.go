@@ -115,6 +115,7 @@ func serverFields() []field {
 		{path: "serving", text: "Where metalrise itself answers while it installs."},
 		{path: "serving.address", text: "Address under which machines and BMCs reach this computer.", byDef: "found by the route towards each of them", example: "10.0.9.2", check: checkIP},
 		{path: "serving.port", text: "Port to serve on.", byDef: "any free one", example: "8443", min: 1, max: 65535},
+		{path: "serving.netboot", text: "Network interface of this computer on which planned servers may boot from the network, where their virtual drives do not carry. It answers DHCP to them alone, beside another DHCP server if there is one.", byDef: "no server boots from the network", example: "eno1", check: checkInterface},
 
 		{path: "servers", text: "What you insist on for single servers. Leave it out as long as the plan's own choices suit you.", max: 4096},
 		{path: "servers[].serial", text: "Serial number of the server that the entry is about. Give this, uuid or both.", example: "CZ3210ABCD"},
