@@ -86,6 +86,14 @@ func (o *options) buildISO(ctx context.Context, b *isoBuild) error {
 	if x.Server, err = singleServer(f.Site()); err != nil {
 		return err
 	}
+	blockers, err := foreseen(f, &x)
+	if err != nil {
+		return err
+	}
+	if len(blockers) > 0 {
+		o.printFindings(blockers)
+		return &exitError{code: exitFindings}
+	}
 	if err := o.consentToErase(x.Server, b.erases); err != nil {
 		return err
 	}
@@ -116,6 +124,26 @@ func singleServer(s fleet.Site) (fleet.Identity, error) {
 		return fleet.NewIdentity(s.Servers[0].UUID, s.Servers[0].Serial), nil
 	}
 	return fleet.Identity{}, nil
+}
+
+// foreseen plans for a machine that has all that could be asked for, and gives
+// what would stop any machine: better told now than by a console far away.
+func foreseen(f *site.File, x *mediumIndex) ([]fleet.Finding, error) {
+	facts := fleet.Facts{Source: fleet.SeenByAgent, At: time.Now(), Identity: x.Server, MemoryMiB: fleet.Known[int64](1 << 20),
+		NICs:         []fleet.NIC{{MAC: "02:00:00:00:00:01", Link: fleet.Known(true)}},
+		Disks:        []fleet.Disk{{Serial: "D1", SizeBytes: fleet.Known[int64](1 << 42), Media: fleet.MediaSSD}},
+		VirtualMedia: []fleet.MediaSlot{{MediaTypes: []string{"CD"}, How: "action"}}}
+	if facts.Identity.ID() == "" {
+		facts.Identity = fleet.NewIdentity("", "ANY-MACHINE")
+	}
+	planned, err := planSingle(f, x, facts)
+	var out []fleet.Finding
+	for _, finding := range planned.Findings {
+		if finding.Severity == fleet.Blocker && finding.Server == "" { // those of a server speak of its hardware
+			out = append(out, finding)
+		}
+	}
+	return out, err
 }
 
 // consentToErase gets a person's word for what the medium will do.

@@ -235,14 +235,17 @@ func ownEndpoint() fleet.Endpoint {
 	return fleet.Endpoint{Address: "127.0.0.1:443", Product: "this machine itself"}
 }
 
-// plan decides as metalrise plan does, with this machine as the only server.
 func (p *preparing) plan(facts fleet.Facts) (fleet.Plan, error) {
-	x := &p.medium.mediumIndex
+	return planSingle(p.file, &p.medium.mediumIndex, facts)
+}
+
+// planSingle decides as metalrise plan does, with one machine as the only server.
+func planSingle(f *site.File, x *mediumIndex, facts fleet.Facts) (fleet.Plan, error) {
 	id := facts.Identity
-	in := plan.Input{Site: p.file.Site(), Facts: map[fleet.ServerID]fleet.Facts{id.ID(): facts}, Now: time.Now(), IgnitionDigest: ignition.Digest,
+	in := plan.Input{Site: f.Site(), Facts: map[fleet.ServerID]fleet.Facts{id.ID(): facts}, Now: time.Now(), IgnitionDigest: ignition.Digest,
 		Servers: []fleet.Server{{ID: id.ID(), Identity: id, BMC: ownEndpoint()}}, Image: x.Image, Payload: x.Payload, Manifests: x.Manifests}
 	var err error
-	if in.SiteDigest, err = p.file.Digest(); err != nil {
+	if in.SiteDigest, err = f.Digest(); err != nil {
 		return fleet.Plan{}, err
 	}
 	out := plan.Make(in)

@@ -315,6 +315,21 @@ func TestPreparedPlan(t *testing.T) {
 	}
 }
 
+// TestForeseen finds at building what would stop every machine, and nothing that
+// only the machine can tell.
+func TestForeseen(t *testing.T) {
+	p := testPreparing(t, fleet.Identity{})
+	x := p.medium.mediumIndex
+	if found, err := foreseen(p.file, &x); err != nil || len(found) > 0 {
+		t.Errorf("of a good site: %+v, %v", found, err)
+	}
+	x.Image = fleet.ImageRef{}
+	found, err := foreseen(p.file, &x)
+	if err != nil || len(found) != 1 || found[0].Code != fleet.CodeImageMissing {
+		t.Errorf("without an image: %+v, %v", found, err)
+	}
+}
+
 func TestConsentToErase(t *testing.T) {
 	named := fleet.NewIdentity("", "SN1")
 	for name, c := range map[string]struct {
