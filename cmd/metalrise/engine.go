@@ -124,6 +124,7 @@ type daemon struct {
 	store *store.Store
 	log   *slog.Logger
 	door  *door
+	net   *netRoad // nil where no server boots from the network
 	// medium makes the ISO of a server; nil where there is none to make.
 	medium func(key string, r provision.Resource) (*iso.Image, error)
 }
@@ -165,6 +166,7 @@ func (o *options) engine(ctx context.Context) error {
 		return err
 	}
 	defer server.Close()
+	defer d.net.Close()
 	if err := d.Resume(ctx); err != nil {
 		return err
 	}
@@ -212,7 +214,8 @@ func (d *daemon) prepare(s fleet.Site) (*boot.Server, error) {
 		return nil, err
 	}
 	port := server.Addr().(*net.TCPAddr).Port
-	way := roads{routes: routes{fixed: s.Serving.Address, port: port}, plain: server.PlainAddr().(*net.TCPAddr).Port, net: "this engine boots no server from the network"}
+	way := roads{routes: routes{fixed: s.Serving.Address, port: port}, plain: server.PlainAddr().(*net.TCPAddr).Port}
+	way.net = d.netRoad(s, lib)
 	d.medium = lib.personal
 	clusters, err := d.clusters(s, lib)
 	if err != nil {

@@ -14,6 +14,7 @@ import (
 
 	"metalrise.dev/bmc"
 	"metalrise.dev/boot"
+	"metalrise.dev/boot/netboot"
 	"metalrise.dev/fleet"
 	"metalrise.dev/fleet/callhome"
 	"metalrise.dev/ignition"
@@ -247,6 +248,8 @@ type library struct {
 	agentPath string
 	software  *images.Payload // nil where the site has no cluster
 
+	loaders *netboot.Loaders // nil where nothing boots from the network
+
 	media *iso.Cache // by key: BMCs read one medium in hundreds of requests
 }
 
@@ -279,6 +282,8 @@ func (l *library) Open(_ context.Context, key string) (boot.Content, error) {
 	switch r.Kind {
 	case provision.LiveMedium:
 		return l.medium(key, r)
+	case provision.NetArtefact:
+		return l.netArtefact(r)
 	case provision.DiskImage:
 		f, err := l.disk.Open()
 		return fileContent(f, l.disk.Artifact().SHA256, err)
