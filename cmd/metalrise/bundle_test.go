@@ -255,3 +255,32 @@ func TestImagesByHand(t *testing.T) {
 		}
 	}
 }
+
+// TestFetchFromAFolder: a mirror that was carried on a disk, named in the file of
+// defaults.
+func TestFetchFromAFolder(t *testing.T) {
+	d := newDepot(t)
+	mirror := filepath.Join(d.dir, "mirror")
+	file := func(name, text string) map[string]any {
+		d.put(filepath.Join(mirror, "prod", name), []byte(text))
+		return map[string]any{"disk": map[string]any{"location": "https://builds.coreos.fedoraproject.org/prod/" + name, "sha256": hexDigest([]byte(text))}}
+	}
+	meta, err := json.Marshal(map[string]any{"stream": "stable", "metadata": map[string]any{}, "architectures": map[string]any{"x86_64": map[string]any{"artifacts": map[string]any{"metal": map[string]any{
+		"release": "44.1", "formats": map[string]any{"iso": file("live.iso", "iso"), "raw": file("metal.raw", "disk")}}}}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	d.put(filepath.Join(mirror, "streams", "stable.json"), meta)
+	d.put(filepath.Join(d.dir, "config", "metalrise", "images.yaml"), []byte("mirrors:\n  - {from: \"https://builds.coreos.fedoraproject.org\", to: "+mirror+"}\nstore: "+filepath.Join(d.dir, "own")+"\n"))
+	if out := d.here(exitFailed, "images", "fetch", "fedora-coreos", "stable"); !strings.Contains(out, "--pin "+hexDigest(meta)) {
+		t.Error(out)
+	}
+	if out := d.here(exitOK, "images", "fetch", "fedora-coreos", "stable", "--pin", hexDigest(meta)); !strings.Contains(out, filepath.Join(d.dir, "own", "releases", "fedora-coreos-stable-44.1-x86_64-")) {
+		t.Error(out)
+	}
+	if out := d.here(exitFailed, "images", "fetch", "fedora-coreos", "next", "--pin", hexDigest(meta)); !strings.Contains(out, "404") {
+		t.Error(out)
+	}
+	d.put(filepath.Join(d.dir, "config", "metalrise", "images.yaml"), []byte("miror: []\n"))
+	d.here(exitFailed, "images", "list")
+}
