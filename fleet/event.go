@@ -35,6 +35,7 @@ const (
 	ActIdentify Action = "identify"  // the BMC was asked whether it is still the same server
 	ActEject    Action = "eject"     // medium taken out of the virtual drive
 	ActInsert   Action = "insert"    // medium put into the virtual drive
+	ActStranger Action = "stranger"  // a machine that no plan names asked to boot from the network and got no answer
 	ActFetch    Action = "fetch"     // the attempt's medium was asked for, or read
 	ActBootOnce Action = "boot-once" // next boot goes to the virtual drive, or where else the attempt's route leads
 	ActPowerOff Action = "power-off"
@@ -180,8 +181,20 @@ type Overview struct {
 	Quiet   bool      `json:"quiet"`   // nothing moves: every server is settled or held
 	Engine  bool      `json:"engine"`  // an engine is running
 	Servers []Status  `json:"servers"` // in plan order
+	// Strangers are machines that asked to boot from the network and that the plan
+	// does not name. They got no answer.
+	Strangers []Stranger `json:"strangers,omitempty"`
 	// Cluster is nil where the plan ends with installed hosts.
 	Cluster *ClusterStatus `json:"cluster,omitempty"`
+}
+
+// Stranger is a machine that asked to boot from the network and that no plan
+// names, by its own word.
+type Stranger struct {
+	MAC  string    `json:"mac"`
+	UUID string    `json:"uuid,omitempty"`
+	Arch string    `json:"arch,omitempty"`
+	At   time.Time `json:"at"` // when it asked last
 }
 
 // Found is what answers at one address, as far as it tells without a login.

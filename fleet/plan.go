@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"sort"
 	"strings"
 )
@@ -72,6 +73,14 @@ type Network struct {
 	Gateway string   `json:"gateway,omitempty"`
 	DNS     []string `json:"dns,omitempty"`
 	NTP     []string `json:"ntp,omitempty"`
+}
+
+// Has tells whether a MAC address is one of the network's ports.
+func (n Network) Has(mac string) bool {
+	if strings.EqualFold(n.MAC, mac) {
+		return true
+	}
+	return n.Bond != nil && slices.ContainsFunc(n.Bond.MACs, func(m string) bool { return strings.EqualFold(m, mac) })
 }
 
 // Bond joins several ports.

@@ -23,13 +23,16 @@ type Config struct {
 	BMCs    BMCs
 	Configs Configs
 	Routes  Routes
-	Roads   Roads          // nil: virtual media over HTTPS is the only rung of the ladder
-	Secret  []byte         // of the site; tokens and keys derive from it
-	CA      string         // PEM of the authority that machines trust
-	Image   callhome.Image // the release's disk image; Path is set by the engine
-	ISO     string         // SHA-256 of the release's live ISO
-	Limits  Limits
-	Log     *slog.Logger
+	// Unattended drives no BMC: servers are switched on by somebody else, and boot
+	// from the network by themselves.
+	Unattended bool
+	Roads      Roads          // nil: virtual media over HTTPS is the only rung of the ladder
+	Secret     []byte         // of the site; tokens and keys derive from it
+	CA         string         // PEM of the authority that machines trust
+	Image      callhome.Image // the release's disk image; Path is set by the engine
+	ISO        string         // SHA-256 of the release's live ISO
+	Limits     Limits
+	Log        *slog.Logger
 	// Clusters is nil where plans end with installed hosts.
 	Clusters *Clusters
 }

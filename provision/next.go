@@ -58,6 +58,8 @@ type Look struct {
 	Started time.Time
 	// Cluster is what is known of the cluster that the server is to be part of.
 	Cluster ClusterLook
+	// Unattended: the engine drives no BMC.
+	Unattended bool
 	// Roads says of each route why this engine cannot serve it, "" when it can.
 	// What is missing is not served; virtual media over HTTPS always is.
 	Roads map[fleet.BootRoute]string
@@ -81,7 +83,7 @@ func Next(t *Track, look Look, now time.Time, l Limits) Decision {
 		return t.trying(leaveFirst, fleet.ActLeave, now, l)
 	case !t.Staged:
 		return t.trying(Act{fleet.ActStage, "a new attempt needs its own token and media address"}, fleet.ActStage, now, l)
-	case t.Pending != nil && settles(t.Pending.Action):
+	case t.Pending != nil && settles(t.Pending.Action) && !look.Unattended:
 		return t.trying(Settle{t.Pending.Action}, t.Pending.Action, now, l)
 	}
 	if t.Written {
@@ -110,7 +112,12 @@ func (t *Track) done(a fleet.Action, now time.Time) bool {
 //
 // Transitions to: nextLive, by the desk's hello event.
 func nextBoot(t *Track, look Look, now time.Time, l Limits) Decision {
-	if t.Route.Now == fleet.USB {
+	switch {
+	case look.Unattended && !byNet(t.Route.Now):
+		return t.trying(Descend{To: fleet.PXE, Why: "servers are served as they come: they boot from the network by themselves"}, fleet.ActStage, now, l)
+	case look.Unattended: // whenever that is: nobody said that the machine is on
+		return Wait{Until: now.Add(time.Hour), For: "the machine to be switched on and to boot from the network"}
+	case t.Route.Now == fleet.USB:
 		return t.byHand()
 	}
 	net := byNet(t.Route.Now)
@@ -174,6 +181,9 @@ func nextLive(t *Track, look Look, now time.Time, l Limits) Decision {
 // Transitions to: Installed, by the desk's arrive event.
 func nextWritten(t *Track, look Look, now time.Time, l Limits) Decision {
 	waiting := t.Live.Key != ""
+	if look.Unattended && !waiting {
+		return Wait{Until: now.Add(time.Hour), For: "the machine to be switched on and to boot from its disk"}
+	}
 	for _, step := range []struct {
 		action fleet.Action
 		needed bool
@@ -181,7 +191,7 @@ func nextWritten(t *Track, look Look, now time.Time, l Limits) Decision {
 	}{
 		{fleet.ActIdentify, !waiting, "make sure that the BMC still belongs to this server"},
 		{fleet.ActPowerOff, !waiting && t.Sight.Power != fleet.PowerOff, "boot anew from the written disk"},
-		{fleet.ActEject, true, "the next boot must not find the medium"},
+		{fleet.ActEject, !look.Unattended, "the next boot must not find the medium"},
 		{fleet.ActRestart, waiting, "the disk is written and the medium is out"},
 		{fleet.ActPowerOn, !waiting, "boot the installed system"},
 	} {

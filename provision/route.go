@@ -103,6 +103,9 @@ func (t *RouteTrack) start(look Look) (fleet.BootRoute, []fleet.RouteFault) {
 	if t.Chosen != "" && look.unserved(t.Chosen) == "" {
 		return t.Chosen, nil
 	}
+	if look.Unattended {
+		return fleet.PXE, nil
+	}
 	if t.Good != "" && look.unserved(t.Good) == "" {
 		return t.Good, nil
 	}

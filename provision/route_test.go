@@ -228,3 +228,115 @@ func TestPersonChoosesTheRoute(t *testing.T) {
 		w.unplug()
 	})
 }
+
+// press is somebody who switches a machine on; its firmware asks the network first.
+func (r *rig) press() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.off != nil {
+		r.off()
+	}
+	r.power, r.netOnce = fleet.PowerOn, fleet.PXE
+	r.startLocked()
+}
+
+// serve runs unattended engines on the world for some time, in which somebody
+// switches every machine on, twice.
+func serve(t *testing.T, w *world) fleet.Overview {
+	t.Helper()
+	w.unattended = true
+	e, err := w.boot(t.Context())
+	for minute := range 180 {
+		time.Sleep(time.Minute)
+		for w.engine.Load() == nil {
+			if e != nil {
+				e.Wait()
+			}
+			e, err = w.boot(t.Context())
+		}
+		if err != nil && w.engine.Load() != nil {
+			t.Fatal(err)
+		}
+		for _, r := range w.servers {
+			r.mu.Lock()
+			idle := r.liveBoots == 0
+			r.mu.Unlock()
+			if minute == 5 || minute > 5 && idle {
+				r.press()
+			}
+		}
+	}
+	o := e.Overview()
+	w.kill()
+	e.Wait()
+	w.unplug()
+	synctest.Wait()
+	return o
+}
+
+func TestUnattended(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := laddered(3)
+		o := serve(t, w)
+		for _, s := range o.Servers {
+			r := w.servers[s.Server]
+			if s.Condition != fleet.Settled || r.writes != 1 || r.liveBoots != 1 || r.diskBoots != 1 || r.powerOffs != 0 {
+				t.Errorf("%+v: %d writes, %d live boots, %d disk boots", s, r.writes, r.liveBoots, r.diskBoots)
+			}
+		}
+	})
+}
+
+// TestUnattendedMachineIsNotWrittenTwice switches an installed machine on again:
+// it gets no answer from the network and boots its disk.
+func TestUnattendedMachineIsNotWrittenTwice(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := laddered(1)
+		w.unattended = true
+		e, err := w.boot(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		r := w.servers["SN001"]
+		for range 3 {
+			time.Sleep(10 * time.Minute)
+			r.press()
+		}
+		time.Sleep(10 * time.Minute)
+		if s := e.Overview().Servers[0]; s.Condition != fleet.Settled || r.written() != 1 || len(e.NetGuests()) != 0 {
+			t.Errorf("%+v, %d writes", s, r.written())
+		}
+		if id, ok := e.Planned("52:54:00:00:00:01", ""); !ok || id != "SN001" {
+			t.Errorf("%s, %t: an installed server is no stranger", id, ok)
+		}
+		if _, ok := e.Planned("52:54:00:00:00:99", "c0ffee00-0000-0000-0000-000000000000"); ok {
+			t.Error("a stranger was taken for a planned server")
+		}
+		w.kill()
+		e.Wait()
+		w.unplug()
+	})
+}
+
+func TestUnattendedKilledAtEveryEvent(t *testing.T) {
+	events := 0
+	synctest.Test(t, func(t *testing.T) {
+		w := laddered(1)
+		serve(t, w)
+		events = len(w.events)
+	})
+	for cut := 1; cut <= events; cut++ {
+		for _, durable := range []bool{false, true} {
+			t.Run(fmt.Sprintf("event %d durable %v", cut, durable), func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					w := laddered(1)
+					w.cut, w.durable = cut, durable
+					o := serve(t, w)
+					if s, r := o.Servers[0], w.servers["SN001"]; s.Condition != fleet.Settled || r.writes != 1 {
+						t.Errorf("%+v: %d writes, %d live boots", s, r.writes, r.liveBoots)
+					}
+				})
+			})
+		}
+	}
+}

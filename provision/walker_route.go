@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"strings"
 	"sync"
 	"time"
 
@@ -174,6 +175,7 @@ type NetGuest struct {
 	Identity fleet.Identity
 	Network  fleet.Network
 	Route    fleet.BootRoute
+	Any      bool      // on whichever route its firmware asks
 	Script   string    // address of its iPXE script
 	Loader   string    // address of iPXE as an EFI program
 	Until    time.Time // nothing is answered afterwards
@@ -210,7 +212,7 @@ func (w *walker) netGuest() (NetGuest, bool) {
 		return t.Reached.Plain + w.run.keys.netPath(w.plan.Server, t.Attempt, name)
 	}
 	return NetGuest{
-		Server: w.plan.Server, Hostname: w.plan.Hostname, Identity: w.plan.Identity, Network: w.plan.Network, Route: t.Route.Now,
+		Server: w.plan.Server, Hostname: w.plan.Hostname, Identity: w.plan.Identity, Network: w.plan.Network, Route: t.Route.Now, Any: w.engine.Unattended,
 		Script: address(NetScript), Loader: address(NetLoader), Until: since.Add(w.engine.Limits.BootTimeout),
 	}, true
 }
@@ -236,4 +238,19 @@ func (e *Engine) Medium(id fleet.ServerID) (Resource, error) {
 	}
 	res.Key = key
 	return res, err
+}
+
+// Planned finds the server of the current plan to whom a MAC address or a system
+// UUID belongs, whatever becomes of it.
+func (e *Engine) Planned(mac, uuid string) (fleet.ServerID, bool) {
+	r := e.current()
+	if r == nil {
+		return "", false
+	}
+	for _, id := range r.order {
+		if w := r.servers[id]; w.plan.Network.Has(mac) || uuid != "" && strings.EqualFold(w.plan.Identity.UUID, uuid) {
+			return id, true
+		}
+	}
+	return "", false
 }

@@ -22,16 +22,17 @@ type world struct {
 	servers map[fleet.ServerID]*rig
 	plan    fleet.Plan
 
-	mu      sync.Mutex
-	events  []fleet.Event
-	cut     int  // the append that would write this event kills the engine; 0: never
-	durable bool // the event of the cut is durable although the caller never hears of it
-	kill    context.CancelFunc
-	noSpace bool // the journal cannot be written
-	facts   map[fleet.ServerID]fleet.Facts
-	kube    *kube // nil: the plan ends with installed hosts
-	older   []fleet.Plan
-	roads   map[fleet.BootRoute]string // nil: no boot ladder
+	mu         sync.Mutex
+	events     []fleet.Event
+	cut        int  // the append that would write this event kills the engine; 0: never
+	durable    bool // the event of the cut is durable although the caller never hears of it
+	kill       context.CancelFunc
+	noSpace    bool // the journal cannot be written
+	facts      map[fleet.ServerID]fleet.Facts
+	kube       *kube // nil: the plan ends with installed hosts
+	older      []fleet.Plan
+	unattended bool
+	roads      map[fleet.BootRoute]string // nil: no boot ladder
 }
 
 // rig is one server and its BMC.
@@ -109,7 +110,7 @@ func (w *world) boot(ctx context.Context) (*Engine, error) {
 	if w.roads != nil {
 		roads = w
 	}
-	e, err := NewEngine(Config{Site: "osaka", Journal: w, Archive: w, BMCs: w, Configs: w, Routes: w, Roads: roads,
+	e, err := NewEngine(Config{Site: "osaka", Journal: w, Archive: w, BMCs: w, Configs: w, Routes: w, Roads: roads, Unattended: w.unattended,
 		Secret: []byte("0123456789abcdef0123456789abcdef"), Image: callhome.Image{SHA256: "good", Format: "raw.zst"},
 		Limits: Limits{BootTimeout: 10 * time.Minute}, Clusters: w.clusters()})
 	if err != nil {
@@ -231,6 +232,9 @@ func (r *rig) call(ctx context.Context, name string, act func() error) error {
 		case <-ctx.Done():
 			return ctx.Err()
 		}
+	}
+	if r.w.unattended {
+		panic("a BMC was asked for " + name)
 	}
 	if err := half(); err != nil {
 		return err
