@@ -117,6 +117,9 @@ func (l *Lab) View() View {
 }
 
 func press(s Server, q Request) error {
+	if q.Button == On {
+		s.goesOff()
+	}
 	off := s.BMC.Status().Power == redfish.PowerOff
 	switch {
 	case q.Button == Press, q.Button == On && off:

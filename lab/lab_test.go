@@ -163,6 +163,10 @@ func TestSocket(t *testing.T) {
 		t.Fatal(err)
 	}
 	until(t, "n2 runs", func() bool { return see().Doing == RunsDisk })
+	if err := errors.Join(c.Power(ctx, "LAB0002", Off), c.Power(ctx, "n2", On)); err != nil {
+		t.Fatal(err)
+	}
+	until(t, "n2 runs again", func() bool { return see().Doing == RunsDisk })
 	if err := c.Power(ctx, "LAB0002", Off); err != nil {
 		t.Fatal(err)
 	}

@@ -19,15 +19,20 @@ var ErrPoweredOn = errors.New("the server is powered on")
 // offWithin is how long a server may take whose power was just cut.
 const offWithin = 10 * time.Second
 
+// goesOff lets a power cut come to its end.
+func (s Server) goesOff() {
+	for end := time.Now().Add(offWithin); s.BMC.Status().Power == redfish.PoweringOff && time.Now().Before(end); {
+		time.Sleep(20 * time.Millisecond)
+	}
+}
+
 // swapDisk puts a new, empty disk in place of a server's install disk, as a
 // technician does: another serial number and WWN, and nothing on it. What the
 // old disk held is lost. The lab's configuration, which is replaced as a whole,
 // says which disk is in: a lab that is killed meanwhile has the old one or the
 // new one.
 func (l *Lab) swapDisk(s Server, _ Request) error {
-	for end := time.Now().Add(offWithin); s.BMC.Status().Power == redfish.PoweringOff && time.Now().Before(end); {
-		time.Sleep(20 * time.Millisecond)
-	}
+	s.goesOff()
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	n := 1
