@@ -2,6 +2,8 @@ package tui
 
 import (
 	"bytes"
+	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -203,5 +205,42 @@ func TestRouteOfTheNextAttemptIsChosen(t *testing.T) {
 	press(a, "up", "b")
 	if a.popup == nil || a.popup.picks != nil {
 		t.Error("a server that is not held has a choice")
+	}
+}
+
+// TestForeignDiskIsGivenUpByItsSerial types the serial of a disk with another
+// owner's data on the Disks step; anything else is refused, on screens and lines.
+func TestForeignDiskIsGivenUpByItsSerial(t *testing.T) {
+	sheet := sampleSheet(5)
+	sheet.Plan.Findings = append(sheet.Plan.Findings, fleet.Finding{Code: fleet.CodeDiskForeign, Severity: fleet.Blocker, Server: "SN00002", Path: "servers[1].eraseForeign",
+		Text: "serial D2-A was installed by site \"old\"", Remedy: "If its data may go, set eraseForeign to the disk's serial under servers; else name another disk."})
+	for _, l := range Languages() {
+		a := sized(Options{Language: l, Sheet: &sheet}, 80, 24)
+		press(a, "f2")
+		a.Step(Input{At: noon.Add(time.Second), Key: "enter"}) // leads to the field
+		it, ok := a.hub.current()
+		if !ok || it.field == nil || it.field.server != "SN00002" || a.hub.step != stepDisks {
+			t.Fatalf("F2 leads to step %d, %+v", a.hub.step, it)
+		}
+		typeText(a, "D1-A")
+		if acts := press(a, "enter"); len(acts) != 0 || !strings.Contains(a.View().Text(), "D2-A") {
+			t.Errorf("another disk's serial: %+v\n%s", acts, a.View().Text())
+		}
+		press(a, "enter", "ctrl+u")
+		typeText(a, "D2-A")
+		acts := press(a, "enter")
+		if len(acts) != 1 || acts[0].Do != DoOverride || acts[0].Server != "SN00002" || acts[0].Path != "eraseForeign" || acts[0].Value != "D2-A" {
+			t.Errorf("actions %+v\n%s", acts, a.View().Text())
+		}
+	}
+	k := newTalk(t, English, sheet)
+	k.goes(stepDisks)
+	k.hears("osaka-cp2: serial: empty. Blocker: ")
+	n := slices.IndexFunc(k.a.hub.items(), func(it item) bool { return it.field != nil && it.field.server != "" })
+	k.says(strconv.Itoa(n + 1))
+	k.says("D1-A")
+	k.hears("is not the disk that would be erased", "osaka-cp2: serial")
+	if acts := k.says("D2-A"); len(acts) != 1 || acts[0].Do != DoOverride || acts[0].Value != "D2-A" {
+		t.Errorf("actions %+v", acts)
 	}
 }

@@ -87,7 +87,7 @@ func (h *hub) jump(f fleet.Finding) {
 	h.rail = false
 	for i, it := range h.items() {
 		switch {
-		case it.field != nil && it.field.path == f.Path:
+		case it.field != nil && it.field.solves(f):
 			h.cursor[h.step] = i
 			return
 		case it.field == nil && it.button == noButton && f.Server != "" && h.serverAt(it.row) == f.Server:
@@ -210,7 +210,11 @@ func (h *hub) items() []item {
 // fields are those of the step that are shown: what few people need is hidden
 // until it is asked for, has a value, or is wrong.
 func (h *hub) fields() []*field {
-	return slices.DeleteFunc(fields(h.step), func(f *field) bool { return f.more && !h.wide[h.step] && !h.inUse(f) })
+	all := fields(h.step)
+	if h.step == stepDisks {
+		all = append(all, h.foreignFields()...)
+	}
+	return slices.DeleteFunc(all, func(f *field) bool { return f.more && !h.wide[h.step] && !h.inUse(f) })
 }
 
 // hidesFields tells whether the step has fields that are not in use.
@@ -345,7 +349,7 @@ func (a *App) blockers() string {
 	for s := stepFind; s < stepChecks; s++ {
 		for _, f := range fields(s) {
 			if _, ok := h.drafts[f.path]; ok {
-				return a.f("%s was typed but not saved", a.t(f.label))
+				return a.f("%s was typed but not saved", a.label(f))
 			}
 		}
 	}
@@ -358,7 +362,7 @@ func (a *App) blockers() string {
 	for s := stepFind; s < stepChecks; s++ {
 		for _, f := range fields(s) {
 			if f.needed && f.path != "image" && isExample(f.path, ValueAt(h.sheet.Typed, f.path)) {
-				return a.f("%s still has an example value", a.t(f.label))
+				return a.f("%s still has an example value", a.label(f))
 			}
 		}
 	}

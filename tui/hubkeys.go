@@ -308,6 +308,9 @@ func (a *App) accept(f *field, typed string) []Action {
 		return h.start(DoPassword, Action{Do: DoPassword, Path: f.path, Secret: typed})
 	}
 	value, why := a.parse(f, typed)
+	if f.server != "" {
+		why = a.notItsSerial(f, typed)
+	}
 	if why != "" {
 		return refuse(why)
 	}
@@ -315,6 +318,11 @@ func (a *App) accept(f *field, typed string) []Action {
 		delete(h.drafts, f.path)
 		h.typed[f.path] = true
 		return nil
+	}
+	if f.server != "" {
+		delete(h.drafts, f.path)
+		h.typed[f.path] = true
+		return h.start(DoOverride, Action{Do: DoOverride, Server: f.server, Path: eraseForeign, Value: value})
 	}
 	return h.start(DoSet, Action{Do: DoSet, Path: f.path, Value: value})
 }

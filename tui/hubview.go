@@ -288,13 +288,13 @@ func (a *App) fieldRow(b *body, f *field) {
 	if value == "" && !editing {
 		value = "–"
 	}
-	b.add(Line{{Plain, point}, {Plain, fit(a.t(f.label), label)}, {style, fit(value, room)}, {Plain, " " + fit(from, origin)}})
+	b.add(Line{{Plain, point}, {Plain, fit(a.label(f), label)}, {style, fit(value, room)}, {Plain, " " + fit(from, origin)}})
 	if why := h.wrong[f.path]; why != "" {
 		b.under(Bad, "✗ "+why)
 		return
 	}
 	for _, x := range h.findings() {
-		if x.Path == f.path && x.Severity != fleet.Info {
+		if f.solves(x) && x.Severity != fleet.Info {
 			b.under(severityStyle(x.Severity), severityMark(x.Severity)+" "+a.engineText(x.Text))
 		}
 	}

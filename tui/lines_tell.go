@@ -147,7 +147,7 @@ func (a *App) consented() bool {
 // blocked tells whether a problem with a field keeps the run from starting.
 func (h *hub) blocked(f *field) bool {
 	return slices.ContainsFunc(h.findings(), func(x fleet.Finding) bool {
-		return x.Severity == fleet.Blocker && (x.Path == f.path || strings.HasPrefix(x.Path, f.path+"."))
+		return x.Severity == fleet.Blocker && (f.solves(x) || strings.HasPrefix(x.Path, f.path+"."))
 	})
 }
 
@@ -162,7 +162,7 @@ func (a *App) seenText(at time.Time) string {
 // itemName is what an item is called in a question.
 func (a *App) itemName(it item) string {
 	if it.field != nil {
-		return a.t(it.field.label)
+		return a.label(it.field)
 	}
 	return a.buttonName(it.button)
 }
@@ -288,12 +288,12 @@ func (a *App) itemSentence(it item) string {
 	if f == nil {
 		return a.buttonName(it.button)
 	}
-	out := a.t(f.label) + ": " + a.spokenValue(f)
+	out := a.label(f) + ": " + a.spokenValue(f)
 	if why := a.hub.wrong[f.path]; why != "" {
 		return out + ". " + a.t("Problem:") + " " + why
 	}
 	for _, x := range a.hub.findings() {
-		if x.Path == f.path && x.Severity != fleet.Info {
+		if f.solves(x) && x.Severity != fleet.Info {
 			out += ". " + a.severityWord(x.Severity) + ": " + a.engineText(x.Text)
 		}
 	}
@@ -317,18 +317,18 @@ func (a *App) spokenValue(f *field) string {
 func (a *App) valuePrompt(f *field) string {
 	value := a.spokenValue(f)
 	if f.kind == secret {
-		return a.f("%s, now %s. Type it, nothing is shown; Enter keeps it, ? helps:", a.t(f.label), value)
+		return a.f("%s, now %s. Type it, nothing is shown; Enter keeps it, ? helps:", a.label(f), value)
 	}
 	if f.path == pathConsent {
 		return a.t("Number of disks to erase, typed; Enter goes back:")
 	}
 	if o := a.offered(f); o != "" {
-		return a.f("%s. Found: %s. Enter takes it; or type another value, ? helps:", a.t(f.label), o)
+		return a.f("%s. Found: %s. Enter takes it; or type another value, ? helps:", a.label(f), o)
 	}
 	if f.kind == choice {
-		return a.f("%s, now %s. One of %s; Enter keeps it, - empties it, ? helps:", a.t(f.label), value, strings.Join(f.options[1:], ", "))
+		return a.f("%s, now %s. One of %s; Enter keeps it, - empties it, ? helps:", a.label(f), value, strings.Join(f.options[1:], ", "))
 	}
-	return a.f("%s, now %s. New value; Enter keeps it, - empties it, ? helps:", a.t(f.label), value)
+	return a.f("%s, now %s. New value; Enter keeps it, - empties it, ? helps:", a.label(f), value)
 }
 
 // rowSentence is one row of a step's table.

@@ -200,7 +200,7 @@ func (a *App) help() *popup {
 		return p
 	}
 	if it, ok := a.hub.current(); ok && it.field != nil && !a.hub.rail {
-		add(Heading, a.t(it.field.label))
+		add(Heading, a.label(it.field))
 		add(Plain, a.t(it.field.help))
 		add(Plain, a.f("In the site file: %s", it.field.path))
 		add(Plain, "")

@@ -147,5 +147,8 @@ func japaneseAway() map[string]string {
 		"%q is no name of a network interface":                                "%q はネットワークインターフェースの名前ではありません",
 		"Nothing to do: the server boots from the network (serving.netboot).": "対処は不要です: サーバーはネットワークから起動します (serving.netboot)。",
 		"A licence or firmware update of the BMC may add it; else name an interface under serving.netboot, or set role: excluded under servers.": "BMC のライセンスかファームウェア更新で使えるようになることがあります。または serving.netboot にインターフェースを書くか、servers で role: excluded にしてください。",
+		"servers are served as they come: they boot from the network by themselves":                                                              "来たサーバーから順に対応: 各機はネットワークから自分で起動します",
+		"the machine to be switched on and to boot from its disk":                                                                                "機械の電源投入とディスクからの起動",
+		"the machine to be switched on and to boot from the network":                                                                             "機械の電源投入とネットワークからの起動",
 	}
 }

@@ -65,7 +65,9 @@ type field struct {
 	kind        kind
 	options     []string
 	needed      bool
-	more        bool // shown only on demand, or once it has a value
+	more        bool           // shown only on demand, or once it has a value
+	server      fleet.ServerID // whose entry it is in; "" for the site's own
+	host        string         // name of that server
 }
 
 // isExample tells whether a value is that of a fresh site file, which leads

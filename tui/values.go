@@ -24,6 +24,8 @@ func ValueAt(s fleet.Site, path string) string {
 		return virtValue(s.Virtualization, path)
 	case "image":
 		return s.Image
+	case "servers":
+		return foreignValue(s.Servers, path)
 	}
 	switch path {
 	case "access.sshKeys":

@@ -201,14 +201,17 @@ func TestRealWizardLines(t *testing.T) {
 	r.installedOnce()
 }
 
-// TestRealWizardSingleNode installs a single node on the screens, with at most
-// six typed values.
+// TestRealWizardSingleNode takes a single node to a ready cluster on the screens,
+// with at most six typed values, and shows how to use it.
 func TestRealWizardSingleNode(t *testing.T) {
-	r := newRack(t, "wizard-single", 1)
+	r := newRack(t, "wizard-single", 1, "--kubernetes")
 	site, image, password := labAnswers(t, r.site, filepath.Dir(r.site))
+	software := fieldOf(t, r.site, `software: "?([^"\n]+)`)
 	dir := t.TempDir()
-	if err := os.Symlink(image, filepath.Join(dir, "image-folder")); err != nil {
-		t.Fatal(err)
+	for name, to := range map[string]string{"image-folder": image, "node-software": software} {
+		if err := os.Symlink(to, filepath.Join(dir, name)); err != nil {
+			t.Fatal(err)
+		}
 	}
 	r.site = filepath.Join(dir, "site.yaml")
 	socket := "metalrise-single-" + filepath.Base(dir)
@@ -230,15 +233,26 @@ func TestRealWizardSingleNode(t *testing.T) {
 	p.sees("1 servers were read", "LAB0001")
 	p.presses("Down", "Enter")
 	p.sees("4/12", "single-node")
-	p.presses("Escape", "Down", "Enter")
+	p.goes(1)
 	p.sees("5/12")
 	p.fills(site["firstAddress"])
 	p.sees("saved in site.yaml")
-	p.presses("Escape", "Down", "Down", "Down", "Enter")
-	p.sees("8/12", "image-folder", "found?")
+	p.goes(2)
+	p.sees("7/12")
+	p.moves("[ ") // what is seldom needed
+	p.presses("Enter")
+	p.sees("Emulation")
+	p.moves("Emulation")
+	p.presses("Space") // the lab's machines have no KVM
+	p.values++
+	p.sees("saved in site.yaml")
+	p.goes(1)
+	p.sees("8/12", "image-folder", "found?", "node-software")
 	p.presses("Enter", "Enter") // takes what was found
 	p.sees("saved in site.yaml", " found")
-	p.presses("Escape", "Down", "Down", "Enter")
+	p.presses("Enter", "Enter")
+	p.sees("node-software", " found")
+	p.goes(2)
 	p.sees("10/12", "1 disks will be ERASED", "LAB0001-D1")
 	var made struct{ Plan fleet.Plan } // its id is its digest
 	if err := json.Unmarshal([]byte(r.must("plan", "--output", "json")), &made); err != nil || made.Plan.ID == "" {
@@ -247,15 +261,18 @@ func TestRealWizardSingleNode(t *testing.T) {
 	p.fills("1")
 	time.Sleep(600 * time.Millisecond) // an Enter at the same moment would not count
 	p.presses("Enter")
-	p.waits(5*time.Minute, "all servers are installed")
+	p.waits(10*time.Minute, "all nodes are ready")
 	if got := r.overview().Plan; got != made.Plan.ID {
 		t.Errorf("the wizard applied plan %s, the command makes %s of the same file", got, made.Plan.ID)
 	}
-	t.Logf("%d typed values", p.values)
+	p.goes(1)
+	last := p.sees("12/12", "kubeconfig")
+	t.Logf("%d typed values\n%s", p.values, last)
 	if p.values > 6 {
 		t.Errorf("%d typed values, more than 6", p.values)
 	}
 	r.installedOnce()
+	r.ready(1)
 }
 
 // TestRealBrokenScreens breaks the screens of a program that is built to break:
