@@ -266,6 +266,7 @@ func (o *options) printOverview(view fleet.Overview) {
 	}
 	_ = w.Flush()
 	o.printCluster(view)
+	printStrangers(o.out, view.Strangers)
 	without := map[string][]string{} // host names by the reason why KVM is not usable
 	for _, s := range view.Servers {
 		if s.Cause != nil {

@@ -124,7 +124,10 @@ type daemon struct {
 	store *store.Store
 	log   *slog.Logger
 	door  *door
-	net   *netRoad // nil where no server boots from the network
+	// unattended: no BMC is driven, machines boot from the network by themselves.
+	unattended bool
+	strangers  *strangers // nil where nobody asks
+	net        *netRoad   // nil where no server boots from the network
 	// medium makes the ISO of a server; nil where there is none to make.
 	medium func(key string, r provision.Resource) (*iso.Image, error)
 }
@@ -149,6 +152,13 @@ func (o *options) engine(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	return o.runEngine(ctx, s, nil)
+}
+
+// runEngine runs the site's engine until ctx ends or nothing is left to do. With
+// a consent it serves that plan unattended: it drives no BMC and does not end by
+// itself.
+func (o *options) runEngine(ctx context.Context, s fleet.Site, unattended *fleet.Consent) error {
 	st, err := o.writer(s.Name)
 	if err != nil {
 		return err
@@ -156,7 +166,8 @@ func (o *options) engine(ctx context.Context) error {
 	defer st.Close()
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
-	d := &daemon{ctx: ctx, stop: stop, store: st, log: slog.New(slog.NewTextHandler(o.errs, nil)), door: newDoor(st)}
+	d := &daemon{ctx: ctx, stop: stop, store: st, log: slog.New(slog.NewTextHandler(o.errs, nil)), door: newDoor(st),
+		unattended: unattended != nil, strangers: &strangers{store: st, all: map[string]fleet.Stranger{}}}
 	left, err := st.AllOpened(ctx) // before this engine opens its own
 	if err != nil {
 		return err
@@ -170,10 +181,19 @@ func (o *options) engine(ctx context.Context) error {
 	if err := d.Resume(ctx); err != nil {
 		return err
 	}
+	if unattended != nil {
+		if err := d.Apply(*unattended); err != nil {
+			stop()
+			d.Wait()
+			return err
+		}
+	}
 	g, gctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return api.Serve(gctx, st.Dir(), d, st) })
-	g.Go(func() error { d.restWhenDone(gctx); return nil })
-	g.Go(func() error { d.closeLeft(gctx, left); return nil })
+	if unattended == nil {
+		g.Go(func() error { d.restWhenDone(gctx); return nil })
+		g.Go(func() error { d.closeLeft(gctx, left); return nil })
+	}
 	err = g.Wait()
 	stop() // also when the socket failed: no engine acts that nobody can reach
 	d.Wait()
@@ -216,6 +236,9 @@ func (d *daemon) prepare(s fleet.Site) (*boot.Server, error) {
 	port := server.Addr().(*net.TCPAddr).Port
 	way := roads{routes: routes{fixed: s.Serving.Address, port: port}, plain: server.PlainAddr().(*net.TCPAddr).Port}
 	way.net = d.netRoad(s, lib)
+	if d.unattended && way.net != "" {
+		return nil, errors.Join(errors.New(way.net), server.Close())
+	}
 	d.medium = lib.personal
 	clusters, err := d.clusters(s, lib)
 	if err != nil {
@@ -223,7 +246,7 @@ func (d *daemon) prepare(s fleet.Site) (*boot.Server, error) {
 	}
 	d.Engine, err = provision.NewEngine(provision.Config{
 		Site: s.Name, Journal: d.store, Archive: d.store, BMCs: bmcs{newShared(d.door)}, Configs: configs{agent: lib.agentFile, site: s.Name},
-		Routes: way.routes, Roads: way, Secret: secret, CA: string(authority.PEM()),
+		Routes: way.routes, Roads: way, Unattended: d.unattended, Secret: secret, CA: string(authority.PEM()),
 		Image: callhome.Image{Format: string(release.Disk.Format), SHA256: release.Disk.UncompressedSHA256, Bytes: release.Disk.UnpackedBytes},
 		ISO:   release.ISO.SHA256, Log: d.log, Clusters: clusters,
 	})

@@ -30,7 +30,7 @@ type netRoad struct {
 
 // startNetRoad begins to answer on an interface. Beside another DHCP server it
 // gives no addresses.
-func startNetRoad(ctx context.Context, device string, lib *library, log *slog.Logger) (*netRoad, error) {
+func startNetRoad(ctx context.Context, device string, lib *library, strange *strangers, log *slog.Logger) (*netRoad, error) {
 	loaders, err := netboot.ReadLoaders(netboot.LoaderDirs()...)
 	if err != nil {
 		return nil, err
@@ -48,13 +48,42 @@ func startNetRoad(ctx context.Context, device string, lib *library, log *slog.Lo
 	}
 	lib.loaders = loaders
 	n := &netRoad{book: &guestBook{engine: &lib.engine, mode: mode}}
+	seen := make(chan netboot.Sighting, 64)
 	n.server, err = netboot.Listen(ctx, netboot.Config{Interface: device, Mode: mode, Guests: n.book, Files: loaders, Log: log, Report: func(s netboot.Sighting) {
-		log.Info("network boot", "saw", s.Kind, "mac", s.Client.MAC, "uuid", s.Client.UUID, "server", s.Guest, "peer", s.Peer, "file", s.File, "why", s.Text)
+		select {
+		case seen <- s:
+		default: // a flood; who is still there asks again
+		}
 	}})
 	if err != nil {
 		return nil, err
 	}
+	go func() {
+		for {
+			select {
+			case s := <-seen:
+				n.note(ctx, s, strange, log)
+			case <-ctx.Done():
+				return
+			}
+		}
+	}()
 	return n, nil
+}
+
+// note logs what was seen on the wire, and keeps machines that nobody planned.
+func (n *netRoad) note(ctx context.Context, s netboot.Sighting, strange *strangers, log *slog.Logger) {
+	log.Info("network boot", "saw", s.Kind, "mac", s.Client.MAC, "uuid", s.Client.UUID, "server", s.Guest, "peer", s.Peer, "file", s.File, "why", s.Text)
+	e := n.book.engine.Load()
+	if s.Kind != netboot.SightingUnknown || e == nil {
+		return
+	}
+	if _, planned := e.Planned(s.Client.MAC, s.Client.UUID); planned {
+		return // installed, or not to be booted now
+	}
+	if err := strange.see(ctx, s.Client, s.At); err != nil && ctx.Err() == nil {
+		log.Warn("journal of a machine that is not planned", "mac", s.Client.MAC, "error", err)
+	}
 }
 
 // guestBook tells netboot which machines may boot from the network now.
@@ -70,18 +99,20 @@ func (b *guestBook) Guest(c netboot.Client) (netboot.Guest, bool) {
 		return netboot.Guest{}, false
 	}
 	all := e.NetGuests()
-	i := slices.IndexFunc(all, func(g provision.NetGuest) bool { return hasMAC(g.Network, c.MAC) })
+	i := slices.IndexFunc(all, func(g provision.NetGuest) bool { return g.Network.Has(c.MAC) })
 	if i < 0 && c.UUID != "" {
 		i = slices.IndexFunc(all, func(g provision.NetGuest) bool { return strings.EqualFold(g.Identity.UUID, c.UUID) })
 	}
 	if i < 0 {
 		return netboot.Guest{}, false
 	}
-	return netGuest(all[i], b.mode), true
-}
-
-func hasMAC(n fleet.Network, mac string) bool {
-	return strings.EqualFold(n.MAC, mac) || n.Bond != nil && slices.ContainsFunc(n.Bond.MACs, func(m string) bool { return strings.EqualFold(m, mac) })
+	g := all[i]
+	if g.Any { // whatever its firmware was set to
+		if g.Route = fleet.PXE; c.Class == netboot.ClassHTTP {
+			g.Route = fleet.UEFIHTTP
+		}
+	}
+	return netGuest(g, b.mode), true
 }
 
 // netGuest says in netboot's words what a server is to be told.
@@ -178,7 +209,7 @@ func (d *daemon) netRoad(s fleet.Site, lib *library) string {
 	if s.Serving.Netboot == "" {
 		return "serving.netboot names no interface to boot from"
 	}
-	n, err := startNetRoad(d.ctx, s.Serving.Netboot, lib, d.log)
+	n, err := startNetRoad(d.ctx, s.Serving.Netboot, lib, d.strangers, d.log)
 	if err != nil {
 		d.log.Error("no server can boot from the network", "interface", s.Serving.Netboot, "error", err)
 		return "booting from the network on " + s.Serving.Netboot + ": " + err.Error()

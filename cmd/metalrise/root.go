@@ -77,7 +77,7 @@ each server there, writing down every step before it is taken.
 	root.AddCommand(
 		siteCommand(o), vaultCommand(o), discoverCommand(o), inspectCommand(o), planCommand(o), applyCommand(o), engineCommand(o),
 		statusCommand(o), eventsCommand(o), factsCommand(o), explainCommand(o), retryCommand(o), stopCommand(o), bmcCommand(o), agentCommand(o), labCommand(o), docsCommand(o),
-		clusterCommand(o), nodeCommand(o), attachCommand(o), tuiCommand(o), reportCommand(o), isoCommand(o), mediumCommand(o), probeCommand(o), preparedCommand(o), imagesCommand(o), bundleCommand(o),
+		clusterCommand(o), nodeCommand(o), attachCommand(o), tuiCommand(o), reportCommand(o), isoCommand(o), mediumCommand(o), probeCommand(o), serveCommand(o), preparedCommand(o), imagesCommand(o), bundleCommand(o),
 	)
 	return root
 }
