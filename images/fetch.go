@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -79,7 +80,7 @@ func (s *Store) fetch(ctx context.Context, o Offer, t Trust, d Downloader, p Pro
 		return Entry{}, err
 	}
 	defer unlock()
-	if e, ok := s.have(o, proofs); ok {
+	if e, ok := s.have(o, proofs, t.Keys); ok {
 		now := time.Now()
 		return e, os.Chtimes(filepath.Join(e.Folder, recordName), now, now)
 	}
@@ -94,16 +95,18 @@ func (s *Store) fetch(ctx context.Context, o Offer, t Trust, d Downloader, p Pro
 	return s.landRelease(r)
 }
 
-// have finds a release that was made from the same metadata with proofs as good.
-func (s *Store) have(o Offer, proofs []Proof) (Entry, bool) {
+// have finds a release that was made from the same metadata with proofs as
+// good: signatures by a key that is trusted now too.
+func (s *Store) have(o Offer, proofs []Proof, keys *Keyring) (Entry, bool) {
 	all, _ := s.List() // what cannot be read is not found
+	trusted := keys.Fingerprints()
 	for _, e := range all {
 		if e.Kind != KindRelease || e.Metadata != o.Metadata || e.Version != o.Version || len(e.Files) != len(proofs) {
 			continue
 		}
 		same := true
 		for i, f := range e.Files {
-			same = same && f.Proof == proofs[i]
+			same = same && f.Proof == proofs[i] && (f.Proof != BySignature || slices.Contains(trusted, f.Signer))
 		}
 		if same {
 			return e, true

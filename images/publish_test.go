@@ -16,6 +16,7 @@ import (
 
 	"github.com/ProtonMail/go-crypto/openpgp"
 	"github.com/ProtonMail/go-crypto/openpgp/armor"
+	"github.com/ProtonMail/go-crypto/openpgp/packet"
 )
 
 // publisher is a release server: files by URL path, with what a CDN does about
@@ -95,7 +96,7 @@ type signer struct {
 
 func newSigner(t *testing.T) signer {
 	t.Helper()
-	e, err := openpgp.NewEntity("Publisher", "test", "p@example.org", nil)
+	e, err := openpgp.NewEntity("Publisher", "test", "p@example.org", &packet.Config{Algorithm: packet.PubKeyAlgoEdDSA})
 	if err != nil {
 		t.Fatal(err)
 	}
