@@ -22,7 +22,8 @@ PACKAGES := \
 	mmdebstrap squashfs-tools xorriso isolinux syslinux-common dosfstools mtools gdisk e2fsprogs \
 	grub-common grub-efi-amd64-bin grub-pc-bin cpio xz-utils zstd gzip \
 	gcc libc6-dev libblkid-dev iproute2 procps curl python3-sushy openipmi ipmitool jq tmux \
-	nginx-light
+	nginx-light \
+	ipxe dnsmasq-base busybox isc-dhcp-client atftp tftp-hpa atftpd iputils-ping
 
 .PHONY: help
 help: ## Show this help
@@ -63,7 +64,8 @@ test-real: payload ## Run the tests with real parts: image, machines, installs, 
 
 .PHONY: test-qemu
 test-qemu: deps build ## Run the conformance and install tests on full virtual machines (slow; not in CI)
-	METALRISE_REAL=1 METALRISE_QEMU=1 $(GO) test -count=1 -timeout 60m -v ./lab/machine/qemu
+	METALRISE_REAL=1 METALRISE_QEMU=1 $(GO) test -count=1 -timeout 60m -p 1 -v ./lab/machine/qemu ./iso ./boot/netboot
+	METALRISE_REAL=1 METALRISE_QEMU=1 $(GO) test -count=1 -timeout 60m -v -run 'TestRealWrongClock' ./cmd/metalrise
 
 .PHONY: lint
 lint: ## Check form and common mistakes
@@ -84,6 +86,10 @@ fuzz: ## Run every fuzz target for FUZZTIME (default 30s)
 .PHONY: test-screens
 test-screens: ## Press a million random keys on the screens
 	METALRISE_STEPS=1000000 $(GO) test -count=1 -timeout 30m -v -run 'TestRandomInputs' ./tui
+
+.PHONY: screens
+screens: ## Draw docs/screens from the screens
+	$(GO) test ./tui -run TestPicturesShowThePresentScreens -update
 
 .PHONY: docs
 docs: build ## Write the documents that are made from the code

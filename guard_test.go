@@ -93,14 +93,18 @@ var free = map[string]string{
 
 // doors lists third parties that may enter through one package only.
 var doors = map[string]string{
-	"modernc.org/sqlite":                    "provision/store",
-	"github.com/coreos/ignition/":           "ignition",
-	"github.com/coreos/stream-metadata-go/": "images",
-	"charm.land/":                           "tui",
-	"k8s.io/":                               "kube",
-	"github.com/bmc-toolbox/":               "bmc",
-	"github.com/stmcginnis/gofish":          "bmc",
-	"github.com/spf13/":                     "cmd/metalrise",
+	"modernc.org/sqlite":                     "provision/store",
+	"github.com/coreos/ignition/":            "ignition",
+	"github.com/coreos/stream-metadata-go/":  "images",
+	"charm.land/":                            "tui",
+	"k8s.io/":                                "kube",
+	"github.com/insomniacslk/dhcp":           "boot/netboot",
+	"github.com/pin/tftp/":                   "boot/netboot",
+	"github.com/ProtonMail/go-crypto":        "images",
+	"github.com/google/go-containerregistry": "images",
+	"github.com/bmc-toolbox/":                "bmc",
+	"github.com/stmcginnis/gofish":           "bmc",
+	"github.com/spf13/":                      "cmd/metalrise",
 }
 
 type listed struct {
