@@ -70,7 +70,7 @@ func (a *App) Begin() []Action {
 // Secret tells whether what is typed now must not be shown or written down.
 func (a *App) Secret() bool {
 	if l := a.lines; l != nil {
-		return l.mode == askValue && l.field.kind == secret
+		return l.mode == askValue && l.field.kind == secret || l.mode == askFixing && a.run.fix != nil && a.run.fix.secret()
 	}
 	if a.run.fix != nil {
 		return a.popup == nil && a.run.fix.secret()

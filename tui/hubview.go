@@ -293,6 +293,12 @@ func (a *App) fieldRow(b *body, f *field) {
 		b.under(Bad, "✗ "+why)
 		return
 	}
+	if a.offered(f) != "" && !editing { // what is wrong with the value before does not matter
+		if here {
+			b.under(Plain, a.t("found on this computer; Enter and Enter again take it"))
+		}
+		return
+	}
 	for _, x := range h.findings() {
 		if f.solves(x) && x.Severity != fleet.Info {
 			b.under(severityStyle(x.Severity), severityMark(x.Severity)+" "+a.engineText(x.Text))

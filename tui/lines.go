@@ -14,15 +14,16 @@ import (
 // the hub and the run.
 type lines struct {
 	mode    lineMode
-	field   *field           // asked for, in askValue
-	server  fleet.Assignment // asked for, in askRole
-	shown   step             // the step whose introduction was told; -1: none
-	from    int              // first row that was not told yet
-	waiting bool             // an action must end before the next question
-	early   []string         // answers that came while waiting
-	said    []string         // by the last Step
-	prompt  string           // stands at the end, without a line's end
-	quarter map[Do]int       // of a long action, told last
+	field   *field            // asked for, in askValue
+	server  fleet.Assignment  // asked for, in askRole
+	shown   step              // the step whose introduction was told; -1: none
+	from    int               // first row that was not told yet
+	waiting bool              // an action must end before the next question
+	picks   []func() []Action // of the rows in askPick
+	early   []string          // answers that came while waiting
+	said    []string          // by the last Step
+	prompt  string            // stands at the end, without a line's end
+	quarter map[Do]int        // of a long action, told last
 	told    map[fleet.ServerID]string
 	notice  string // of the run, told last
 }
@@ -31,11 +32,13 @@ type lines struct {
 type lineMode int
 
 const (
-	askMenu  lineMode = iota // what to do on this step
-	askValue                 // of a field
-	askRole                  // of a server
-	askStep                  // which step to go to
-	askLeave                 // whether to leave
+	askMenu   lineMode = iota // what to do on this step
+	askValue                  // of a field
+	askRole                   // of a server
+	askStep                   // which step to go to
+	askLeave                  // whether to leave
+	askPick                   // a row of a card
+	askFixing                 // what the way to a next attempt asks
 )
 
 // tellRows is how many rows are told at once; m tells the next ones.
@@ -92,7 +95,14 @@ func (a *App) heard(in Input) []Action {
 		a.tellProgress(*in.Progress)
 	case in.Watched != nil && a.watching():
 		a.tellRun()
-	case in.Done != nil && (in.Done.Do == DoRetry || in.Done.Do == DoEngine):
+	case in.Done != nil && l.mode == askFixing:
+		if f := a.run.fix; f == nil || f.stage != fixSaving && f.stage != fixReading && f.stage != fixStarting && f.stage != fixLoading {
+			a.hub.note = ""
+			return a.askFix(nil)
+		}
+	case in.Done != nil && in.Done.Do == DoLog:
+		a.tellEngineLog()
+	case in.Done != nil && (in.Done.Do == DoRetry || in.Done.Do == DoEngine || in.Done.Do == DoGather):
 		l.say(a.run.note)
 	case in.Done != nil && l.waiting && len(a.hub.busy) == 0:
 		return a.ended(*in.Done)
@@ -157,6 +167,10 @@ func (a *App) answer(text string) []Action {
 		return a.answerValue(text)
 	case askRole:
 		return a.answerRole(strings.TrimSpace(text))
+	case askPick:
+		return a.answerPick(strings.TrimSpace(text))
+	case askFixing:
+		return a.answerFix(text)
 	case askStep:
 		return a.answerStep(strings.TrimSpace(text))
 	case askLeave:

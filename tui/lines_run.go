@@ -115,11 +115,15 @@ func (a *App) answerRun(text string) []Action {
 			a.lines.say(a.t("no server is held"))
 		}
 	case "l":
-		for _, e := range r.events[max(len(r.events)-tellRows, 0):] {
-			a.lines.say(e.At.Local().Format("15:04:05") + " " + a.eventText(e))
-		}
-	case "r":
-		return a.retryNamed(rest)
+		a.tellJournal(rest)
+	case "r", "c", "x", "o", "b":
+		return a.aboutNamed(strings.ToLower(word), rest)
+	case "g":
+		acts := a.gather()
+		a.lines.say(r.note)
+		return acts
+	case "w":
+		return []Action{{Do: DoLog}}
 	case "e":
 		acts := a.pressRun(Input{Text: "e", At: a.now})
 		a.lines.say(r.note)
@@ -141,7 +145,10 @@ func (a *App) answerRun(text string) []Action {
 func linesRunHelp() []string {
 	return []string{
 		say("Enter: how all servers stand. A host's name or number: everything about it."),
-		say("h: the next server that is held. r NAME: another attempt with it. l: the last lines of the journal."),
+		say("h: the next server that is held. Without a NAME, a letter below is for the server that was told last."),
+		say("r NAME: another attempt with it. c NAME: change the value that holds it and go on. x NAME: leave it out of the plan."),
+		say("b NAME: ways to boot it. o NAME: how to reach its console."),
+		say("l TEXT: the last lines of the journal, only those with TEXT where one is given. w: the engine's own log. g: gather a report."),
 		say("e: start the engine again when it is gone. n: Hand-off. s: the steps."),
 		say("d: leave; the engine goes on. q: the same, after a question."),
 	}
@@ -158,18 +165,44 @@ func (a *App) statusOf(text string) (fleet.Status, bool) {
 	return fleet.Status{}, false
 }
 
-// retryNamed gives one held server another attempt; without a name the one that
-// was told last.
-func (a *App) retryNamed(text string) []Action {
+// aboutNamed does what a key of the run screen does with one server; without a
+// name with the one that was told last.
+func (a *App) aboutNamed(key, text string) []Action {
+	l, r := a.lines, &a.run
 	if text != "" {
 		if _, ok := a.statusOf(text); !ok {
-			a.lines.say(a.f("%q is none of the answers.", text))
+			l.say(a.f("%q is none of the answers.", text))
 			return nil
 		}
 	}
-	acts := a.pressRun(Input{Text: "r", At: a.now})
-	a.lines.say(a.run.note)
+	acts := a.letter(key)
+	if r.fix != nil {
+		return a.askFix(acts)
+	}
+	if p := a.popup; p != nil && len(p.picks) > 0 {
+		return a.offerPicks()
+	}
+	if a.popup != nil {
+		a.tellCard()
+		return acts
+	}
+	l.say(r.note)
 	return acts
+}
+
+// tellJournal tells the last lines of the journal that hold a text.
+func (a *App) tellJournal(text string) {
+	var rows []string
+	want := strings.ToLower(text)
+	for _, e := range a.run.events {
+		if row := a.logText(e); strings.Contains(strings.ToLower(row), want) {
+			rows = append(rows, row)
+		}
+	}
+	if len(rows) == 0 {
+		a.lines.say(a.t("The journal has no such line."))
+	}
+	a.lines.say(rows[max(len(rows)-tellRows, 0):]...)
 }
 
 func (a *App) tellSummary() {

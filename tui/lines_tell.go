@@ -381,6 +381,16 @@ func (a *App) tellCard() {
 	a.popup = nil
 }
 
+// tellEngineLog tells the end of the engine's own log.
+func (a *App) tellEngineLog() {
+	l, log := a.lines, &a.run.log
+	if log.wrong != "" {
+		l.say(a.t("Problem:") + " " + log.wrong)
+		return
+	}
+	l.say(log.lines[max(len(log.lines)-tellRows, 0):]...)
+}
+
 // diskSentence says what happens to a disk, and what was found on it.
 func (a *App) diskSentence(d diskRow) string {
 	found := a.t("not read")

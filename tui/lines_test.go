@@ -221,3 +221,67 @@ func TestLinesKeepSecretsOutOfTheRecord(t *testing.T) {
 		t.Fatal("nothing is echoed any more")
 	}
 }
+
+// TestLinesHelpAHeldServer goes every way of the run screen by answers alone, in
+// both languages.
+func TestLinesHelpAHeldServer(t *testing.T) {
+	for _, l := range Languages() {
+		k := newTalk(t, l, sampleSheet(5))
+		k.goes(stepRun)
+		run := sampleRun(5)
+		run.Overview.At, run.Overview.Plan = k.now, k.a.hub.sheet.Plan.ID
+		k.step(Input{Watched: &run})
+		k.says("o osaka-w2")
+		k.hears("https://10.0.9.12", "sol activate")
+		k.says("b osaka-w2")
+		k.hears("1. ", "PXE", "TLS")
+		if acts := k.says("3"); len(acts) != 1 || acts[0].Do != DoRetry || acts[0].Route != fleet.PXE || acts[0].Server != "SN00002" {
+			t.Fatalf("actions %+v\n%s", acts, k.a.Said())
+		}
+		if acts := k.says("g"); len(acts) != 1 || acts[0].Do != DoGather {
+			t.Fatalf("actions %+v", acts)
+		}
+		k.step(Input{Done: &Done{Do: DoGather, File: "report.tar.gz"}})
+		k.hears("report.tar.gz")
+		if acts := k.says("w"); len(acts) != 1 || acts[0].Do != DoLog {
+			t.Fatalf("actions %+v", acts)
+		}
+		k.step(Input{Done: &Done{Do: DoLog, Lines: []string{"engine ready"}}})
+		k.hears("engine ready")
+		k.says("l no such thing")
+		k.hears(k.a.t("The journal has no such line."))
+		// A value is changed; the plan stays the same, so another attempt is all.
+		k.says("c osaka-w2")
+		k.hears("1. " + k.a.t("Own address"))
+		k.says("99")
+		k.hears("99")
+		k.says("1")
+		acts := k.says("10.0.9.2")
+		if len(acts) != 1 || acts[0].Do != DoSet || acts[0].Path != "serving.address" || acts[0].Value != "10.0.9.2" {
+			t.Fatalf("actions %+v\n%s", acts, k.a.Said())
+		}
+		k.done(Done{Do: DoSet, Path: "serving.address"}, sampleSheet(5))
+		k.hears(k.a.t("Enter begins another attempt; - goes back:"))
+		if acts := k.says(""); len(acts) != 1 || acts[0].Do != DoRetry || acts[0].Server != "SN00002" {
+			t.Fatalf("actions %+v\n%s", acts, k.a.Said())
+		}
+		// A server is left out only after a word.
+		k.says("x osaka-w2")
+		k.hears(k.a.t("Leave it out?"))
+		if acts := k.says(""); len(acts) != 0 || k.a.run.fix != nil {
+			t.Fatalf("Enter alone left a server out: %+v", acts)
+		}
+		k.says("x osaka-w2")
+		if acts := k.says("y"); len(acts) != 1 || acts[0].Do != DoOverride || acts[0].Path != "role" || acts[0].Value != "excluded" {
+			t.Fatalf("actions %+v", acts)
+		}
+		other := sampleSheet(5)
+		other.Plan.ID = "ffff"
+		other.Plan.Assignments[1].Role = fleet.Excluded
+		k.done(Done{Do: DoOverride}, other)
+		k.says("")
+		if k.a.run.fix != nil {
+			t.Errorf("it is not over:\n%s", k.a.Said())
+		}
+	}
+}

@@ -55,7 +55,7 @@ func asLine(r *rand.Rand, in Input) Input {
 	if in.Key == "" && in.Text == "" {
 		return in
 	}
-	answers := []string{"", "", "", "1", "2", "3", "5", "9", "12", "?", "p", "s", "l", "m", "q", "n", "h", "e", "start", "stop", "-", "true", "worker", "osaka-w1", "r osaka-w2", "10.0.1.5/24", "日本\x1b[2J\u202e"}
+	answers := []string{"", "", "", "1", "2", "3", "5", "9", "12", "?", "p", "s", "l", "m", "q", "n", "h", "e", "start", "stop", "-", "c", "x osaka-w2", "c osaka-w2", "b", "b osaka-w2", "o 1", "g", "l sn", "w", "y", "5", "true", "worker", "osaka-w1", "r osaka-w2", "10.0.1.5/24", "日本\x1b[2J\u202e"}
 	line := answers[r.IntN(len(answers))]
 	return Input{At: in.At, Line: &line}
 }

@@ -204,7 +204,7 @@ func TestRealWizardLines(t *testing.T) {
 // TestRealWizardSingleNode takes a single node to a ready cluster on the screens,
 // with at most six typed values, and shows how to use it.
 func TestRealWizardSingleNode(t *testing.T) {
-	r := newRack(t, "wizard-single", 1, "--kubernetes")
+	r := newRack(t, "wizard-node", 1, "--kubernetes")
 	site, image, password := labAnswers(t, r.site, filepath.Dir(r.site))
 	software := fieldOf(t, r.site, `software: "?([^"\n]+)`)
 	dir := t.TempDir()
@@ -239,7 +239,7 @@ func TestRealWizardSingleNode(t *testing.T) {
 	p.sees("saved in site.yaml")
 	p.goes(2)
 	p.sees("7/12")
-	p.moves("[ ") // what is seldom needed
+	p.moves("[ More settings ]") // what is seldom needed
 	p.presses("Enter")
 	p.sees("Emulation")
 	p.moves("Emulation")
