@@ -22,8 +22,10 @@ PACKAGES := \
 	mmdebstrap squashfs-tools xorriso isolinux syslinux-common dosfstools mtools gdisk e2fsprogs \
 	grub-common grub-efi-amd64-bin grub-pc-bin cpio xz-utils zstd gzip \
 	gcc libc6-dev libblkid-dev iproute2 procps curl python3-sushy openipmi ipmitool jq tmux \
-	nginx-light \
-	ipxe dnsmasq-base busybox isc-dhcp-client atftp tftp-hpa atftpd iputils-ping
+	ipxe dnsmasq-base busybox isc-dhcp-client atftp tftp-hpa
+
+# What `make bench` measures beside.
+RIVALS := nginx-light atftpd iputils-ping
 
 .PHONY: help
 help: ## Show this help
@@ -75,9 +77,11 @@ lint: ## Check form and common mistakes
 	$(GO) run $(STATICCHECK) ./...
 
 .PHONY: bench
-bench: build ## Measure: servers installed (10, 100, 1,000), start-up, memory, journal, media
+bench: build ## Measure: servers installed (10, 100, 1,000), start-up, memory, journal, media, TFTP
+	@scripts/deps $(RIVALS)
 	METALRISE_BINARY=$(CURDIR)/$(BIN) $(GO) test -run '^$$' -bench . -benchtime 1x -timeout 30m ./bench
 	$(GO) test -run '^$$' -bench . ./provision/store ./iso ./bmc
+	$(GO) test -run '^$$' -bench TFTP -benchtime 1x ./boot/netboot
 
 .PHONY: fuzz
 fuzz: ## Run every fuzz target for FUZZTIME (default 30s)
