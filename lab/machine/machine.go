@@ -65,6 +65,7 @@ type BootKind string
 const (
 	FromMedia BootKind = "media" // the ISO file in BootSource.ISO, inserted as an optical drive
 	FromDisk  BootKind = "disk"  // the first disk with a boot loader, in Spec.Disks order
+	FromNet   BootKind = "net"   // the first NIC, by the firmware's own means; see NetBooter
 )
 
 // BootSource is one answer of the BMC to "what do I boot?".
@@ -104,6 +105,11 @@ type Hardware interface {
 	// the lab) may have left. It is safe to call at any time while not booted.
 	Clean(ctx context.Context) error
 }
+
+// NetBooter is hardware whose firmware boots from the network too. What the
+// firmware does when nobody answers there is its own business: it may go on with a
+// disk or sit at its prompt.
+type NetBooter interface{ BootsFromNet() }
 
 // Check reports what makes a Spec unusable, all of it at once.
 func (s Spec) Check() error {

@@ -96,6 +96,8 @@ func (b *BMC) takeOrder() []machine.BootKind {
 	case ignored || !wanted:
 	case b.boot.Target == TargetCd, b.boot.Target == TargetUsbCd:
 		slices.Reverse(order)
+	case b.boot.Target == TargetPxe && b.bootsFromNet(), b.boot.Target == TargetUefiHTTP && b.bootsFromNet():
+		order = []machine.BootKind{machine.FromNet, machine.FromDisk, machine.FromMedia}
 	case b.boot.Target == TargetUefiHTTP && b.cfg.Media == Lazy:
 		slices.Reverse(order)
 		if b.httpBoot = b.boot.URI; b.httpBoot == "" { // Dell keeps it among the BIOS attributes
@@ -107,6 +109,11 @@ func (b *BMC) takeOrder() []machine.BootKind {
 		b.saveLocked()
 	}
 	return order
+}
+
+func (b *BMC) bootsFromNet() bool {
+	_, can := b.cfg.Hardware.(machine.NetBooter)
+	return can
 }
 
 // source makes the boot source of one attempt; false when there is nothing to try.

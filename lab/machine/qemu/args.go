@@ -56,7 +56,7 @@ func (m *Machine) arguments(from machine.BootSource, order []int, monitorFD int,
 			"-drive", "if=pflash,unit=0,readonly=on,"+options("format", "raw", "file", ovmfCode),
 			"-drive", "if=pflash,unit=1,"+options("format", "raw", "file", m.varsPath()))
 	}
-	return append(append(args, m.driveArguments(from, order)...), m.nicArguments(tapFDs)...)
+	return append(append(args, m.driveArguments(from, order)...), m.nicArguments(from, tapFDs)...)
 }
 
 // clock is the time of the machine's clock at power-on, as QEMU wants it: a date
@@ -87,8 +87,12 @@ func (m *Machine) driveArguments(from machine.BootSource, order []int) []string 
 			rate = "7200"
 		}
 		index := ""
-		if place := slices.Index(order, i); from.Kind == machine.FromDisk && place >= 0 {
-			index = strconv.Itoa(place + 1)
+		if place := slices.Index(order, i); from.Kind != machine.FromMedia && place >= 0 {
+			first := 1
+			if from.Kind == machine.FromNet {
+				first = 2
+			}
+			index = strconv.Itoa(first + place)
 		}
 		// cache=unsafe leaves the host's page cache to keep what the machine wrote:
 		// killing QEMU loses what was in the machine's memory and nothing else, as
@@ -101,7 +105,7 @@ func (m *Machine) driveArguments(from machine.BootSource, order []int) []string 
 	return args
 }
 
-func (m *Machine) nicArguments(tapFDs []int) []string {
+func (m *Machine) nicArguments(from machine.BootSource, tapFDs []int) []string {
 	var args []string
 	for i, n := range m.spec.NICs {
 		id := netdev(i)
@@ -110,7 +114,14 @@ func (m *Machine) nicArguments(tapFDs []int) []string {
 		} else {
 			args = append(args, "-netdev", fmt.Sprintf("hubport,id=%s,hubid=%d", id, i))
 		}
-		args = append(args, "-device", fmt.Sprintf("virtio-net-pci,id=%s,netdev=%s,mac=%s,romfile=,addr=%#x", nicID(i), id, n.MAC, slotFirstNIC+i))
+		rom, boots := "romfile=,", from.Kind == machine.FromNet && i == 0
+		if boots && m.spec.Firmware == "bios" { // UEFI has a network stack of its own; a BIOS needs the card's boot ROM
+			rom = ""
+		}
+		if boots {
+			rom += "bootindex=1,"
+		}
+		args = append(args, "-device", fmt.Sprintf("virtio-net-pci,id=%s,netdev=%s,mac=%s,%saddr=%#x", nicID(i), id, n.MAC, rom, slotFirstNIC+i))
 	}
 	return args
 }

@@ -30,6 +30,9 @@ func (m *Machine) bootOrder() ([]int, error) {
 
 // nothingToBoot reports whether the firmware would end at its prompt.
 func (m *Machine) nothingToBoot(from machine.BootSource, order []int) (bool, error) {
+	if from.Kind == machine.FromNet {
+		return false, nil
+	}
 	if from.Kind == machine.FromDisk {
 		return len(order) == 0, nil
 	}

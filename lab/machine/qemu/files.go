@@ -17,7 +17,7 @@ import (
 // the medium, whose absence QEMU would report less clearly.
 func (m *Machine) prepare(from machine.BootSource) error {
 	switch from.Kind {
-	case machine.FromDisk:
+	case machine.FromDisk, machine.FromNet:
 	case machine.FromMedia:
 		if from.ISO == "" {
 			return errors.New("boot from media: no medium is inserted")

@@ -61,6 +61,9 @@ func New(spec machine.Spec) (*Machine, error) {
 	return &Machine{spec: spec}, nil
 }
 
+// BootsFromNet implements machine.NetBooter.
+func (m *Machine) BootsFromNet() {}
+
 // Boot implements machine.Hardware. NotBooted is found by looking at the medium
 // and the disks as the firmware would; a boot loader that is there and broken
 // keeps the machine at its prompt until the context ends, and that is Killed.
