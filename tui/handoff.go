@@ -76,7 +76,8 @@ func (a *App) handOffCluster(b *body, c *fleet.ClusterStatus) {
 // handOffTable lists all servers that are done, and says of the others that they
 // are not.
 func (a *App) handOffTable(b *body) {
-	cols := []column{{say("HOST"), 17}, {say("ADDRESS"), 19}, {say("IS"), 8}, {"KVM", max(b.w-47, 9)}}
+	host := 13 + min(max(b.w-66, 0), 12)
+	cols := []column{{say("HOST"), host + 3}, {say("ADDRESS"), 19}, {say("IS"), 10}, {"KVM", max(b.w-host-34, 9)}}
 	a.heading(b, cols)
 	for _, s := range a.run.view.Servers {
 		address := "?"
@@ -87,7 +88,9 @@ func (a *App) handOffTable(b *body) {
 		if v, ok := s.KVM.Get(); ok && v.Usable {
 			kvm, style = a.t("works"), Good
 		} else if ok {
-			kvm = a.f("not usable: %s", v.Why)
+			if kvm = a.f("not usable: %s", v.Why); width(kvm) > cols[3].w {
+				kvm = a.t("not usable")
+			}
 		}
 		mark, is := conditionMark(s)
 		state := a.t(string(s.Phase))
@@ -95,11 +98,11 @@ func (a *App) handOffTable(b *body) {
 			state = a.t(string(s.Condition))
 		}
 		here, point := b.item()
-		names := Span{Plain, fit(name(s), 14)}
+		names := Span{Plain, fit(name(s), host)}
 		if here {
 			names.Style = Selected
 		}
-		b.add(Line{{Plain, point}, {is, mark + " "}, names, {Plain, " " + fit(address, 18) + " " + fit(state, 7) + " "}, {style, fit(kvm, cols[3].w)}})
+		b.add(Line{{Plain, point}, {is, mark + " "}, names, {Plain, " " + fit(address, 18) + " " + fit(state, 9) + " "}, {style, fit(kvm, cols[3].w)}})
 	}
 }
 

@@ -215,6 +215,9 @@ func (a *App) diskTable(b *body) {
 		}
 		text := cells(cols, d.assignment.Hostname, id, diskSize(d), fate, found)
 		b.row(style, mark, text)
+		if b.chosen == b.next-1 && b.w <= 80 { // the columns are too narrow for what may not be lost
+			b.under(Plain, id+": "+found)
+		}
 	}
 }
 
