@@ -164,6 +164,15 @@ func why(missed []fleet.RouteFault) string {
 	return strings.Join(parts, "; ")
 }
 
+// brief is why for a line of a table.
+func brief(missed []fleet.RouteFault) string {
+	var parts []string
+	for _, m := range missed {
+		parts = append(parts, string(m.Route)+" "+string(m.Cause.Code))
+	}
+	return "of " + strings.Join(parts, ", ")
+}
+
 // byHand holds a server that only a person can boot.
 func (t *Track) byHand() Hold {
 	c := fleet.Cause{Code: fleet.CodeNoVirtualMedia, Kind: fleet.Unsupported, Chain: []string{

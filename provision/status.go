@@ -50,7 +50,7 @@ func (w *walker) status(now time.Time) fleet.Status {
 		s.Condition = fleet.Moving
 	}
 	if len(t.Route.Missed) > 0 && t.Live.Key == "" && !t.Written && !t.Arrived {
-		s.Step += "; by " + string(t.Route.Now) + ", because " + why(t.Route.Missed)
+		s.Step += "; by " + string(t.Route.Now) + ", because " + brief(t.Route.Missed)
 	}
 	return s
 }
