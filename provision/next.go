@@ -120,6 +120,9 @@ func nextBoot(t *Track, look Look, now time.Time, l Limits) Decision {
 	case t.Route.Now == fleet.USB:
 		return t.byHand()
 	}
+	if d := t.deserted(look, now, l); d != nil {
+		return d
+	}
 	net := byNet(t.Route.Now)
 	goal := "the next boot goes to the medium, later ones to the disk"
 	if net {

@@ -151,6 +151,23 @@ func (t *Track) descend(c fleet.Cause, look Look, now time.Time, l Limits) Decis
 	return t.trying(Descend{To: to, Missed: missed, Why: why(missed) + "; next is " + string(to)}, fleet.ActStage, now, l)
 }
 
+// deserted decides about an attempt whose route an earlier engine could serve and
+// this one cannot; nil when that is not so, or too late.
+func (t *Track) deserted(look Look, now time.Time, l Limits) Decision {
+	reason := look.unserved(t.Route.Now)
+	if reason == "" || look.Roads == nil || t.Marks[fleet.ActPowerOn].OK {
+		return nil
+	}
+	to, skipped := t.Route.start(look)
+	missed := []fleet.RouteFault{{Route: t.Route.Now, Cause: fleet.Cause{Code: fleet.CodeNoVirtualMedia, Kind: fleet.Unsupported, Chain: []string{reason}}}}
+	for _, s := range skipped {
+		if s.Route != t.Route.Now {
+			missed = append(missed, s)
+		}
+	}
+	return t.trying(Descend{To: to, Missed: missed, Why: why(missed) + "; next is " + string(to)}, fleet.ActStage, now, l)
+}
+
 // why says in one line why rungs were left.
 func why(missed []fleet.RouteFault) string {
 	var parts []string

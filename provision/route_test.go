@@ -340,3 +340,30 @@ func TestUnattendedKilledAtEveryEvent(t *testing.T) {
 		}
 	}
 }
+
+// TestServedNoMore stops an unattended engine before any machine came. The next
+// engine drives BMCs, and cannot boot from the network.
+func TestServedNoMore(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := laddered(2)
+		w.unattended = true
+		e, err := w.boot(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Minute)
+		if s := e.Overview().Servers[0]; s.Route != fleet.PXE || s.Condition != fleet.Waiting {
+			t.Errorf("%+v", s)
+		}
+		w.kill()
+		e.Wait()
+		w.engine.Store(nil)
+		w.unattended = false
+		w.roads = map[fleet.BootRoute]string{fleet.UEFIHTTP: "no interface", fleet.PXE: "no interface"}
+		o := install(t, w, time.Hour)
+		wantInstalled(t, w, o)
+		if s := o.Servers[0]; s.Route != fleet.VirtualMedia || len(s.Missed) == 0 {
+			t.Errorf("%+v", s)
+		}
+	})
+}
