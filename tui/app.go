@@ -216,7 +216,7 @@ func (a *App) View() Picture {
 	for len(p.Lines) < a.height {
 		p.Lines = append(p.Lines, nil)
 	}
-	p.Lines = p.Lines[:a.height]
+	p.Lines, p.Width = p.Lines[:a.height], a.width
 	for i := range p.Lines {
 		p.Lines[i] = p.Lines[i].fit(a.width)
 	}

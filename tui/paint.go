@@ -1,6 +1,7 @@
 package tui
 
 import (
+	"slices"
 	"strings"
 
 	"github.com/charmbracelet/x/ansi"
@@ -36,6 +37,7 @@ type Point struct{ X, Y int }
 
 // Picture is a whole screen.
 type Picture struct {
+	Width  int // of the terminal; 0: lines end where their text does
 	Lines  []Line
 	Cursor *Point // nil: not shown
 }
@@ -179,6 +181,10 @@ func (k Look) Paint(p Picture) string {
 		if i > 0 {
 			b.WriteByte('\n')
 		}
+		room := 0
+		if k.Old {
+			l, room = trimmed(l, p.Width)
+		}
 		for _, s := range l {
 			text := s.Text
 			if !k.Unicode {
@@ -190,8 +196,42 @@ func (k Look) Paint(p Picture) string {
 				b.WriteString(text)
 			}
 		}
+		b.WriteString(anchored(room))
 	}
 	return b.String()
+}
+
+// anchor is a blank that is a link. The sieve takes the link away; what matters
+// is that Bubble Tea cannot clear such a cell.
+const anchor = "\x1b]8;;.\x07 \x1b]8;;\x07"
+
+// anchored fills a line with blanks to the last column. Where a line ends in
+// blanks, Bubble Tea shifts its text by deleting and inserting characters, which
+// a VT100 cannot do. A last cell that cannot be cleared makes it write what
+// differs and nothing else.
+func anchored(room int) string {
+	if room < 1 {
+		return ""
+	}
+	return strings.Repeat(" ", room-1) + anchor
+}
+
+// trimmed takes the blanks that look like nothing off a line's end and tells how
+// many cells are left.
+func trimmed(l Line, w int) (Line, int) {
+	l = slices.Clone(l)
+	for n := len(l) - 1; n >= 0; n-- {
+		if l[n].Style == Title { // drawn over its whole width
+			break
+		}
+		if l[n].Text = strings.TrimRight(l[n].Text, " "); l[n].Text != "" {
+			break
+		}
+	}
+	for _, s := range l {
+		w -= width(s.Text)
+	}
+	return l, w
 }
 
 // plainMarks swaps every mark for an ASCII one of the same width.

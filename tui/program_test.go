@@ -226,3 +226,19 @@ func TestTypingOnVT100TakesFewBytes(t *testing.T) {
 		t.Errorf("a letter takes %d bytes and a move %d, more than 20", typed, moved)
 	}
 }
+
+// TestVT100ShowsTextThatGrowsAndShrinks changes a word in the middle of a line:
+// what follows moves, though a VT100 can neither insert nor delete characters.
+func TestVT100ShowsTextThatGrowsAndShrinks(t *testing.T) {
+	run := &fakeRun{view: sampleRun(5).Overview}
+	s := openScreen(t, 80, 24, Look{Attributes: true, Old: true}, Options{Attach: true}, run)
+	s.await("osaka-w5")
+	for _, host := range []string{"osaka-w1", "osaka-w10", "osaka-w100", "osaka-w10", "osaka-w1"} {
+		run.mu.Lock()
+		run.view.Servers[0].Hostname = host
+		run.mu.Unlock()
+		s.await(" " + host + "  SN00001  worker  BMC 10.0.9.11:443")
+	}
+	s.key("l", "/ filter   s chosen")
+	s.key("\x1b", "r retry  c change value  b boot method  x exclude  o console  h next held\n")
+}

@@ -242,7 +242,8 @@ func TestRealWizardSingleNode(t *testing.T) {
 	p.moves("[ More settings ]") // what is seldom needed
 	p.presses("Enter")
 	p.sees("Emulation")
-	p.moves("Emulation")
+	p.presses("Up", "Up")
+	p.sees("> Emulation")
 	p.presses("Space") // the lab's machines have no KVM
 	p.values++
 	p.sees("saved in site.yaml")
