@@ -86,6 +86,7 @@ func softwareFields() []*field {
 		{path: "access.sshKeys", label: say("SSH keys"), kind: keys, help: say("Public keys of user core, or the path of a file that holds them, as in ~/.ssh/id_ed25519.pub. Empty: nobody can log in.")},
 		{path: "serving.address", label: say("Own address"), help: say("Address under which machines reach this computer. Empty: found by the route towards each of them.")},
 		{path: "serving.port", label: say("Own port"), kind: number, more: true, help: say("Port under which machines reach this computer. Empty: any free one.")},
+		{path: "serving.netboot", label: say("Network boot"), more: true, help: say("Network interface of this computer, as in eno1, on which planned servers may boot from the network where their virtual drives do not carry. Empty: none does.")},
 		{path: "access.caCertificates", label: say("Authorities"), kind: keys, more: true, help: say("Path of a file with certificates in PEM form that the installed systems trust.")},
 		{path: "cluster.flavour", label: say("Flavour"), kind: choice, options: []string{"", "kubeadm"}, more: true, help: say("How the cluster is brought up.")},
 	}

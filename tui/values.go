@@ -34,6 +34,8 @@ func ValueAt(s fleet.Site, path string) string {
 		return orEmpty(len(s.Access.CACertificates)) // how many: nobody reads the rest
 	case "serving.address":
 		return s.Serving.Address
+	case "serving.netboot":
+		return s.Serving.Netboot
 	case "serving.port":
 		return orEmpty(s.Serving.Port)
 	}
