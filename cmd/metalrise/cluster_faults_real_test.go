@@ -286,7 +286,7 @@ func (r *rack) replaces(server fleet.ServerID, at func() time.Duration) {
 				}
 			}
 		}
-		r.t.Logf("%s: node replace, call %d: %v", at(), tries, err)
+		r.t.Logf("%s: node replace, call %d: %v: ...%s", at(), tries, err, text.String()[max(0, text.Len()-500):])
 		if err == nil {
 			break
 		}
