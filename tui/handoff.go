@@ -68,7 +68,8 @@ func (a *App) handOffCluster(b *body, c *fleet.ClusterStatus) {
 	}
 	for _, x := range c.Checks {
 		if !x.OK {
-			b.under(Bad, "✗ "+a.t(x.Name)+": "+a.engineText(x.Missing))
+			text := "✗ " + a.t(x.Name) + ": " + a.engineText(x.Missing)
+			b.under(Bad, strings.TrimRight(fit(text, 2*(b.w-10)), " ")) // the run screen has all of it
 		}
 	}
 }

@@ -272,7 +272,6 @@ func TestRealWizardSingleNode(t *testing.T) {
 	if p.values > 6 {
 		t.Errorf("%d typed values, more than 6", p.values)
 	}
-	r.installedOnce()
 	r.ready(1)
 }
 
