@@ -176,7 +176,7 @@ func TestEtcd(t *testing.T) {
 	}{
 		{[]string{"oslo-cp1", "oslo-cp2", "oslo-cp3"}, false, []string{"8000000000000000"}},
 		{[]string{"oslo-cp1!", "oslo-cp2", "oslo-cp3"}, false, []string{"8000000000000000"}}, // the ill one goes
-		{[]string{"oslo-cp1", "oslo-cp2!", "oslo-cp3"}, true, []string{"8000000000000000"}}, // by force
+		{[]string{"oslo-cp1", "oslo-cp2!", "oslo-cp3"}, true, []string{"8000000000000000"}},  // by force
 		{[]string{"oslo-cp1", "oslo-cp2?", "oslo-cp3"}, false, []string{"8000000000000000"}},
 		{[]string{"oslo-cp1", "oslo-cp2"}, false, []string{"8000000000000000"}},
 		{[]string{"oslo-cp1", "oslo-cp2?"}, true, nil},

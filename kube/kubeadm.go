@@ -50,7 +50,7 @@ func arg(name, value string) map[string]string {
 func timeouts() map[string]string {
 	return map[string]string{
 		"controlPlaneComponentHealthCheck": "8m0s", "kubeletHealthCheck": "4m0s", "kubernetesAPICall": "3m0s",
-		"etcdAPICall": "4m0s", "tlsBootstrap": "8m0s", "discovery": "8m0s",
+		"etcdAPICall": "4m0s", "tlsBootstrap": "8m0s", "discovery": "2m0s",
 	}
 }
 

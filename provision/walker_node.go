@@ -12,15 +12,6 @@ import (
 	"metalrise.dev/fleet/callhome"
 )
 
-// isTask tells which actions are a node's own work.
-func isTask(a fleet.Action) bool {
-	switch a {
-	case fleet.ActPrepare, fleet.ActBegin, fleet.ActJoin, fleet.ActReset:
-		return true
-	}
-	return false
-}
-
 // usesCluster tells for which actions the cluster's API is asked.
 func usesCluster(a fleet.Action) bool {
 	switch a {

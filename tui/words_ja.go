@@ -11,7 +11,7 @@ func japanese() map[string]string {
 		japaneseWords3(),
 		japaneseHelp1(),
 		japaneseHelp2(),
-		japaneseLines(),
+		japaneseLines(), japaneseMoreLines(),
 		japaneseFields(),
 		japaneseRun(),
 		japaneseRunCards(),

@@ -39,10 +39,16 @@ func japaneseLines() map[string]string {
 		"seen just now":                        "今確認",
 		"%s: processor %s, virtualization %s.": "%s: プロセッサー %s、仮想化 %s。",
 		"Type start to erase these disks and install. Or ? help, s steps, q leave:": "start と入力すると、これらのディスクを消去して導入します。または ? 説明、s 手順、q 終了:",
-		"Type the word start.":                                             "start と入力してください。",
-		"Space on a server changes its role.":                              "Space で変えられます。",
-		"The number of a server changes its role.":                         "サーバーの番号で変えられます。",
-		"The number of a server tells all that was seen of it.":            "サーバーの番号で詳細を聞けます。",
+		"Type the word start.":                                  "start と入力してください。",
+		"Space on a server changes its role.":                   "Space で変えられます。",
+		"The number of a server changes its role.":              "サーバーの番号で変えられます。",
+		"The number of a server tells all that was seen of it.": "サーバーの番号で詳細を聞けます。",
+	}
+}
+
+// japaneseMoreLines is the rest of it.
+func japaneseMoreLines() map[string]string {
+	return map[string]string{
 		"The number of a kept disk takes that one for the system instead.": "残すディスクの番号を入力すると、代わりにそれを使います。",
 		"The number of a line explains it.":                                "行の番号で説明を聞けます。",
 		"Enter on a line explains it.":                                     "Enter で説明を表示します。",

@@ -80,11 +80,8 @@ func engineWords() []string {
 		fleet.ActJoin, fleet.ActAdmit, fleet.ActReady, fleet.ActReset, fleet.ActDrain, fleet.ActLeave, fleet.ActErase, fleet.ActRemove} {
 		out = append(out, string(s))
 	}
-	for _, c := range []string{fleet.CheckRegistered, fleet.CheckDressed, fleet.CheckServing, fleet.CheckNetwork, fleet.CheckKubelet, fleet.CheckPressure,
-		fleet.CheckControl, fleet.CheckEtcd, fleet.CheckKVM, fleet.CheckSchedulable} {
-		out = append(out, c)
-	}
-	return out
+	return append(out, fleet.CheckRegistered, fleet.CheckDressed, fleet.CheckServing, fleet.CheckNetwork, fleet.CheckKubelet, fleet.CheckPressure,
+		fleet.CheckControl, fleet.CheckEtcd, fleet.CheckKVM, fleet.CheckSchedulable)
 }
 
 func TestNoTextIsMissing(t *testing.T) {

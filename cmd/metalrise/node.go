@@ -186,12 +186,19 @@ func (o *options) include(f *site.File, args []string) error {
 
 // survey looks at all servers anew, plans and applies.
 func (o *options) survey(ctx context.Context, erase int) error {
-	err := o.restEngine(ctx)
-	if fleet.CodeOf(err) == fleet.CodeSiteLocked { // an earlier call of this command got that far
-		fmt.Fprintln(o.errs, "a plan is being applied already; this shows it")
-		return o.apply(ctx, "", erase, false)
-	}
+	dir, err := o.siteDir()
 	if err != nil {
+		return err
+	}
+	view, err := overview(ctx, dir)
+	if err != nil {
+		return err
+	}
+	if view.Plan != "" && !view.Quiet { // an earlier call of this command got that far
+		fmt.Fprintf(o.errs, "plan %.12s is being applied already; it goes on\n", view.Plan)
+		return o.apply(ctx, view.Plan, erase, false)
+	}
+	if err := o.restEngine(ctx); err != nil {
 		return err
 	}
 	if err := o.discover(ctx, nil, discoverFlags{}); err != nil {
