@@ -62,7 +62,14 @@ payload: build ## Build what the lab's nodes run (the first time: about ten minu
 test-real: payload ## Run the tests with real parts: image, machines, installs, clusters (as root)
 	METALRISE_REAL=1 $(GO) test -count=1 -timeout 30m -p 1 ./lab/... ./ignition
 	METALRISE_REAL=1 $(GO) test -count=1 -timeout 20m ./kube
-	METALRISE_REAL=1 $(GO) test -count=1 -timeout 40m -v -run 'TestReal' ./cmd/metalrise
+	METALRISE_REAL=1 $(GO) test -count=1 -timeout 40m -v -run 'TestReal' -skip '$(LONG)' ./cmd/metalrise
+
+# What takes minutes each and proves faults and rarer ways; not in CI.
+LONG := TestRealClusterFaults|TestRealPreparedSingleNode|TestRealBundle|TestRealProbe
+
+.PHONY: test-long
+test-long: payload ## Run the long tests: faults of clusters, the single node's medium, bundles, probes (not in CI)
+	METALRISE_REAL=1 $(GO) test -count=1 -timeout 60m -v -run '$(LONG)' ./cmd/metalrise
 
 .PHONY: test-qemu
 test-qemu: deps build ## Run the conformance and install tests on full virtual machines (slow; not in CI)
