@@ -249,3 +249,9 @@ func (k *kube) Follow(ctx context.Context, f Follower) error {
 		}
 	}
 }
+
+func (k *kube) isDressed(id fleet.ServerID) bool {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.dressed[id]
+}

@@ -208,7 +208,7 @@ func TestRetryGivesTime(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		for !w.kube.dressed["SN001"] {
+		for !w.kube.isDressed("SN001") {
 			time.Sleep(time.Second)
 		}
 		w.kube.mu.Lock()
@@ -292,7 +292,7 @@ func TestHalfMemberLeavesBeforeOthersJoin(t *testing.T) {
 			t.Fatal(err)
 		}
 		// the machine never comes up again
-		for w.servers["SN002"].power == fleet.PowerOn || w.servers["SN002"].written() == 0 {
+		for w.servers["SN002"].isOn() || w.servers["SN002"].written() == 0 {
 			time.Sleep(time.Second)
 		}
 		w.servers["SN002"].mu.Lock()

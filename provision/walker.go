@@ -79,11 +79,11 @@ func (w *walker) setOff() {
 
 // walk decides and acts until the server is done or ctx ends.
 func (w *walker) walk(ctx context.Context) {
-	defer w.hangUp()
 	for ctx.Err() == nil {
 		w.noteReading(ctx)
 		switch d := w.decide().(type) {
 		case Done:
+			w.hangUp() // before another walk may begin
 			if w.arrived() {
 				return
 			}
@@ -115,6 +115,7 @@ func (w *walker) walk(ctx context.Context) {
 			w.act(ctx, d)
 		}
 	}
+	w.hangUp()
 }
 
 func (w *walker) decide() Decision {

@@ -383,7 +383,10 @@ func (r *rig) live(ctx context.Context, media, key string, boot int) {
 	opens := strings.Split(media, "/")[4]
 	e.Fetched(opens, 1<<30, 0)
 	res, ok, err := e.Open(opens)
-	if boot <= r.silentLive {
+	r.mu.Lock()
+	silent := boot <= r.silentLive
+	r.mu.Unlock()
+	if silent {
 		return
 	}
 	if err != nil || !ok {
@@ -571,4 +574,10 @@ func (w *world) mustBegin(id fleet.ServerID, call string) {
 		panic(fmt.Sprintf("%s of %s, but the journal says last: %s %s", call, id, e.Action, e.Edge))
 	}
 	panic(call + " of " + string(id) + " with an empty journal")
+}
+
+func (r *rig) isOn() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.power == fleet.PowerOn
 }

@@ -161,7 +161,7 @@ func TestEveryFieldOfTheWizardCanBeSaved(t *testing.T) {
 		"cluster.flavour": "kubeadm", "network.firstAddress": "10.0.1.21/24", "network.gateway": "10.0.1.1", "network.dns": []string{"10.0.1.2"}, "network.ntp": []string{"10.0.1.3"},
 		"network.vlan": 12, "network.mtu": 9000, "network.bond": "active-backup", "disks.minSizeGiB": 100, "disks.media": "ssd", "disks.model": "PM9",
 		"virtualization.profile": "passthrough", "virtualization.nested": true, "virtualization.hugepagesGiB": 4, "virtualization.dedicatedCPUs": true,
-		"virtualization.reservedCPUs": 2, "virtualization.reservedMemoryMiB": 4096, "virtualization.emulation": true, "image": "release", "serving.address": "10.0.9.2", "serving.port": 8443,
+		"virtualization.reservedCPUs": 2, "virtualization.reservedMemoryMiB": 4096, "virtualization.emulation": true, "image": "release", "serving.address": "10.0.9.2", "serving.port": 8443, "serving.netboot": "eth1",
 		"bmcs.import": nil, "cluster.loadBalancer": nil, "cluster.cniManifests": nil, "access.sshKeys": nil, "access.caCertificates": nil,
 	}
 	for _, path := range tui.Paths() {
