@@ -16,6 +16,9 @@ func (m *maker) continueCluster(old fleet.ClusterPlan) {
 	c := m.in.Site.Cluster
 	now := old
 	now.Emulation = m.in.Site.Virtualization.Emulation
+	if now.Since == "" && !m.in.Unbegun {
+		now.Since = m.before.ID
+	}
 	m.cluster = &now
 	m.continuePayload(old)
 	fixed := func(code fleet.Code, path string, differs bool, is any) {

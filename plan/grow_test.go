@@ -118,6 +118,13 @@ func checkGrown(in plan.Input, before, after fleet.Plan, check func(bool, string
 			initialKept = initialKept || a.Node != nil && a.Node.Initial
 		}
 	}
+	if before.Cluster != nil && after.Cluster != nil && anyDone && !in.Unbegun {
+		since := before.Cluster.Since
+		if since == "" {
+			since = before.ID
+		}
+		check(after.Cluster.Since == since, "the cluster since plan %q is called since %q", since, after.Cluster.Since)
+	}
 	for _, old := range before.Assignments {
 		now, there := after.Assignment(old.Server)
 		if !in.Done[old.Server] {

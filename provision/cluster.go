@@ -71,10 +71,8 @@ func newCluster(p fleet.Plan) *cluster {
 
 // id names the cluster for as long as it lives, also under later plans.
 func (c *cluster) id() string {
-	for _, id := range c.order {
-		if kept := c.members[id].part.Kept; kept != "" {
-			return kept
-		}
+	if since := c.plan.Cluster.Since; since != "" {
+		return since
 	}
 	return c.plan.ID
 }
@@ -246,7 +244,7 @@ func (c *cluster) status() *fleet.ClusterStatus {
 	return s
 }
 
-// token derives a node's bootstrap token. It changes with each try to join, so
+// bootstrapToken derives a node's bootstrap token. It changes with each try to join, so
 // that one that leaked from a failed try is worthless.
 func (k *keyring) bootstrapToken(server fleet.ServerID, try int) string {
 	m := hmac.New(sha256.New, k.secret)

@@ -3,6 +3,7 @@ package provision
 import (
 	"fmt"
 	"slices"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -253,6 +254,10 @@ func TestClusterGrows(t *testing.T) {
 		for i := range 2 {
 			w.plan.Assignments[i].Kept = first.ID
 		}
+		w.plan.Assignments[0].Kept = "a later plan" // as after it was replaced
+		grown := *first.Cluster
+		grown.Since = first.ID
+		w.plan.Cluster = &grown
 		if err := w.plan.Seal(); err != nil {
 			t.Fatal(err)
 		}
@@ -261,6 +266,15 @@ func TestClusterGrows(t *testing.T) {
 		wantReady(t, w, o)
 		if r := w.servers["SN001"]; r.writes != writes || r.diskBoots != 1 || r.powerOffs != 1 {
 			t.Errorf("a kept server was touched: %d writes, %d boots, %d times power cut", r.writes, r.diskBoots, r.powerOffs)
+		}
+		authorities := 0
+		for name := range w.kube.secrets {
+			if strings.HasPrefix(name, "cluster-") {
+				authorities++
+			}
+		}
+		if authorities != 1 {
+			t.Errorf("the cluster got %d authorities, a cluster has one for its life", authorities)
 		}
 		if r := w.servers["SN003"]; r.writes != 1 {
 			t.Errorf("the new server was written %d times", r.writes)
