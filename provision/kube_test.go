@@ -70,8 +70,10 @@ func (k *kube) Authority(fleet.Plan) ([]byte, error)              { return []byt
 func (k *kube) Kubeconfig(_ fleet.Plan, a []byte) ([]byte, error) { return a, nil }
 func (k *kube) Connect(fleet.Plan, []byte) (Cluster, error)       { return k, nil }
 
-func (k *kube) Prepare(n NodeInput) (callhome.Task, error) { return callhome.Task{ID: n.Task}, nil }
-func (k *kube) Reset(n NodeInput) (callhome.Task, error)   { return callhome.Task{ID: n.Task}, nil }
+func (k *kube) Prepare(n NodeInput) (callhome.Task, error) {
+	return callhome.Task{ID: n.Task, Steps: []callhome.Step{{Fetch: &callhome.FetchStep{Path: n.Path("kubelet")}}}}, nil
+}
+func (k *kube) Reset(n NodeInput) (callhome.Task, error) { return callhome.Task{ID: n.Task}, nil }
 func (k *kube) Begin(n NodeInput, _ []byte) (callhome.Task, error) {
 	return callhome.Task{ID: n.Task}, nil
 }
@@ -93,6 +95,15 @@ func (r *rig) work(ctx context.Context, c Caller, t callhome.Task) callhome.Task
 	r.ask(ctx, "", func(e *Engine) (callhome.Orders, error) {
 		return e.Task(ctx, c, callhome.TaskReport{Task: t.ID, State: callhome.TaskRunning, Name: "half"})
 	})
+	for _, s := range t.Steps {
+		if e := r.w.engine.Load(); e != nil {
+			if _, ok, err := e.Open(strings.Split(s.Fetch.Path, "/")[2]); err == nil && !ok {
+				r.w.kube.mu.Lock()
+				r.w.kube.breach("%s cannot fetch what its task names", r.id)
+				r.w.kube.mu.Unlock()
+			}
+		}
+	}
 	if err := r.w.kube.undergo(ctx, r, kind, t); err != nil {
 		return callhome.TaskReport{Task: t.ID, State: callhome.TaskFailed, Cause: fleet.CauseOf(err), Output: "it says no\n"}
 	}

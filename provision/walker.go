@@ -360,6 +360,11 @@ func (w *walker) authorise() {
 			}
 		}
 	}
+	if w.track.Node.Task != nil { // a node goes on fetching from a restarted engine: rendering puts the keys into force
+		if _, err := w.taskLocked(); err != nil {
+			w.engine.Log.Error("render task", "server", id, "error", err)
+		}
+	}
 }
 
 func (w *walker) mediaURL() string {
