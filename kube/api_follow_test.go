@@ -166,10 +166,21 @@ func TestDrainEverydayWays(t *testing.T) {
 	pod("done", nil, map[string]any{"phase": "Succeeded"})
 	pod("moves", owner("ReplicaSet"), nil)
 	var asked atomic.Int32
+	drained := make(chan struct{})
 	f.broken = func(r *http.Request) (int, string) {
 		if strings.HasSuffix(r.URL.Path, "/eviction") {
 			asked.Add(1)
-			go f.everyWatch("DELETED", f.get("/api/v1/pods/moves"))
+			moves := f.get("/api/v1/pods/moves")
+			go func() { // the watch may open only after this answer, and the fake forgets what went before
+				for {
+					f.everyWatch("DELETED", moves)
+					select {
+					case <-drained:
+						return
+					case <-time.After(20 * time.Millisecond):
+					}
+				}
+			}()
 			return 404, "gone"
 		}
 		return 0, ""
@@ -178,6 +189,7 @@ func TestDrainEverydayWays(t *testing.T) {
 	if err := c.Drain(t.Context(), "n", Draining{Timeout: time.Minute}, func(s string) { said = append(said, s) }); err != nil {
 		t.Fatal(err)
 	}
+	close(drained)
 	if asked.Load() != 1 || len(said) == 0 || f.get("/api/v1/nodes/n")["spec"].(map[string]any)["unschedulable"] != true {
 		t.Errorf("asked %d times, said %q", asked.Load(), said)
 	}
