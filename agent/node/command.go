@@ -1,6 +1,7 @@
 package node
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -10,7 +11,6 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
-	"sync"
 	"syscall"
 	"time"
 	"unicode/utf8"
@@ -20,7 +20,8 @@ import (
 )
 
 const (
-	// maxTail is what is kept of a program's output: its end, where the reason is.
+	// maxTail is what is kept of a failed program's output: the ends of both of
+	// them, where the reason is.
 	maxTail = 8 << 10
 	// maxListing bounds what is read of a program whose output is used.
 	maxListing = 4 << 20
@@ -78,10 +79,12 @@ func OutputOf(err error) string {
 func (s System) command(ctx context.Context, argv []string, limit time.Duration) ([]byte, error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, limit, fmt.Errorf("it was not done after %s", limit))
 	defer cancel()
-	out, all := &tail{most: maxListing}, &tail{most: maxTail}
+	// Two pipes keep no order between each other, so that a long output would push
+	// the complaint out of a common tail.
+	out, complaints := &tail{most: maxListing}, &tail{most: maxTail / 2}
 	cmd := exec.CommandContext(ctx, filepath.Join(s.Root, argv[0]), argv[1:]...)
 	cmd.Env, cmd.Dir = environment(), filepath.Join(s.Root, "/")
-	cmd.Stdout, cmd.Stderr = both{out, all}, all
+	cmd.Stdout, cmd.Stderr = out, complaints
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGTERM) }
 	cmd.WaitDelay = grace
@@ -99,7 +102,7 @@ func (s System) command(ctx context.Context, argv []string, limit time.Duration)
 	if errors.As(err, &missing) {
 		err = missing.Err
 	}
-	return nil, &ProgramError{Program: argv[0], Output: printable(all.b), Err: err}
+	return nil, &ProgramError{Program: argv[0], Output: printable(append(out.end(maxTail/2), complaints.b...)), Err: err}
 }
 
 // runStep runs an ordered program.
@@ -152,15 +155,12 @@ func (s System) unit(ctx context.Context, step callhome.UnitStep) error {
 
 // tail keeps the end of what is written.
 type tail struct {
-	mu   sync.Mutex
 	b    []byte
 	most int
 }
 
-// Write implements io.Writer. A program's two outputs come at the same time.
+// Write implements io.Writer.
 func (t *tail) Write(p []byte) (int, error) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
 	t.b = append(t.b, p[max(0, len(p)-t.most):]...)
 	if over := len(t.b) - t.most; over > 0 {
 		t.b = append(t.b[:0], t.b[over:]...)
@@ -168,14 +168,8 @@ func (t *tail) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-type both [2]*tail
-
-func (w both) Write(p []byte) (int, error) {
-	for _, t := range w {
-		_, _ = t.Write(p) // never fails
-	}
-	return len(p), nil
-}
+// end is a copy of the last n bytes.
+func (t *tail) end(n int) []byte { return bytes.Clone(t.b[max(0, len(t.b)-n):]) }
 
 // secretShapes are what kubeadm prints and nobody should read in a report:
 // bootstrap tokens, and the key under which certificates are shared.
