@@ -59,6 +59,11 @@ const (
 	ActReady   Action = "ready"   // every check of the node is true
 	ActReset   Action = "reset"   // what a failed join left on the node was removed
 
+	// The VM platform on a cluster; events of the site as a whole.
+	ActComponent Action = "component" // a component was applied, and became ready
+	ActProve     Action = "prove"     // one step of the ring of proofs; it starts, moves and switches off VMs of its own
+	ActHandOver  Action = "hand-over" // all is there and proven, or waived by name
+
 	// From a node to a server that may be taken away.
 	ActDrain  Action = "drain"  // its pods and VMs were moved or ended
 	ActLeave  Action = "leave"  // it left etcd and the cluster
@@ -186,6 +191,8 @@ type Overview struct {
 	Strangers []Stranger `json:"strangers,omitempty"`
 	// Cluster is nil where the plan ends with installed hosts.
 	Cluster *ClusterStatus `json:"cluster,omitempty"`
+	// Stack is nil where the plan ends with ready nodes.
+	Stack *StackStatus `json:"stack,omitempty"`
 }
 
 // Stranger is a machine that asked to boot from the network and that no plan

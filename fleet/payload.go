@@ -16,6 +16,9 @@ type Payload struct {
 	Architecture string         `json:"architecture"` // as in facts of images: "x86_64"
 	Files        []PayloadFile  `json:"files"`
 	Images       []PayloadImage `json:"images"`
+	// Manifests are those of the VM platform's components; none where the software
+	// is for a cluster alone.
+	Manifests []PayloadManifest `json:"manifests,omitempty"`
 }
 
 // PayloadFile is one program or other file that lies on nodes.
@@ -49,6 +52,18 @@ func (p Payload) Image(name string) (PayloadImage, bool) {
 		return PayloadImage{}, false
 	}
 	return p.Images[i], true
+}
+
+// ManifestsOf lists a component's manifests in the order in which they are
+// applied.
+func (p Payload) ManifestsOf(c Component) []PayloadManifest {
+	var out []PayloadManifest
+	for _, m := range p.Manifests {
+		if m.Component == c {
+			out = append(out, m)
+		}
+	}
+	return out
 }
 
 // For tells whether nodes of a role need the image.

@@ -21,6 +21,7 @@ type Plan struct {
 	FactsDigest string       `json:"factsDigest"`
 	Image       ImageRef     `json:"image"`
 	Cluster     *ClusterPlan `json:"cluster,omitempty"` // nil: hosts are installed and that is all
+	Stack       *StackPlan   `json:"stack,omitempty"`   // nil: it ends with ready nodes
 	Assignments []Assignment `json:"assignments"`       // sorted by wave, then host name as of CompareNames
 	Findings    []Finding    `json:"findings"`
 	// FromScratch names the plan that a person wants forgotten, with the time of

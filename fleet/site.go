@@ -21,6 +21,7 @@ type Site struct {
 	Network        SiteNetwork    `json:"network" yaml:"network"`
 	Disks          DiskChoice     `json:"disks,omitzero" yaml:"disks,omitempty"`
 	Virtualization Virtualization `json:"virtualization,omitzero" yaml:"virtualization,omitempty"`
+	Platform       Platform       `json:"platform,omitzero" yaml:"platform,omitempty"`
 	Image          string         `json:"image" yaml:"image"` // folder or stream file of the operating system release
 	Access         Access         `json:"access,omitzero" yaml:"access,omitempty"`
 	Serving        Serving        `json:"serving,omitzero" yaml:"serving,omitempty"`
@@ -160,6 +161,27 @@ type Cluster struct {
 	// ControlPlaneWorkloads lets control planes run VMs and other pods. Without
 	// workers they do in any case.
 	ControlPlaneWorkloads bool `json:"controlPlaneWorkloads,omitempty" yaml:"controlPlaneWorkloads,omitempty"`
+}
+
+// Platform is the VM platform on the cluster.
+type Platform struct {
+	// Components are those beyond the default set, by their names in the
+	// catalogue; Without are those of the default set that are left out.
+	Components []Component `json:"components,omitempty" yaml:"components,omitempty"`
+	Without    []Component `json:"without,omitempty" yaml:"without,omitempty"`
+	// None ends with ready nodes: no VM platform.
+	None bool `json:"none,omitempty" yaml:"none,omitempty"`
+	// SkipProofs names the proofs that are not run.
+	SkipProofs []Proof `json:"skipProofs,omitempty" yaml:"skipProofs,omitempty"`
+	// Networks are those of VMs, besides the pods' own.
+	Networks []VMNetwork `json:"networks,omitempty" yaml:"networks,omitempty"`
+	// MigrationNetwork is one of Networks; "" uses that of the pods.
+	MigrationNetwork string `json:"migrationNetwork,omitempty" yaml:"migrationNetwork,omitempty"`
+	// MemoryOvercommit is in percent; 0 means 100.
+	MemoryOvercommit int       `json:"memoryOvercommit,omitempty" yaml:"memoryOvercommit,omitempty"`
+	CPUModel         string    `json:"cpuModel,omitempty" yaml:"cpuModel,omitempty"` // default: by the hypervisors' CPUs
+	FeatureGates     []string  `json:"featureGates,omitempty" yaml:"featureGates,omitempty"`
+	Storage          VMStorage `json:"storage,omitzero" yaml:"storage,omitempty"`
 }
 
 // SiteNetwork is the network that servers get in the installed system.
