@@ -5,7 +5,7 @@ import "metalrise.dev/fleet"
 // japanesePages is what `metalrise explain` tells, in Japanese.
 func japanesePages() map[fleet.Code]fleet.CodePage {
 	out := map[fleet.Code]fleet.CodePage{}
-	for _, part := range [][]fleet.CodePage{japaneseSitePages(), japaneseBMCPages(), japanesePlanPages(), japaneseRunPages(), japaneseKubePages()} {
+	for _, part := range [][]fleet.CodePage{japaneseSitePages(), japaneseBMCPages(), japanesePlanPages(), japaneseRunPages(), japaneseKubePages(), japanesePlatformPages()} {
 		for _, p := range part {
 			out[p.Code] = p
 		}
@@ -293,6 +293,12 @@ func japaneseKubePages() []fleet.CodePage {
 		{Code: fleet.CodeNodeShape, Title: "サーバーがクラスターでの役目に合いません",
 			Why:    "大きさ、名前、設定が、サイトファイルがこの役割のノードに求めるものと合いません。",
 			Remedy: "指摘を読んでください。項目名があります。"},
+	}
+}
+
+// japanesePlatformPages are those of the VM platform.
+func japanesePlatformPages() []fleet.CodePage {
+	return []fleet.CodePage{
 		{Code: fleet.CodePlatformInvalid, Title: "VM プラットフォームをサイトファイルのとおりにはできません",
 			Why:    "platform の下の項目が、ほかの項目、サーバー、ソフトウェアのいずれかと合いません。",
 			Remedy: "指摘を読んでください。項目の名前が書いてあります。"},
