@@ -5,27 +5,10 @@ const mebibyte = 1 << 20
 // notInstalled is the plain truth about most opt-in components.
 const notInstalled = "no test of metalrise installs it; its manifests are applied and watched as those of any other component, and that is all that is known"
 
-// defaultEntries are what a site gets without asking.
+// defaultEntries are what a site gets without asking. Networks come before
+// KubeVirt, because its pods stand on the migration network.
 func defaultEntries() []CatalogueEntry {
 	return []CatalogueEntry{
-		{
-			Name: ComponentKubeVirt, Title: "KubeVirt", Versions: []string{"v1.6.0"}, Default: true,
-			About:  "Runs virtual machines as pods.",
-			Gives:  []string{"VirtualMachine and VirtualMachineInstance", "live migration", "the webhooks that check VMs"},
-			Images: 6, Bytes: 900 * mebibyte,
-			Ready:  "The KubeVirt object has the condition Available and neither Progressing nor Degraded, for the configuration that was applied last; each hypervisor is labelled kubevirt.io/schedulable=true.",
-			Proof:  "The ring of proofs: a VM on each hypervisor whose guest reports life, live migration, drain, fencing.",
-			Remove: "The KubeVirt object is deleted and waited for, then the operator, its rules and definitions. It is refused while there are VMs.",
-		},
-		{
-			Name: ComponentCDI, Title: "Containerized Data Importer", Versions: []string{"v1.62.0"}, Default: true,
-			About: "Fills volumes with disk images.",
-			Gives: []string{"DataVolume", "StorageProfile", "uploads by virtctl"}, Images: 8, Bytes: 500 * mebibyte,
-			Ready:    "The CDI object has the condition Available and neither Progressing nor Degraded.",
-			Proof:    "The proof of volumes uses a DataVolume where CDI is there.",
-			Remove:   "The CDI object is deleted and waited for, then the operator, its rules and definitions. Volumes that it filled stay.",
-			Unproven: "its programs could not be built where metalrise is tested; what metalrise writes for it was not tried against a running CDI",
-		},
 		{
 			Name: ComponentMultus, Title: "Multus CNI", Versions: []string{"v4.2.2"}, Default: true,
 			About: "Gives pods and VMs further networks.",
@@ -45,6 +28,24 @@ func defaultEntries() []CatalogueEntry {
 			Ready:  "The API has every network attachment as planned.",
 			Proof:  "The proof of networks: two VMs reach each other over it, with their latency.",
 			Remove: "The network attachments are deleted. Bridges on the nodes stay.",
+		},
+		{
+			Name: ComponentKubeVirt, Title: "KubeVirt", Versions: []string{"v1.6.0"}, Default: true,
+			About:  "Runs virtual machines as pods.",
+			Gives:  []string{"VirtualMachine and VirtualMachineInstance", "live migration", "the webhooks that check VMs"},
+			Images: 6, Bytes: 900 * mebibyte,
+			Ready:  "The KubeVirt object has the condition Available and neither Progressing nor Degraded, for the configuration that was applied last; each hypervisor is labelled kubevirt.io/schedulable=true.",
+			Proof:  "The ring of proofs: a VM on each hypervisor whose guest reports life, live migration, drain, fencing.",
+			Remove: "The KubeVirt object is deleted and waited for, then the operator, its rules and definitions. It is refused while there are VMs.",
+		},
+		{
+			Name: ComponentCDI, Title: "Containerized Data Importer", Versions: []string{"v1.62.0"}, Default: true,
+			About: "Fills volumes with disk images.",
+			Gives: []string{"DataVolume", "StorageProfile", "uploads by virtctl"}, Images: 8, Bytes: 500 * mebibyte,
+			Ready:    "The CDI object has the condition Available and neither Progressing nor Degraded.",
+			Proof:    "The proof of volumes uses a DataVolume where CDI is there.",
+			Remove:   "The CDI object is deleted and waited for, then the operator, its rules and definitions. Volumes that it filled stay.",
+			Unproven: "its programs could not be built where metalrise is tested; what metalrise writes for it was not tried against a running CDI",
 		},
 		{
 			Name: ComponentInstanceTypes, Title: "Instance types and preferences", Default: true, Own: true,

@@ -48,7 +48,7 @@ func TestCatalogueIsComplete(t *testing.T) {
 	if err != nil || !slices.Equal(order, names) {
 		t.Errorf("order %v, %v", order, err)
 	}
-	want := []Component{ComponentKubeVirt, ComponentCDI, ComponentMultus, ComponentVMNetworks, ComponentInstanceTypes, ComponentLocalStorage}
+	want := []Component{ComponentMultus, ComponentVMNetworks, ComponentKubeVirt, ComponentCDI, ComponentInstanceTypes, ComponentLocalStorage}
 	if got := DefaultComponents(); !slices.Equal(got, want) {
 		t.Errorf("default set %v", got)
 	}
