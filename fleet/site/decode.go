@@ -199,6 +199,7 @@ func (d *decoder) scalar(n *yaml.Node, v reflect.Value, schema, path string) {
 func (d *decoder) together(s fleet.Site, root *yaml.Node) {
 	d.bmcs(s.BMCs, lookup(root, "bmcs"))
 	d.cluster(s.Cluster, lookup(root, "cluster"))
+	d.platform(s.Platform, lookup(root, "platform"))
 	list := lookup(root, "servers")
 	first := map[string]int{}
 	for i, o := range s.Servers {

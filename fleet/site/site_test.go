@@ -142,7 +142,8 @@ func TestSchema(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
-	for _, bad := range []string{"bmcs:\n  addresses: []", "kind: Rack", "network: {}", "unknown: 1", "cluster: {controlPlanes: 2}", "cluster: {cni: calico}", "cluster: {vrrp: 256}"} {
+	for _, bad := range []string{"bmcs:\n  addresses: []", "kind: Rack", "network: {}", "unknown: 1", "cluster: {controlPlanes: 2}", "cluster: {cni: calico}", "cluster: {vrrp: 256}",
+		"platform: {components: [kubevrit]}", "platform: {without: [velero]}", "platform: {skipProofs: [teleport]}", "platform: {networks: [{name: a}]}", "platform: {memoryOvercommit: 9}"} {
 		key, _, _ := strings.Cut(bad, ":")
 		text := withoutKey(t, template(t), key) + bad + "\n"
 		if validate(t, schema, text) == nil {
@@ -241,6 +242,13 @@ func FuzzRead(f *testing.F) {
 	f.Add(string(full))
 	faults, _ := os.ReadFile("testdata/faults.yaml")
 	f.Add(string(faults))
+	for _, name := range []string{"platform-faults", "platform-contradictions"} {
+		text, err := os.ReadFile("testdata/" + name + ".yaml")
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(string(text))
+	}
 	f.Fuzz(func(t *testing.T, text string) {
 		file, findings := site.Read(strings.NewReader(text), "s")
 		if file == nil {
@@ -289,5 +297,50 @@ func TestWholeClusterAtOnce(t *testing.T) {
 	}
 	if err := f.Set("cluster.vip", nil); err == nil {
 		t.Error("vip was taken away from under vrrp")
+	}
+}
+
+// TestVolumePaths holds which folders may hold disks of VMs.
+func TestVolumePaths(t *testing.T) {
+	for path, good := range map[string]bool{
+		"/var/lib/vms": true, "/srv/vms": true, "/mnt/disk1/vms": true, "/var/mnt": true,
+		"/": false, "/srv": false, "/var/lib": false, "/var/log": false, "/etc/vms": false, "/usr/local/vms": false, "/run/vms": false, "/tmp/vms": false, "/boot/vms": false,
+		"var/lib/vms": false, "/var/lib/../etc": false, "/srv//vms": false, "/srv/vms/": false, "/srv/vm s": false, "/srv/v\nms": false,
+	} {
+		f := read(t, template(t))
+		if err := f.Set("platform.storage.path", path); (err == nil) != good {
+			t.Errorf("%q: %v", path, err)
+		}
+	}
+}
+
+// TestPlatformIsWrittenBack sets a whole platform and parts of it, as the
+// wizard and other programs do.
+func TestPlatformIsWrittenBack(t *testing.T) {
+	f := read(t, template(t)+"platform: # ours\n  # nobody needs it\n  without: [cdi] # yet\n")
+	want := fleet.Platform{Without: []fleet.Component{fleet.ComponentCDI}, MemoryOvercommit: 150,
+		Networks: []fleet.VMNetwork{{Name: "tenants", Bridge: "br-vm", Port: "eno2", VLAN: 20}}, MigrationNetwork: "tenants"}
+	for _, c := range []struct {
+		path  string
+		value any
+	}{{"platform.memoryOvercommit", 150}, {"platform.networks[0]", want.Networks[0]}, {"platform.migrationNetwork", "tenants"}} {
+		if err := f.Set(c.path, c.value); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := f.Set("platform.networks", nil); err == nil {
+		t.Error("the network of migrations was taken away")
+	}
+	text, err := f.Bytes()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, comment := range []string{"# ours", "# nobody needs it", "# yet"} {
+		if !strings.Contains(string(text), comment) {
+			t.Errorf("%q is gone:\n%s", comment, text)
+		}
+	}
+	if diff := cmp.Diff(want, read(t, string(text)).Typed().Platform); diff != "" {
+		t.Error(diff)
 	}
 }

@@ -73,6 +73,14 @@ access:
 #   hugepagesGiB: 64
 #   dedicatedCPUs: true
 
+# The VM platform comes with software that has KubeVirt. Left out, all of it is
+# installed and proven.
+# platform:
+#   networks:
+#     - {name: tenants, bridge: br-vm, port: eno2, vlan: 20}
+#   storage: {class: ceph-block, shared: true}
+#   none: true
+
 # What you insist on for single servers, named by serial or uuid.
 # servers:
 #   - serial: CZ3210ABCD
