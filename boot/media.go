@@ -107,6 +107,20 @@ func mediaKey(path string) (string, bool) {
 	return key, true
 }
 
+// RegistryPath is where container runtimes look for a registry (OCI
+// distribution specification 1.1, "Endpoints").
+const RegistryPath = "/v2/"
+
+// registry serves the registry with the deadlines that media have: a layer may
+// take long, but not stand still.
+func (s *Server) registry() http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		out := &stream{ResponseWriter: w, idle: s.cfg.Idle, buffers: &s.buffers, sent: func(int64) {}}
+		out.move()
+		s.cfg.Registry.ServeHTTP(out, r)
+	})
+}
+
 func notFound(w http.ResponseWriter) { http.Error(w, "no such medium", http.StatusNotFound) }
 
 // reader is the content as http.ServeContent wants it; stream finds the content

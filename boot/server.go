@@ -32,6 +32,9 @@ type Config struct {
 	Authority *Authority
 	Desk      Desk
 	Library   Library
+	// Registry, when set, answers everything below RegistryPath over TLS. Whether
+	// a caller may is for it to say.
+	Registry http.Handler
 	// Served, when set, hears how much of a medium was read, by whom, while it
 	// is read: bytes is what came since the last call for the same request, 0
 	// for a HEAD request. It must not block.
@@ -101,6 +104,9 @@ func Listen(ctx context.Context, cfg Config) (*Server, error) {
 	mux.HandleFunc("POST "+callhome.PathFailed, call(s, checkFailed, cfg.Desk.Failed))
 	mux.HandleFunc("POST "+callhome.PathErased, call(s, checkErased, cfg.Desk.Erased))
 	mux.HandleFunc("POST "+callhome.PathTask, call(s, checkTask, cfg.Desk.Task))
+	if cfg.Registry != nil {
+		mux.Handle(RegistryPath, s.registry())
+	}
 	s.tls = s.httpServer(ctx, mux)
 	secure := tls.NewListener(ln, &tls.Config{
 		MinVersion:     tls.VersionTLS12,

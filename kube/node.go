@@ -27,6 +27,8 @@ type Node struct {
 	// None is needed today but by KubeVirt before 1.7 on Kubernetes 1.34
 	// (PodObservedGenerationTracking=false).
 	Gates map[string]bool
+	// Mirror serves the payload's images; zero where nobody does.
+	Mirror Mirror
 }
 
 // defaultAPIPort is where an API server answers behind a load balancer.
@@ -92,7 +94,7 @@ func (n Node) wrongNode() []string {
 	if n.Attempt < 1 {
 		say("attempt %d is none", n.Attempt)
 	}
-	return wrong
+	return append(wrong, n.Mirror.wrong()...)
 }
 
 func wrongEndpoint(c fleet.ClusterPlan) []string {

@@ -110,6 +110,7 @@ func (n Node) settingSteps() ([]callhome.Step, error) {
 	if n.holdsVIP() {
 		steps = append(steps, fileStep("write the keepalived configuration", vipTemplate, 0o644, n.keepalivedConfig()))
 	}
+	steps = append(steps, n.mirrorSteps()...)
 	if hasFlannel(n.Plan.Cluster.CNI) {
 		steps = append(steps, fileStep("write the pod network", cniConfDir+"/10-flannel.conflist", 0o644, flannelConf))
 	}

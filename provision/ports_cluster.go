@@ -14,6 +14,9 @@ type Clusters struct {
 	Flavour Flavour
 	Vault   Vault
 	Payload string // digest of the nodes' software that is served
+	// Mirror says that this engine also serves the software's container images as
+	// a registry, below the URL that the nodes know, to those whom Engine.Pulls lets.
+	Mirror bool
 }
 
 // Flavour decides how a cluster is brought up. All but Connect is without
@@ -43,6 +46,7 @@ type NodeInput struct {
 	Runtime    fleet.NodeRuntime
 	Task       string                     // the task's ID
 	Path       func(sha256 string) string // of a content of the payload, below the ticket's URL
+	Mirror     Mirror                     // zero where this engine serves none
 }
 
 // Cluster is a cluster's API. Every call may be repeated.

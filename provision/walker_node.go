@@ -96,7 +96,7 @@ func (w *walker) taskLocked() (*callhome.Task, error) {
 	if e.Clusters == nil {
 		return nil, fleet.NewFault(fleet.CodePayloadInvalid, fleet.Conflict, nil, "this engine has no software for nodes")
 	}
-	in := NodeInput{Plan: w.run.plan, Assignment: w.plan, Runtime: t.Node.Runtime, Task: t.Node.Task.ID, Path: w.run.blobPath}
+	in := NodeInput{Plan: w.run.plan, Assignment: w.plan, Runtime: t.Node.Runtime, Task: t.Node.Task.ID, Path: w.run.blobPath, Mirror: w.mirrorLocked()}
 	f := e.Clusters.Flavour
 	var task callhome.Task
 	var err error

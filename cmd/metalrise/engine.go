@@ -32,18 +32,25 @@ import (
 )
 
 func engineCommand(o *options) *cobra.Command {
-	return &cobra.Command{
+	stay := false
+	c := &cobra.Command{
 		Use:   "engine",
 		Short: "Run the site's engine in the foreground (apply starts it by itself)",
 		Long: `engine does the work of a site: it drives BMCs, serves media, answers machines and
 keeps the journal. apply starts it in the background; run it yourself under a
 service manager. Killed at any instant, it continues when it is started again.
 It ends by itself ten seconds after every server is installed.
+
+With --stay it ends only when it is stopped. Nodes can then get container images of
+their software here at any time, from the registry on the engine's port: one that was
+removed from a node, for example because its disk ran full, is pulled again.
 ` + exitHelp,
-		Example: "  metalrise engine -f site.yaml",
+		Example: "  metalrise engine -f site.yaml\n  metalrise engine -f site.yaml --stay",
 		Args:    usage(cobra.NoArgs),
-		RunE:    func(c *cobra.Command, _ []string) error { return o.engine(c.Context()) },
+		RunE:    func(c *cobra.Command, _ []string) error { return o.engine(c.Context(), stay) },
 	}
+	c.Flags().BoolVar(&stay, "stay", false, "go on serving nodes when every server is installed")
+	return c
 }
 
 // ensureEngine starts an engine in the background unless one answers.
@@ -126,8 +133,10 @@ type daemon struct {
 	door  *door
 	// unattended: no BMC is driven, machines boot from the network by themselves.
 	unattended bool
-	strangers  *strangers // nil where nobody asks
-	net        *netRoad   // nil where no server boots from the network
+	stay       bool        // also when nothing is left to do
+	images     *nodeImages // nil where the site has no software for nodes
+	strangers  *strangers  // nil where nobody asks
+	net        *netRoad    // nil where no server boots from the network
 	// medium makes the ISO of a server; nil where there is none to make.
 	medium func(key string, r provision.Resource) (*iso.Image, error)
 }
@@ -147,18 +156,24 @@ func (d *daemon) Apply(c fleet.Consent) error {
 // Stop ends the daemon.
 func (d *daemon) Stop() { d.stop() }
 
-func (o *options) engine(ctx context.Context) error {
+func (o *options) engine(ctx context.Context, stay bool) error {
 	s, _, err := o.loadSite()
 	if err != nil {
 		return err
 	}
-	return o.runEngine(ctx, s, nil)
+	return o.runEngine(ctx, s, engineRun{stay: stay})
 }
 
-// runEngine runs the site's engine until ctx ends or nothing is left to do. With
-// a consent it serves that plan unattended: it drives no BMC and does not end by
-// itself.
-func (o *options) runEngine(ctx context.Context, s fleet.Site, unattended *fleet.Consent) error {
+// engineRun is how an engine is to work.
+type engineRun struct {
+	unattended *fleet.Consent // no BMC is driven, and this plan is applied at once
+	stay       bool           // also when nothing is left to do
+}
+
+// runEngine runs the site's engine until ctx ends or nothing is left to do. An
+// unattended one does not end by itself.
+func (o *options) runEngine(ctx context.Context, s fleet.Site, how engineRun) error {
+	unattended := how.unattended
 	st, err := o.writer(s.Name)
 	if err != nil {
 		return err
@@ -167,7 +182,7 @@ func (o *options) runEngine(ctx context.Context, s fleet.Site, unattended *fleet
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
 	d := &daemon{ctx: ctx, stop: stop, store: st, log: slog.New(slog.NewTextHandler(o.errs, nil)), door: newDoor(st),
-		unattended: unattended != nil, strangers: &strangers{store: st, all: map[string]fleet.Stranger{}}}
+		unattended: unattended != nil, stay: how.stay || unattended != nil, strangers: &strangers{store: st, all: map[string]fleet.Stranger{}}}
 	left, err := st.AllOpened(ctx) // before this engine opens its own
 	if err != nil {
 		return err
@@ -176,6 +191,7 @@ func (o *options) runEngine(ctx context.Context, s fleet.Site, unattended *fleet
 	if err != nil {
 		return err
 	}
+	defer d.images.Close()
 	defer server.Close()
 	defer d.net.Close()
 	if err := d.Resume(ctx); err != nil {
@@ -190,8 +206,10 @@ func (o *options) runEngine(ctx context.Context, s fleet.Site, unattended *fleet
 	}
 	g, gctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return api.Serve(gctx, st.Dir(), d, st) })
-	if unattended == nil {
+	if !d.stay {
 		g.Go(func() error { d.restWhenDone(gctx); return nil })
+	}
+	if unattended == nil {
 		g.Go(func() error { d.closeLeft(gctx, left); return nil })
 	}
 	err = g.Wait()
@@ -314,9 +332,14 @@ func (d *daemon) listen(s fleet.Site, a *boot.Authority, lib *library) (*boot.Se
 	if err != nil {
 		return nil, err
 	}
-	server, err := boot.Listen(d.ctx, boot.Config{
+	cfg := boot.Config{
 		Addr: net.JoinHostPort(s.Serving.Address, strconv.Itoa(port)), PlainAddr: plain, Authority: a, Desk: desk{&lib.engine}, Library: lib, Served: lib.served, Log: d.log,
-	})
+	}
+	if s.Cluster.Software != "" {
+		d.images = &nodeImages{pulls: desk{&lib.engine}.pulls, log: d.log}
+		cfg.Registry = d.images
+	}
+	server, err := boot.Listen(d.ctx, cfg)
 	if err != nil {
 		return nil, fmt.Errorf("serve machines on port %d: %w", port, err)
 	}

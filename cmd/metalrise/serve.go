@@ -70,7 +70,7 @@ func (o *options) serve(ctx context.Context, id string, erase int) error {
 			return err
 		}
 	}
-	return o.runEngine(ctx, s, &fleet.Consent{Plan: p.ID, EraseDisks: n, By: who(erase >= 0), At: time.Now()})
+	return o.runEngine(ctx, s, engineRun{unattended: &fleet.Consent{Plan: p.ID, EraseDisks: n, By: who(erase >= 0), At: time.Now()}})
 }
 
 // strangers are machines that asked to boot from the network and that the plan

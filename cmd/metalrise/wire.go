@@ -239,6 +239,15 @@ func (d desk) Task(ctx context.Context, c boot.Caller, m callhome.TaskReport) (c
 	return e.Task(ctx, caller(c), m)
 }
 
+// pulls is the registry's way.
+func (d desk) pulls(server fleet.ServerID, password string) error {
+	e, err := d.ready()
+	if err != nil {
+		return err
+	}
+	return e.Pulls(server, password)
+}
+
 // library is boot's way to what the engine's keys open.
 type library struct {
 	engine    atomic.Pointer[provision.Engine]

@@ -39,7 +39,8 @@ func (kubeadm) Kubeconfig(p fleet.Plan, authority []byte) ([]byte, error) {
 }
 
 func (k kubeadm) node(n provision.NodeInput) kube.Node {
-	return kube.Node{Plan: n.Plan, Assignment: n.Assignment, Runtime: n.Runtime, Payload: k.payload, Attempt: 1, Path: n.Path}
+	return kube.Node{Plan: n.Plan, Assignment: n.Assignment, Runtime: n.Runtime, Payload: k.payload, Attempt: 1, Path: n.Path,
+		Mirror: kube.Mirror{URL: n.Mirror.URL, CA: n.Mirror.CA, Authorization: n.Mirror.Authorization}}
 }
 
 func (k kubeadm) Prepare(n provision.NodeInput) (callhome.Task, error) {
@@ -134,7 +135,8 @@ func (d *daemon) clusters(s fleet.Site, lib *library) (*provision.Clusters, erro
 		return nil, err
 	}
 	lib.software = payload
-	return &provision.Clusters{Flavour: kubeadm{payload.Value()}, Vault: d.store, Payload: payload.Digest()}, nil
+	d.images.serve(payload)
+	return &provision.Clusters{Flavour: kubeadm{payload.Value()}, Vault: d.store, Payload: payload.Digest(), Mirror: true}, nil
 }
 
 var errNoSoftware = errors.New("the site names no software for nodes")
