@@ -79,6 +79,12 @@ var edges = map[string]map[string]string{
 	"lab/machine/fake":        {"lab/machine": "is hardware"},
 	"lab/machine/machinetest": {"lab/machine": "holds hardware to its contract"},
 	"lab/nodeimage":           {"lab/recipe": "keeps what takes long to make"},
+	"lab/kubernetes/platform": {
+		"lab/kubernetes": "a payload of nodes to put a VM platform into",
+		"lab/recipe":     "keeps what takes long to make",
+		"fleet":          "the list of what a payload holds",
+		"guest":          "the program and the file system of the proofs' guest",
+	},
 	"lab/kubernetes": {
 		"lab/recipe": "keeps what takes long to make",
 		"fleet":      "the list of what a payload holds",

@@ -13,7 +13,8 @@ import (
 )
 
 func labPayloadCommand(l *labOptions) *cobra.Command {
-	return &cobra.Command{
+	var withPlatform bool
+	c := &cobra.Command{
 		Use:   "payload",
 		Short: "Build the software of a cluster's nodes and print its folder",
 		Long: `payload finds or builds the folder with everything that a cluster's nodes run:
@@ -24,12 +25,18 @@ The first time it compiles Kubernetes and what belongs to it from published
 source, which takes about ten minutes on two cores; progress goes to standard
 error. What was interrupted goes on where it was. Without a change nothing is
 built again.
+
+With --platform the folder also holds a VM platform: KubeVirt, compiled likewise
+in about six minutes more, its manifests, and the guest of the proofs.
 ` + exitHelp,
 		Example: `  metalrise lab payload
+  metalrise lab payload --platform
   metalrise lab payload --output json | jq -r .version`,
 		Args: usage(cobra.NoArgs),
-		RunE: func(c *cobra.Command, _ []string) error { return l.payload(c.Context()) },
+		RunE: func(c *cobra.Command, _ []string) error { return l.payload(c.Context(), withPlatform) },
 	}
+	c.Flags().BoolVar(&withPlatform, "platform", false, "with a VM platform")
+	return c
 }
 
 // payloadEntry tells what a folder of nodes' software holds.
@@ -40,14 +47,15 @@ type payloadEntry struct {
 	Architecture string        `json:"architecture"`
 	Files        int           `json:"files"`
 	Images       int           `json:"images"`
+	Manifests    int           `json:"manifests"`
 	Bytes        int64         `json:"bytes"`
 }
 
-func (l *labOptions) payload(ctx context.Context) error {
+func (l *labOptions) payload(ctx context.Context, withPlatform bool) error {
 	if os.Getuid() != 0 {
 		return fmt.Errorf("lab payload needs root: it takes programs out of Debian packages with their owners")
 	}
-	dir, err := l.software(ctx)
+	dir, err := l.software(ctx, withPlatform)
 	if err != nil {
 		return err
 	}
@@ -58,7 +66,7 @@ func (l *labOptions) payload(ctx context.Context) error {
 	if l.output == "json" {
 		return l.json(e)
 	}
-	fmt.Fprintf(l.errs, "%s %s for %s: %d files, %d images, %d MB\n", e.Flavour, e.Version, e.Architecture, e.Files, e.Images, e.Bytes/1e6)
+	fmt.Fprintf(l.errs, "%s %s for %s: %d files, %d images, %d manifests, %d MB\n", e.Flavour, e.Version, e.Architecture, e.Files, e.Images, e.Manifests, e.Bytes/1e6)
 	l.printf("%s\n", e.Dir)
 	return nil
 }
@@ -74,12 +82,15 @@ func readPayload(dir string) (payloadEntry, error) {
 	if err := json.Unmarshal(text, &p); err != nil {
 		return payloadEntry{}, fmt.Errorf("nodes' software: %s: %w", path, err)
 	}
-	e := payloadEntry{Dir: dir, Flavour: p.Flavour, Version: p.Version, Architecture: p.Architecture, Files: len(p.Files), Images: len(p.Images)}
+	e := payloadEntry{Dir: dir, Flavour: p.Flavour, Version: p.Version, Architecture: p.Architecture, Files: len(p.Files), Images: len(p.Images), Manifests: len(p.Manifests)}
 	for _, f := range p.Files {
 		e.Bytes += f.Bytes
 	}
 	for _, i := range p.Images {
 		e.Bytes += i.Bytes
+	}
+	for _, m := range p.Manifests {
+		e.Bytes += m.Bytes
 	}
 	return e, nil
 }

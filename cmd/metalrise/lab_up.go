@@ -18,6 +18,7 @@ import (
 
 	"metalrise.dev/lab"
 	"metalrise.dev/lab/kubernetes"
+	"metalrise.dev/lab/kubernetes/platform"
 	"metalrise.dev/lab/machine"
 	"metalrise.dev/lab/nodeimage"
 	"metalrise.dev/lab/redfish"
@@ -30,10 +31,11 @@ type labFlags struct {
 	network    string
 	clock      time.Duration
 	kubernetes bool
+	platform   bool
 }
 
 // labShape names the flags that an existing lab does not change by.
-var labShape = [...]string{"servers", "machine", "firmware", "disks", "personality", "bmc-port", "memory", "network", "image-dir", "kubernetes", "clock"}
+var labShape = [...]string{"servers", "machine", "firmware", "disks", "personality", "bmc-port", "memory", "network", "image-dir", "kubernetes", "platform", "clock"}
 
 func labUpCommand(l *labOptions) *cobra.Command {
 	f := &labFlags{}
@@ -46,6 +48,8 @@ minutes; later labs use it again. It prints the site file to use with -f.
 
 With --kubernetes it also builds Kubernetes from its published source the first
 time (a quarter of an hour on two cores), and the site file asks for a cluster.
+With --platform the nodes' software also has a VM platform, KubeVirt, which is
+built likewise (six minutes more).
 
 The lab runs in the background until metalrise lab down.
 ` + exitHelp,
@@ -69,6 +73,7 @@ The lab runs in the background until metalrise lab down.
 	p.DurationVar(&f.clock, "clock", 0, "how far the machines' clocks are from this computer's; qemu only")
 	p.StringVar(&f.network, "network", "", "network of the servers, a /24 (default: a free one by the name)")
 	p.BoolVar(&f.kubernetes, "kubernetes", false, "build the software of Kubernetes nodes and let the site file ask for a cluster")
+	p.BoolVar(&f.platform, "platform", false, "the same with a VM platform in the software")
 	p.StringVar(&f.ImageDir, "image-dir", "", "folder with a release (stream.json) instead of the lab's own image")
 	return c
 }
@@ -96,8 +101,8 @@ func (l *labOptions) up(c *cobra.Command, f *labFlags) error {
 	if err := l.prepareLab(ctx, &cfg); err != nil {
 		return err
 	}
-	if f.kubernetes && cfg.Software == "" {
-		if cfg.Software, err = l.software(ctx); err != nil {
+	if (f.kubernetes || f.platform) && cfg.Software == "" {
+		if cfg.Software, err = l.software(ctx, f.platform); err != nil {
 			return err
 		}
 	}
@@ -207,13 +212,18 @@ func (l *labOptions) prepareLab(ctx context.Context, cfg *lab.Config) error {
 	return nil
 }
 
-// software finds or builds what the lab's nodes run.
-func (l *labOptions) software(ctx context.Context) (string, error) {
+// software finds or builds what the lab's nodes run; with the VM platform where
+// that is wanted.
+func (l *labOptions) software(ctx context.Context, withPlatform bool) (string, error) {
 	cache, err := cacheDir()
 	if err != nil {
 		return "", err
 	}
-	return kubernetes.Build(ctx, cache, func(step string) { fmt.Fprintf(l.errs, "  %s\n", step) })
+	build := kubernetes.Build
+	if withPlatform {
+		build = platform.Build
+	}
+	return build(ctx, cache, func(step string) { fmt.Fprintf(l.errs, "  %s\n", step) })
 }
 
 func cacheDir() (string, error) {

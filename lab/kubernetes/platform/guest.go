@@ -1,0 +1,144 @@
+package platform
+
+import (
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"metalrise.dev/guest"
+	"metalrise.dev/lab/recipe"
+)
+
+// kernelPackages are where the guest's kernel is taken from: the one that Debian
+// makes for virtual machines.
+func kernelPackages() []string { return []string{"linux-image-cloud-amd64"} }
+
+// guest is the image with the guest of the proofs.
+func (b *builder) guest(work string) (image, error) {
+	program, err := b.guestProgram()
+	if err != nil {
+		return image{}, err
+	}
+	tree, err := b.DebianTree(recipe.Extracted, kernelPackages())
+	if err != nil {
+		return image{}, err
+	}
+	b.Say("packing the guest of the proofs")
+	root := filepath.Join(work, "guest")
+	if err := os.Mkdir(root, 0o755); err != nil {
+		return image{}, err
+	}
+	if err := b.Run(recipe.Command{Name: "tar", Args: []string{"-C", root, "--wildcards", "-xf", tree, "./boot/vmlinuz-*", "./lib/modules/*/kernel"}}); err != nil {
+		return image{}, err
+	}
+	kernel, err := only(filepath.Join(root, "boot/vmlinuz-*"))
+	if err != nil {
+		return image{}, err
+	}
+	release := strings.TrimPrefix(filepath.Base(kernel), "vmlinuz-")
+	initrd := filepath.Join(work, "initrd")
+	if err := writeInitrd(initrd, program, filepath.Join(root, "lib/modules", release, "kernel")); err != nil {
+		return image{}, err
+	}
+	return image{name: "guest", references: []string{GuestReference}, layers: []func(*layer){func(l *layer) {
+		// KubeVirt looks at both as the user that VMs run as.
+		l.file(strings.TrimPrefix(GuestKernel, "/"), kernel, 0o644, "")
+		l.file(strings.TrimPrefix(GuestInitrd, "/"), initrd, 0o644, "")
+	}}}, nil
+}
+
+func only(pattern string) (string, error) {
+	found, err := filepath.Glob(pattern)
+	if err == nil && len(found) != 1 {
+		err = fmt.Errorf("%d files match %s, want one", len(found), pattern)
+	}
+	if err != nil {
+		return "", err
+	}
+	return found[0], nil
+}
+
+// guestProgram compiles package guest, from the sources that this program
+// carries, to the one program of the guest.
+func (b *builder) guestProgram() (string, error) {
+	version, err := b.Output(recipe.Command{Name: "go", Args: []string{"env", "GOVERSION"}})
+	if err != nil {
+		return "", fmt.Errorf("ask for the Go version: %w", err)
+	}
+	k := recipe.NewKey()
+	k.Add("go", strings.TrimSpace(version))
+	if err := k.AddFiles(guest.Source, "."); err != nil {
+		return "", err
+	}
+	dir, err := b.Cached("guest", k.Sum(), func(out, work string) error {
+		b.Say("compiling the guest of the proofs")
+		if err := guestModule(work); err != nil {
+			return err
+		}
+		env := append(os.Environ(), "GOWORK=off", "GOFLAGS=", "GOOS=linux", "GOARCH=amd64", "CGO_ENABLED=0")
+		return b.Run(recipe.Command{Dir: work, Name: "go", Env: env,
+			Args: []string{"build", "-trimpath", "-buildvcs=false", "-ldflags", "-s -w", "-o", filepath.Join(out, "init"), "."}})
+	})
+	return filepath.Join(dir, "init"), err
+}
+
+// guestModule writes a module with package guest and a main program.
+func guestModule(dir string) error {
+	for name, text := range map[string]string{
+		"go.mod":  "module metalrise.dev\n\ngo 1.24\n",
+		"main.go": "package main\n\nimport (\n\t\"os\"\n\n\t\"metalrise.dev/guest\"\n)\n\nfunc main() {\n\tif os.Getpid() == 1 {\n\t\tguest.Run()\n\t}\n}\n",
+	} {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o644); err != nil {
+			return err
+		}
+	}
+	if err := os.Mkdir(filepath.Join(dir, "guest"), 0o755); err != nil {
+		return err
+	}
+	return fs.WalkDir(guest.Source, ".", func(path string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() || strings.HasSuffix(path, "_test.go") {
+			return err
+		}
+		data, err := fs.ReadFile(guest.Source, path)
+		if err != nil {
+			return err
+		}
+		return os.WriteFile(filepath.Join(dir, "guest", path), data, 0o644)
+	})
+}
+
+// writeInitrd writes the guest's initial RAM file system, with the modules that
+// it asks for and that the kernel has not built in.
+func writeInitrd(path, program, kernelModules string) error {
+	code, err := os.ReadFile(program)
+	if err != nil {
+		return err
+	}
+	found := map[string]string{}
+	err = filepath.WalkDir(kernelModules, func(path string, d fs.DirEntry, err error) error {
+		found[filepath.Base(path)] = path
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("kernel modules: %w", err)
+	}
+	var modules []guest.Module
+	for _, name := range guest.Modules() {
+		if found[name] == "" {
+			continue
+		}
+		data, err := os.ReadFile(found[name])
+		if err != nil {
+			return err
+		}
+		modules = append(modules, guest.Module{Name: name, Data: data})
+	}
+	out, err := os.Create(path)
+	if err != nil {
+		return err
+	}
+	defer out.Close()
+	return guest.Pack(out, code, modules)
+}
