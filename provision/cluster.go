@@ -2,8 +2,6 @@ package provision
 
 import (
 	"context"
-	"crypto/hmac"
-	"crypto/sha256"
 	"fmt"
 	"sync"
 	"time"
@@ -20,7 +18,7 @@ type cluster struct {
 
 	opening sync.Mutex // guards what follows
 	keys    *clusterKeys
-	client  Cluster
+	way     *way
 
 	mu         sync.Mutex
 	members    map[fleet.ServerID]*member
@@ -244,22 +242,6 @@ func (c *cluster) status() *fleet.ClusterStatus {
 	return s
 }
 
-// bootstrapToken derives a node's bootstrap token. It changes with each try to join, so
-// that one that leaked from a failed try is worthless.
-func (k *keyring) bootstrapToken(server fleet.ServerID, try int) string {
-	m := hmac.New(sha256.New, k.secret)
-	fmt.Fprintf(m, "metalrise bootstrap token v1\n%s\n%s\n%d\n", k.plan, server, try)
-	const digits = "0123456789abcdefghijklmnopqrstuvwxyz"
-	token := make([]byte, 0, 23)
-	for i, b := range m.Sum(nil)[:22] {
-		if i == 6 {
-			token = append(token, '.')
-		}
-		token = append(token, digits[int(b)%len(digits)])
-	}
-	return string(token)
-}
-
 // guest finds the server that a bootstrap token in force was made for.
 func (r *run) guest(tokenID string) (fleet.Assignment, bool) {
 	c := r.cluster
@@ -309,33 +291,6 @@ func (e *Engine) secretsLocked(r *run) (clusterKeys, error) {
 	return k, nil
 }
 
-// client gives the way to the run's cluster. The administrator gets it too.
-func (e *Engine) client(r *run) (Cluster, error) {
-	c := r.cluster
-	c.opening.Lock()
-	defer c.opening.Unlock()
-	if c.client != nil {
-		return c.client, nil
-	}
-	keys, err := e.secretsLocked(r)
-	if err != nil {
-		return nil, err
-	}
-	client, err := e.Clusters.Flavour.Connect(c.present(), keys.kubeconfig)
-	if err != nil {
-		return nil, err
-	}
-	path, err := e.Clusters.Vault.KeepKubeconfig(keys.kubeconfig)
-	if err != nil {
-		return nil, err
-	}
-	c.mu.Lock()
-	c.kubeconfig = path
-	c.mu.Unlock()
-	c.client = client
-	return client, nil
-}
-
 // follow watches the run's cluster from the moment it was begun.
 func (e *Engine) follow(ctx context.Context, r *run) {
 	select {
@@ -343,15 +298,17 @@ func (e *Engine) follow(ctx context.Context, r *run) {
 	case <-ctx.Done():
 		return
 	}
+	defer r.cluster.reconnect()
 	for ctx.Err() == nil {
 		watch, again := context.WithCancel(ctx)
 		r.cluster.followed(again)
-		client, err := e.client(r)
+		client, release, err := e.client(r)
 		if err == nil {
 			err = client.Follow(watch, Follower{Guest: r.guest, Seen: r.see, Refused: func(id fleet.ServerID, cause fleet.Cause) { e.refusedCertificate(ctx, r, id, cause) }})
 		}
 		ended := watch.Err() != nil
 		again()
+		release()
 		if ctx.Err() != nil {
 			return
 		}
@@ -385,13 +342,6 @@ func (c *cluster) followed(again func()) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.again = again
-}
-
-// reconnect forgets the way to the API, so that the next one knows who is left.
-func (c *cluster) reconnect() {
-	c.opening.Lock()
-	defer c.opening.Unlock()
-	c.client = nil
 }
 
 func (r *run) see(s ClusterSight) {

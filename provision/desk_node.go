@@ -14,13 +14,19 @@ import (
 // arrive takes the installed system's report. It comes again after a lost reply,
 // after each reboot, and from a server that becomes a node also in between.
 func (w *walker) arrive(ctx context.Context, c Caller, h callhome.Hello) (callhome.Orders, error) {
-	if err := w.acceptArrival(ctx, c, h); err != nil {
+	remedy := ""
+	if kvm, _ := h.Facts.KVM.Get(); !kvm.Usable {
+		remedy = w.engine.remedy(ctx, w.plan)
+	}
+	if err := w.acceptArrival(ctx, c, h, remedy); err != nil {
 		return callhome.Orders{}, err
 	}
 	return w.nodeOrders(ctx)
 }
 
-func (w *walker) acceptArrival(ctx context.Context, c Caller, h callhome.Hello) error {
+// acceptArrival judges and journals a report. remedy is what helps where KVM is
+// not usable.
+func (w *walker) acceptArrival(ctx context.Context, c Caller, h callhome.Hello, remedy string) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	t := w.track
@@ -38,10 +44,7 @@ func (w *walker) acceptArrival(ctx context.Context, c Caller, h callhome.Hello) 
 	kvm.Why, kvm.Flag, kvm.Modules = clip(kvm.Why), clip(kvm.Flag), kvm.Modules[:min(len(kvm.Modules), 16)]
 	run, _ := h.Facts.Runtime.Get()
 	run.Kernel, run.Container = clip(run.Kernel), clip(run.Container)
-	a := arrival{KVM: kvm, Runtime: run, Key: c.KeyHash, Instance: clip(h.Instance)}
-	if !kvm.Usable {
-		a.Remedy = w.engine.remedy(ctx, w.plan)
-	}
+	a := arrival{KVM: kvm, Runtime: run, Key: c.KeyHash, Instance: clip(h.Instance), Remedy: remedy}
 	data, err := json.Marshal(a)
 	if err != nil {
 		return err
@@ -228,27 +231,6 @@ func (w *walker) nodeOrdersLocked() (callhome.Orders, error) {
 		o.Verb, o.After, o.Why, o.Task = callhome.Work, 0, "", task
 	}
 	return o, nil
-}
-
-// remedy names the firmware attribute that switches virtualization on, as this
-// server's BMC calls it.
-func (e *Engine) remedy(ctx context.Context, a fleet.Assignment) string {
-	const general = "switch on VT-x or AMD-V in the BIOS settings"
-	f, ok, err := e.Archive.OutOfBand(ctx, a.Identity)
-	if err != nil || !ok {
-		return general
-	}
-	for _, s := range f.BIOSSettings {
-		if s.Feature != fleet.FeatureVTx && s.Feature != fleet.FeatureAMDV {
-			continue
-		}
-		name := s.Name
-		if s.Label != "" {
-			name += " (" + s.Label + ")"
-		}
-		return fmt.Sprintf("BIOS attribute %s is %s at this server; switch it on", clip(name), clip(s.Value))
-	}
-	return general
 }
 
 // erasesLocked tells whether the live system is there to erase the disk.

@@ -252,6 +252,7 @@ func (e *Engine) newRun(p fleet.Plan, events []fleet.Event) *run {
 	r := &run{plan: p, keys: newKeyring(e.Secret, p.ID), servers: map[fleet.ServerID]*walker{}}
 	if p.Cluster != nil {
 		r.cluster = newCluster(p)
+		r.keys.keepApart(r.cluster.order)
 	}
 	for _, a := range p.Assignments {
 		if a.Role == fleet.Excluded {
@@ -270,6 +271,11 @@ func (e *Engine) newRun(p fleet.Plan, events []fleet.Event) *run {
 		}
 		if w := r.servers[ev.Server]; w != nil {
 			w.recall(ev)
+		}
+		if ev.Action == fleet.ActWithdraw {
+			for _, w := range r.servers {
+				w.track.giveUpRemoval()
+			}
 		}
 	}
 	if r.cluster != nil {
@@ -428,7 +434,7 @@ func (e *Engine) Withdraw(ctx context.Context, by string) error {
 	r.end()
 	e.walkers.Wait()
 	e.mu.Lock()
-	defer e.mu.Unlock()
 	e.run = nil
-	return nil
+	e.mu.Unlock()
+	return e.undrain(ctx, r)
 }

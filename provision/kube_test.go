@@ -17,19 +17,22 @@ import (
 type kube struct {
 	w *world
 
-	mu       sync.Mutex
-	begun    int // times a cluster was begun; more than one is a second cluster
-	based    bool
-	tokens   map[string]fleet.ServerID // by id
-	members  map[fleet.ServerID]time.Time
-	dressed  map[fleet.ServerID]bool
-	drained  []fleet.ServerID
-	joining  int // control planes at this moment
-	secrets  map[string][]byte
-	away     bool // the API does not answer
-	blocked  bool // pods do not leave
-	change   chan struct{}
-	breaches []string // of the rules that every run must keep
+	mu        sync.Mutex
+	begun     int // times a cluster was begun; more than one is a second cluster
+	based     bool
+	tokens    map[string]fleet.ServerID // by id
+	members   map[fleet.ServerID]time.Time
+	dressed   map[fleet.ServerID]bool
+	drained   []fleet.ServerID
+	joining   int // control planes at this moment
+	secrets   map[string][]byte
+	away      bool // the API does not answer
+	blocked   bool // pods do not leave
+	opened    int  // ways to the API
+	closed    int
+	undrained []fleet.ServerID
+	change    chan struct{}
+	breaches  []string // of the rules that every run must keep
 }
 
 func newKube(w *world) *kube {
@@ -68,7 +71,13 @@ func (k *kube) KeepKubeconfig([]byte) (string, error) { return "/state/kubeconfi
 
 func (k *kube) Authority(fleet.Plan) ([]byte, error)              { return []byte("authority"), nil }
 func (k *kube) Kubeconfig(_ fleet.Plan, a []byte) ([]byte, error) { return a, nil }
-func (k *kube) Connect(fleet.Plan, []byte) (Cluster, error)       { return k, nil }
+
+func (k *kube) Connect(fleet.Plan, []byte) (Cluster, error) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.opened++
+	return k, nil
+}
 
 func (k *kube) Prepare(n NodeInput) (callhome.Task, error) {
 	return callhome.Task{ID: n.Task, Steps: []callhome.Step{{Fetch: &callhome.FetchStep{Path: n.Path("kubelet")}}}}, nil
@@ -231,6 +240,17 @@ func (k *kube) Drain(ctx context.Context, a fleet.Assignment, tell func(string))
 		}
 		k.drained = append(k.drained, a.Server)
 	}), err)
+}
+
+func (k *kube) Undrain(ctx context.Context, a fleet.Assignment) error {
+	return k.call(ctx, func() { k.undrained = append(k.undrained, a.Server) })
+}
+
+// Close: nobody may have a call under way on it.
+func (k *kube) Close() {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.closed++
 }
 
 func (k *kube) Leave(ctx context.Context, a fleet.Assignment, _ bool) error {

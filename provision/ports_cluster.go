@@ -65,9 +65,13 @@ type Cluster interface {
 	Follow(ctx context.Context, f Follower) error
 	// Drain moves a node's pods and VMs elsewhere, telling what it does.
 	Drain(ctx context.Context, a fleet.Assignment, tell func(string)) error
+	// Undrain lets pods on a node again that was drained or was about to be.
+	Undrain(ctx context.Context, a fleet.Assignment) error
 	// Leave takes a node out of etcd and of the cluster. Unless forced, it
 	// refuses what would cost the majority.
 	Leave(ctx context.Context, a fleet.Assignment, force bool) error
+	// Close ends the connections. A call after it, or under way, opens others.
+	Close()
 }
 
 // Follower hears what Follow sees.

@@ -34,8 +34,9 @@ type grant struct {
 // are in force. Nothing of it is ever stored: a restarted engine derives the
 // same ones.
 type keyring struct {
-	secret []byte
-	plan   string
+	secret  []byte
+	plan    string
+	skipped map[fleet.ServerID]int // numbers of bootstrap tokens; written before anybody else knows the ring
 
 	mu      sync.RWMutex
 	inForce map[string]grant // by SHA-256 of the token or key, so that a look-up tells nothing by its time

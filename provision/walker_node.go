@@ -42,10 +42,11 @@ func (w *walker) performCluster(ctx context.Context, a fleet.Action) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
-	client, err := w.engine.client(w.run)
+	client, release, err := w.engine.client(w.run)
 	if err != nil {
 		return err
 	}
+	defer release()
 	switch a {
 	case fleet.ActBase:
 		return client.Base(ctx)

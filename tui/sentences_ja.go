@@ -358,6 +358,9 @@ func japaneseNodeWay() map[string]string {
 		"no way to %s":                                             "%s の手段がありません",
 		"this engine has no software for nodes":                    "このエンジンにはノード用ソフトウェアがありません",
 		"task %s of %s: %v":                                        "%[2]s の作業 %[1]s: %[3]v",
+
+		"BIOS attribute %s was %s when this server was inspected, so that is not the reason unless it was changed since": "BIOS 項目 %s は調査時に %s でした。その後の変更がなければ原因ではありません",
+		"the consent was taken back, but node %s may still be cordoned: %v":                                              "同意は取り消しましたが、ノード %s は Pod の配置が止まったままかもしれません: %v",
 	}
 }
 

@@ -156,6 +156,25 @@ func (o *options) openCluster(ctx context.Context) (*kube.Cluster, fleet.Plan, e
 	return c, p, err
 }
 
+// undrain lets pods on nodes again whose removal was given up.
+func (o *options) undrain(ctx context.Context, nodes []fleet.Assignment) error {
+	if len(nodes) == 0 {
+		return nil
+	}
+	c, _, err := o.openCluster(ctx)
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	var failed error
+	for _, a := range nodes {
+		if err := c.Uncordon(ctx, a.Node.Name); err != nil {
+			failed = errors.Join(failed, fmt.Errorf("the consent was taken back, but node %s may still be cordoned: %w", a.Node.Name, err))
+		}
+	}
+	return failed
+}
+
 func certificatesCommand(o *options) *cobra.Command {
 	return &cobra.Command{
 		Use:   "certificates",

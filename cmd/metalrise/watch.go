@@ -214,7 +214,8 @@ it was. Machines that are writing go on writing and report when it is back.
 
 With --cancel the consent to erase disks is taken back too: nothing is begun or
 continued until a plan is consented to again. Machines in the middle of a write
-stop it; their disks cannot boot then.
+stop it; their disks cannot boot then. The removal of a node that the cluster has
+not forgotten yet is given up, and pods may run on that node again.
 ` + exitHelp,
 		Example: "  metalrise stop\n  metalrise stop --cancel",
 		Args:    usage(cobra.NoArgs),
@@ -244,8 +245,14 @@ func (o *options) stop(ctx context.Context, dir string, cancel bool) error {
 		if err != nil {
 			return err
 		}
-		_, err = st.Append(ctx, fleet.Event{At: time.Now(), Action: fleet.ActWithdraw, Edge: fleet.Ended, Outcome: fleet.OK, Note: "taken back by " + who(false)})
+		cordoned, err := provision.Cordoned(ctx, st, st)
+		if err == nil {
+			_, err = st.Append(ctx, fleet.Event{At: time.Now(), Action: fleet.ActWithdraw, Edge: fleet.Ended, Outcome: fleet.OK, Note: "taken back by " + who(false)})
+		}
 		if err := errors.Join(err, st.Close()); err != nil {
+			return err
+		}
+		if err := o.undrain(ctx, cordoned); err != nil {
 			return err
 		}
 	}

@@ -111,6 +111,10 @@ func (c *clusterAPI) Drain(ctx context.Context, a fleet.Assignment, tell func(st
 	return c.Cluster.Drain(ctx, a.Node.Name, kube.Draining{Timeout: drainLasts}, tell)
 }
 
+func (c *clusterAPI) Undrain(ctx context.Context, a fleet.Assignment) error {
+	return c.Uncordon(ctx, a.Node.Name)
+}
+
 func (c *clusterAPI) Leave(ctx context.Context, a fleet.Assignment, force bool) error {
 	if a.Role != fleet.Worker {
 		if !force {
