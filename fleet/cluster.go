@@ -38,6 +38,9 @@ type ClusterPlan struct {
 	// Emulation lets nodes without a usable KVM become Ready; VMs are then
 	// emulated. Only because a person asked for it.
 	Emulation bool `json:"emulation,omitempty"`
+	// Gates are feature gates that API server, controllers and kubelets are begun
+	// with, because a component of the VM platform needs them so.
+	Gates map[string]bool `json:"gates,omitempty"`
 	// Since is the id of the plan under which the cluster was begun, which names
 	// it, and its authority, for as long as it lives; "" in that plan itself.
 	Since string `json:"since,omitempty"`
