@@ -115,6 +115,9 @@ func blobsOf(p fleet.Payload) []blob {
 	for i, m := range p.Images {
 		add(m.Digest, m.Bytes, fmt.Sprintf("images[%d].sha256", i))
 	}
+	for i, m := range p.Manifests {
+		add(m.Digest, m.Bytes, fmt.Sprintf("manifests[%d].sha256", i))
+	}
 	return out
 }
 

@@ -16,11 +16,12 @@ import (
 // Bounds of a payload. The whole of Kubernetes with KubeVirt is some 40 files
 // and 30 archives; the largest archives have a few GiB.
 const (
-	maxEntries    = 1024
-	maxReferences = 64
-	maxBlob       = 64 << 30
-	maxTotal      = 1 << 40
-	maxPathLength = 255
+	maxEntries      = 1024
+	maxReferences   = 64
+	maxBlob         = 64 << 30
+	maxTotal        = 1 << 40
+	maxManifestText = 16 << 20 // KubeVirt's has half a MiB
+	maxPathLength   = 255
 )
 
 // ParsePayload reads the text of payload.json: at most 1 MiB, no unknown
@@ -53,6 +54,7 @@ func CheckPayload(p fleet.Payload) error {
 	c.head(p)
 	c.files(p.Files)
 	c.images(p.Images)
+	c.manifests(p.Manifests)
 	if c.total > maxTotal {
 		c.fault("files", fmt.Sprint(c.total), "and images are more than a TiB in all", "leave out what nodes do not need")
 	}
@@ -88,8 +90,8 @@ func (c *payloadChecker) head(p fleet.Payload) {
 	if len(p.Files) == 0 {
 		c.fault("files", "", "is empty", "list the programs that nodes need")
 	}
-	if len(p.Files) > maxEntries || len(p.Images) > maxEntries {
-		c.fault("files", fmt.Sprint(len(p.Files)+len(p.Images)), fmt.Sprintf("or images has more than %d entries", maxEntries), "join files into archives")
+	if n := max(len(p.Files), len(p.Images), len(p.Manifests)); n > maxEntries {
+		c.fault("files", fmt.Sprint(n), fmt.Sprintf("or images or manifests has more than %d entries", maxEntries), "join files into archives")
 	}
 }
 
@@ -172,6 +174,24 @@ func (c *payloadChecker) images(images []fleet.PayloadImage) {
 			if r != fleet.ControlPlane && r != fleet.Worker && r != fleet.SingleNode {
 				c.fault(fmt.Sprintf("%s.roles[%d]", at, j), string(r), "is no role of a node", "use control-plane, worker or single-node, or leave roles out")
 			}
+		}
+	}
+}
+
+// manifests are read whole and sent to the API, hence the small bound.
+func (c *payloadChecker) manifests(manifests []fleet.PayloadManifest) {
+	names := map[string]int{}
+	for i, m := range manifests[:min(len(manifests), maxEntries)] {
+		at := fmt.Sprintf("manifests[%d]", i)
+		c.once(names, at+".name", string(m.Component)+" "+m.Name, i)
+		for _, word := range []struct{ field, value string }{{"component", string(m.Component)}, {"name", m.Name}, {"version", m.Version}} {
+			if !isWord(word.value, 64, "") {
+				c.fault(at+"."+word.field, word.value, "is not made of 1 to 64 letters, digits and . _ -", "give a short "+word.field)
+			}
+		}
+		c.content(at, m.Digest, m.Bytes)
+		if m.Bytes > maxManifestText {
+			c.fault(at+".bytes", fmt.Sprint(m.Bytes), fmt.Sprintf("is more than %d, too much for a list of objects", maxManifestText), "split the manifest")
 		}
 	}
 }

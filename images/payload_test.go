@@ -18,14 +18,15 @@ import (
 )
 
 // contents of the payload under test, by what they are.
-var payloadContents = map[string][]byte{"hyper": []byte("the programs"), "bridge": []byte("a plugin"), "etcd": bytes.Repeat([]byte("layer"), 500_000)}
+var payloadContents = map[string][]byte{"hyper": []byte("the programs"), "bridge": []byte("a plugin"), "etcd": bytes.Repeat([]byte("layer"), 500_000),
+	"operator": []byte("kind: Namespace\n")}
 
 func goodPayload() fleet.Payload {
 	file := func(name, path, content string) fleet.PayloadFile {
 		b := payloadContents[content]
 		return fleet.PayloadFile{Name: name, Path: path, Mode: 0o755, Digest: sum(b), Bytes: int64(len(b))}
 	}
-	etcd := payloadContents["etcd"]
+	etcd, operator := payloadContents["etcd"], payloadContents["operator"]
 	return fleet.Payload{
 		APIVersion: fleet.PayloadVersion, Flavour: fleet.Kubeadm, Version: "v1.34.4", Architecture: "x86_64",
 		Files: []fleet.PayloadFile{
@@ -34,7 +35,8 @@ func goodPayload() fleet.Payload {
 			file("cni/bridge", "/opt/cni/bin/bridge", "bridge"),
 			file("cni/again", "/opt/cni/bin/again", "bridge"), // the same content twice
 		},
-		Images: []fleet.PayloadImage{{Name: "etcd", References: []string{"registry.k8s.io/etcd:3.6.5-0"}, Digest: sum(etcd), Bytes: int64(len(etcd)), Roles: []fleet.Role{fleet.ControlPlane}}},
+		Images:    []fleet.PayloadImage{{Name: "etcd", References: []string{"registry.k8s.io/etcd:3.6.5-0"}, Digest: sum(etcd), Bytes: int64(len(etcd)), Roles: []fleet.Role{fleet.ControlPlane}}},
+		Manifests: []fleet.PayloadManifest{{Component: fleet.ComponentKubeVirt, Name: "operator", Version: "v1.6.0", Digest: sum(operator), Bytes: int64(len(operator))}},
 	}
 }
 
@@ -92,7 +94,10 @@ func TestPayload(t *testing.T) {
 	if err := p.Verify(ctx, v, progress); err != nil {
 		t.Fatal(err)
 	}
-	all := int64(len(payloadContents["hyper"]) + len(payloadContents["bridge"]) + len(payloadContents["etcd"]))
+	all := int64(0)
+	for _, content := range payloadContents {
+		all += int64(len(content))
+	}
 	if last != total || total != all || p.Bytes() != all {
 		t.Errorf("progress ended with %d of %d, want %d", last, total, all)
 	}
@@ -259,6 +264,12 @@ func TestPayloadFaults(t *testing.T) {
 			again.References = []string{"other:1"}
 			p.Images = append(p.Images, again)
 		}},
+		{"manifests[0].component", func(p *fleet.Payload) { p.Manifests[0].Component = "" }},
+		{"manifests[0].name", func(p *fleet.Payload) { p.Manifests[0].Name = "../operator" }},
+		{"manifests[0].version", func(p *fleet.Payload) { p.Manifests[0].Version = "1 6" }},
+		{"manifests[0].sha256", func(p *fleet.Payload) { p.Manifests[0].Digest = "" }},
+		{"manifests[0].bytes", func(p *fleet.Payload) { p.Manifests[0].Bytes = maxManifestText + 1 }},
+		{"manifests[1].name", func(p *fleet.Payload) { p.Manifests = append(p.Manifests, p.Manifests[0]) }},
 	} {
 		p := goodPayload()
 		c.change(&p)
