@@ -1,10 +1,11 @@
 package main
 
 import (
-	"net"
+	"encoding/json"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -24,54 +25,160 @@ func netRack(t *testing.T, lab, firmware string) *rack {
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, rest, _ := strings.Cut(string(old), "gateway: ")
-	gateway, _, _ := strings.Cut(rest, "\n")
-	all, err := net.Interfaces()
-	if err != nil {
-		t.Fatal(err)
+	var view struct {
+		Bridge string `json:"bridge"`
 	}
-	bridge := ""
-	for _, i := range all {
-		addresses, err := i.Addrs()
-		for _, a := range addresses {
-			if err == nil && strings.HasPrefix(a.String(), gateway+"/") {
-				bridge = i.Name
-			}
-		}
+	if err := json.Unmarshal([]byte(r.must("lab", "status", "--name", lab, "--output", "json")), &view); err != nil || view.Bridge == "" {
+		t.Fatal(view, err)
 	}
 	file := filepath.Join(filepath.Dir(r.site), "net.yaml")
-	if err := os.WriteFile(file, append(old, []byte("\nserving:\n  netboot: "+bridge+"\n")...), 0o600); err != nil {
+	if err := os.WriteFile(file, append(old, []byte("\nserving:\n  netboot: "+view.Bridge+"\n")...), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	r.site = file
 	return r
 }
 
-// TestRealNetworkRungs installs a machine whose BMC has no licence for virtual
-// media: by PXE from BIOS, and by UEFI HTTP boot, until its installed system
-// reports.
-func TestRealNetworkRungs(t *testing.T) {
-	for name, c := range map[string]struct {
+// onFailure shows what the machine and the engine said last.
+func (r *rack) onFailure() {
+	r.t.Cleanup(func() {
+		if !r.t.Failed() {
+			return
+		}
+		out, _ := r.try("lab", "console", "--name", r.lab, "n1")
+		r.t.Logf("console:\n%s", out[max(0, len(out)-6000):])
+		out, _ = r.try("events")
+		r.t.Logf("events:\n%s", out)
+		b, _ := os.ReadFile(filepath.Join(r.state, "engine.log"))
+		r.t.Logf("engine:\n%s", b[max(0, len(b)-6000):])
+	})
+}
+
+const installLimit = 25 * time.Minute // software emulation on a busy computer
+
+// installedBy checks that the one server is installed, once, by a rung, and that
+// status and journal tell why each rung above was left.
+func (r *rack) installedBy(want fleet.BootRoute, missed ...fleet.BootRoute) {
+	r.t.Helper()
+	begin := time.Now()
+	s := r.await(installLimit, "installed by "+string(want), func(v fleet.Overview) bool { return v.Quiet }).Servers[0]
+	r.t.Logf("installed by %s after %s", s.Route, time.Since(begin).Round(time.Second))
+	if s.Condition != fleet.Settled || s.Phase != fleet.Installed || s.Route != want {
+		r.t.Errorf("%s, %s by %s: %+v", s.Phase, s.Condition, s.Route, s.Cause)
+	}
+	r.left(s, missed...)
+	grants := 0
+	for _, e := range r.events() {
+		if e.Action == fleet.ActWrite && e.Edge == fleet.Began {
+			grants++
+		}
+	}
+	if grants != 1 {
+		r.t.Errorf("the disk was granted %d times", grants)
+	}
+}
+
+// left checks that these rungs were left, in this order, each with its reason in
+// the status and in the journal.
+func (r *rack) left(s fleet.Status, missed ...fleet.BootRoute) {
+	r.t.Helper()
+	var got []fleet.BootRoute
+	for _, m := range s.Missed {
+		got = append(got, m.Route)
+		if m.Cause.Code == "" || len(m.Cause.Chain) == 0 {
+			r.t.Errorf("%s was left without a reason", m.Route)
+			continue
+		}
+		why := m.Cause.Chain[len(m.Cause.Chain)-1]
+		if !slices.ContainsFunc(r.events(), func(e fleet.Event) bool {
+			return e.Action == fleet.ActStage && strings.Contains(e.Note, string(m.Route)+": "+why)
+		}) {
+			r.t.Errorf("the journal does not tell that %s was left because %q", m.Route, why)
+		}
+		r.t.Logf("%s was left: %s %s", m.Route, m.Cause.Code, why)
+	}
+	if !slices.Equal(got, missed) {
+		r.t.Errorf("left %v, want %v", got, missed)
+	}
+}
+
+// TestRealRungs installs a machine by each rung of the ladder that firmware can
+// take: from its power-on until the installed system reports.
+func TestRealRungs(t *testing.T) {
+	const media, plain = fleet.VirtualMedia, fleet.VirtualMediaHTTP
+	for _, c := range []struct {
+		name     string
 		firmware string
 		faults   []string
 		want     fleet.BootRoute
+		missed   []fleet.BootRoute
 	}{
-		"pxe-bios":  {"bios", []string{"quirk name=licence-dell"}, fleet.PXE},
-		"uefi-http": {"uefi", []string{"quirk name=licence-dell", "quirk name=http-boot"}, fleet.UEFIHTTP},
-		"pxe-uefi":  {"uefi", []string{"quirk name=licence-dell"}, fleet.PXE},
+		{"medium-bios", "bios", nil, media, nil},
+		{"medium-uefi", "uefi", []string{"media-download-fails times=2"}, plain, []fleet.BootRoute{media}},
+		{"pxe-bios", "bios", []string{"quirk name=licence-dell"}, fleet.PXE, []fleet.BootRoute{media, plain}},
+		{"pxe-uefi", "uefi", []string{"quirk name=licence-dell"}, fleet.PXE, []fleet.BootRoute{media, plain}},
+		{"http-uefi", "uefi", []string{"quirk name=licence-dell", "quirk name=http-boot"}, fleet.UEFIHTTP, []fleet.BootRoute{media, plain}},
 	} {
-		t.Run(name, func(t *testing.T) {
-			r := netRack(t, "net-"+name, c.firmware)
+		t.Run(c.name, func(t *testing.T) {
+			r := netRack(t, c.name, c.firmware)
+			r.onFailure()
 			for _, f := range c.faults {
 				r.must("lab", "fault", "--name", r.lab, "n1", f)
 			}
 			r.planned(1)
 			r.must("apply", "--erase-disks", "1", "--detach")
-			v := r.await(25*time.Minute, "installed", func(v fleet.Overview) bool { return v.Quiet })
-			if s := v.Servers[0]; s.Condition != fleet.Settled || s.Route != c.want {
-				t.Errorf("%s by %s: %+v", s.Condition, s.Route, s.Cause)
-			}
+			r.installedBy(c.want, c.missed...)
 		})
+	}
+}
+
+// TestRealLadderToTheBottom makes each rung fail, so that a machine comes down to
+// the last one, and then sends it up again to one that works by now.
+func TestRealLadderToTheBottom(t *testing.T) {
+	r := netRack(t, "bottom", "uefi")
+	r.onFailure()
+	for _, f := range []string{"quirk name=http-boot", "media-download-fails", "answer method=PATCH path=*/Systems/* status=400"} {
+		r.must("lab", "fault", "--name", r.lab, "n1", f)
+	}
+	r.planned(1)
+	r.must("apply", "--erase-disks", "1", "--detach")
+	s := r.await(2*time.Minute, "held", func(v fleet.Overview) bool { return v.Quiet && v.Servers[0].Condition == fleet.Held }).Servers[0]
+	if s.Route != fleet.USB || !strings.Contains(strings.Join(s.Cause.Chain, " "), "metalrise medium "+string(s.Server)) {
+		t.Errorf("held on %s: %+v", s.Route, s.Cause)
+	}
+	r.left(s, fleet.VirtualMedia, fleet.VirtualMediaHTTP, fleet.UEFIHTTP, fleet.PXE)
+	r.must("lab", "fault", "--name", r.lab, "n1", "--clear")
+	r.must("retry", string(s.Server), "--route", "virtual-media-http")
+	r.installedBy(fleet.VirtualMediaHTTP)
+}
+
+// TestRealPowerCut cuts a machine's power while its disk is written: firmware
+// finds nothing to boot on it.
+func TestRealPowerCut(t *testing.T) {
+	r := netRack(t, "cut", "uefi")
+	r.onFailure()
+	r.planned(1)
+	r.must("apply", "--erase-disks", "1", "--detach")
+	r.await(installLimit, "the disk to be half written", func(v fleet.Overview) bool {
+		s := v.Servers[0]
+		return s.Total > 0 && s.Done > s.Total/4
+	})
+	r.must("lab", "power", "--name", r.lab, "n1", "off")
+	r.must("stop")
+	for _, e := range r.events() {
+		if e.Action == fleet.ActWrite && e.Edge == fleet.Ended {
+			t.Fatalf("it was quicker than the switch: %+v", e)
+		}
+	}
+	r.must("lab", "power", "--name", r.lab, "n1", "on")
+	for end := time.Now().Add(time.Minute); ; time.Sleep(time.Second) {
+		out := r.must("lab", "status", "--name", r.lab, "--output", "json")
+		if strings.Contains(out, `"lastStop": "not booted"`) {
+			return
+		}
+		if time.Now().After(end) {
+			t.Fatalf("the half-written disk boots: %s", out)
+		}
 	}
 }
 
@@ -79,6 +186,7 @@ func TestRealNetworkRungs(t *testing.T) {
 // from the network, and no BMC is asked for anything by the engine.
 func TestRealServe(t *testing.T) {
 	r := netRack(t, "serve", "bios")
+	r.onFailure()
 	r.planned(1)
 	cmd := exec.Command(r.bin, "serve", "--erase-disks", "1", "-f", r.site, "--state", r.state)
 	log, err := os.Create(filepath.Join(t.TempDir(), "serve.log"))
@@ -94,14 +202,9 @@ func TestRealServe(t *testing.T) {
 	r.await(time.Minute, "the machine is waited for", func(v fleet.Overview) bool {
 		return v.Engine && len(v.Servers) == 1 && strings.Contains(v.Servers[0].Step, "to be switched on")
 	})
-	bmc := r.overview().Servers[0].BMC
-	login := []string{"--username", "admin", "--password-file", filepath.Join(filepath.Dir(r.site), "bmc-password"), "--accept-new-pins", "--meanwhile"}
-	r.must(append([]string{"bmc", "boot", bmc, "pxe"}, login...)...)
+	r.byHand("boot", r.overview().Servers[0].BMC, "pxe")
 	r.must("lab", "power", "--name", r.lab, "n1", "on")
-	v := r.await(25*time.Minute, "installed", func(v fleet.Overview) bool { return v.Quiet })
-	if s := v.Servers[0]; s.Condition != fleet.Settled {
-		t.Errorf("%s: %+v", s.Condition, s.Cause)
-	}
+	r.installedBy(fleet.PXE)
 	for _, e := range r.events() {
 		switch e.Action {
 		case fleet.ActIdentify, fleet.ActInsert, fleet.ActBootOnce, fleet.ActPowerOn, fleet.ActPowerOff, fleet.ActEject:

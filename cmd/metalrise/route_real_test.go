@@ -2,6 +2,8 @@ package main
 
 import (
 	"encoding/json"
+	"net"
+	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
@@ -13,7 +15,7 @@ import (
 
 // TestRealLadder installs three servers: one whose BMC fails to load the first
 // two media, which needs the second rung; one without a licence for virtual media,
-// which ends at a person's USB drive; and one that is well.
+// which ends at a person's USB drive and is booted by it; and one that is well.
 func TestRealLadder(t *testing.T) {
 	r := newRack(t, "ladder", 3)
 	r.planned(3)
@@ -53,6 +55,50 @@ func TestRealLadder(t *testing.T) {
 	if out, code := r.try("medium", string(plain.Server), "--to", file, "--force"); code == 0 {
 		t.Errorf("an installed server's medium was written: %s", out)
 	}
+	r.bootByHand(hand, names[1].Name, file)
+	v = r.await(5*time.Minute, "the server of the last rung installed", allSettled)
+	for _, s := range v.Servers {
+		if s.Server == hand.Server && s.Route != fleet.USB {
+			t.Errorf("it was booted by hand and says %s", s.Route)
+		}
+	}
+	r.installedOnce()
+}
+
+// bootByHand is the person with the USB drive: the file gets into the machine by
+// no way that the engine knows of, and the machine is switched on at its button.
+func (r *rack) bootByHand(s fleet.Status, name, file string) {
+	r.t.Helper()
+	r.must("lab", "fault", "--name", r.lab, name, "--clear")
+	l, err := net.Listen("tcp", r.gateway()+":0")
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	srv := &http.Server{Handler: http.FileServer(http.Dir(filepath.Dir(file)))}
+	go srv.Serve(l)
+	r.t.Cleanup(func() { srv.Close() })
+	r.byHand("media", s.BMC, "insert", "http://"+l.Addr().String()+"/"+filepath.Base(file))
+	r.byHand("boot", s.BMC, "cd")
+	r.must("lab", "power", "--name", r.lab, name, "on")
+}
+
+// byHand does something to a BMC beside the engine.
+func (r *rack) byHand(args ...string) {
+	r.t.Helper()
+	r.must(append(append([]string{"bmc"}, args...), "--username", "admin", "--password-file",
+		filepath.Join(filepath.Dir(r.site), "bmc-password"), "--accept-new-pins", "--meanwhile")...)
+}
+
+// gateway is the lab's own address on its bridge.
+func (r *rack) gateway() string {
+	r.t.Helper()
+	b, err := os.ReadFile(r.site)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	_, rest, _ := strings.Cut(string(b), "gateway: ")
+	address, _, _ := strings.Cut(rest, "\n")
+	return address
 }
 
 // TestRealProbe asks BMCs of several habits to fetch the probe: each route works
