@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"net/netip"
+	"reflect"
 	"strconv"
 	"strings"
 
@@ -61,6 +62,7 @@ func (m *maker) checkIdle(c fleet.Cluster) {
 		{"cluster.podCIDR", c.PodCIDR != ""}, {"cluster.serviceCIDR", c.ServiceCIDR != ""}, {"cluster.cni", c.CNI != ""},
 		{"cluster.controlPlaneWorkloads", c.ControlPlaneWorkloads}, {"virtualization.emulation", v.Emulation}, {"virtualization.dedicatedCPUs", v.DedicatedCPUs},
 		{"virtualization.reservedCPUs", v.ReservedCPUs != 0}, {"virtualization.reservedMemoryMiB", v.ReservedMemoryMiB != 0},
+		{"platform", !m.in.Site.Platform.None && !reflect.ValueOf(m.in.Site.Platform).IsZero()},
 	} {
 		if f.set {
 			idle = append(idle, f.path)

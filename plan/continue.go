@@ -2,6 +2,7 @@ package plan
 
 import (
 	"fmt"
+	"maps"
 	"net/netip"
 	"strings"
 
@@ -19,7 +20,8 @@ func (m *maker) continueCluster(old fleet.ClusterPlan) {
 	if now.Since == "" && !m.in.Unbegun {
 		now.Since = m.before.ID
 	}
-	m.cluster = &now
+	m.cluster, m.continued = &now, !m.in.Unbegun
+	now.Gates = maps.Clone(old.Gates)
 	m.continuePayload(old)
 	fixed := func(code fleet.Code, path string, differs bool, is any) {
 		if differs {

@@ -3,12 +3,13 @@ package plan
 import (
 	"fmt"
 	"reflect"
+	"strings"
 
 	"metalrise.dev/fleet"
 )
 
 // Diff tells people what changed from one plan to the next, one short line per
-// change: the cluster, servers in the order of the new plan, those that left at
+// change: the cluster, its VM platform, servers in the order of the new plan, those that left at
 // the end. Equal plans give nothing. Endpoints, reasons and findings are not compared.
 func Diff(before, after fleet.Plan) []string {
 	var out []string
@@ -16,6 +17,7 @@ func Diff(before, after fleet.Plan) []string {
 		out = append(out, fmt.Sprintf("image: %s %s → %s %s", before.Image.Stream, before.Image.Version, after.Image.Stream, after.Image.Version))
 	}
 	out = append(out, diffCluster(before.Cluster, after.Cluster)...)
+	out = append(out, diffStack(before.Stack, after.Stack)...)
 	for _, b := range after.Assignments {
 		a, ok := before.Assignment(b.Server)
 		if !ok {
@@ -60,6 +62,42 @@ func diffCluster(a, b *fleet.ClusterPlan) []string {
 	}
 	if len(out) == 0 && a.PayloadDigest != b.PayloadDigest {
 		out = append(out, "cluster: software of the nodes")
+	}
+	return out
+}
+
+func diffStack(a, b *fleet.StackPlan) []string {
+	switch {
+	case a == nil && b == nil:
+		return nil
+	case a == nil:
+		return []string{fmt.Sprintf("VM platform: new, %d components", len(b.Components))}
+	case b == nil:
+		return []string{"VM platform: gone from the plan; what is installed stays"}
+	}
+	var out []string
+	line := func(what string, old, now any) {
+		if !reflect.DeepEqual(old, now) {
+			out = append(out, fmt.Sprintf("VM platform: %s %v → %v", what, old, now))
+		}
+	}
+	versions := func(s *fleet.StackPlan) (out []string) {
+		for _, c := range s.Components {
+			out = append(out, strings.TrimSpace(string(c.Name)+" "+c.Version))
+		}
+		return out
+	}
+	line("components", versions(a), versions(b))
+	line("CPU model", a.CPUModel, b.CPUModel)
+	line("memory promised in percent", a.MemoryOvercommit, b.MemoryOvercommit)
+	line("emulation", a.Emulation, b.Emulation)
+	line("networks", a.Networks, b.Networks)
+	line("migration network", a.MigrationNetwork, b.MigrationNetwork)
+	line("storage", a.Storage, b.Storage)
+	line("feature gates of KubeVirt", a.FeatureGates, b.FeatureGates)
+	line("proofs", a.Proofs, b.Proofs)
+	if len(out) == 0 && !reflect.DeepEqual(a.Components, b.Components) {
+		out = append(out, "VM platform: manifests")
 	}
 	return out
 }

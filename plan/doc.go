@@ -78,6 +78,42 @@
 // planes) and 2 % of the memory beside huge pages, at most a quarter of it. With
 // the static CPU manager whole CPUs: at least one, on control planes two.
 //
+// # Rules of the VM platform
+//
+// There is one exactly where the nodes' software has manifests of KubeVirt and
+// platform.none is not set.
+//
+// Components. The default set and what the site names or needs for what it says
+// (networks need Multus), with all that they need, in the catalogue's order.
+// What was asked for and has no manifests in the software blocks; of the default
+// set it is left out. VM networks come with platform.networks only, local storage
+// not where the site names a class of its own. Nothing is ever taken away from a
+// cluster that has it.
+//
+// Versions. What the matrix of versions says does not fit blocks. Feature gates
+// of Kubernetes that a pair needs go into the plan of a cluster that is yet to
+// begin. One that was begun keeps its gates: where they do not suit, the platform
+// is left out, or the plan is blocked when the site speaks of the platform or the
+// plan before had one.
+//
+// CPU model. What the site says; else, with two hypervisors or more, the best
+// model that all their processors have. A whole list of flags decides alone;
+// otherwise the maker's scheme of names does, without transactional memory, and
+// flags that were looked for and are absent take models away. One unknown
+// processor leaves the choice to KubeVirt, which gives VMs the host's own. A
+// named model stays the same through updates of microcode and kernels, which the
+// host's own does not. Where VMs are emulated none is chosen.
+//
+// Room. For VMs of 4 vCPU and 16 GiB, or where there is none of 2 vCPU and
+// 4 GiB, or of 1 vCPU and 1 GiB. Each hypervisor counts alone: memory beside huge
+// pages, less what is kept free for the host, what the kubelet keeps and what
+// KubeVirt's makers publish as their own needs; 10 vCPUs to a CPU, KubeVirt's own
+// default; at most 90 VMs. A hypervisor of unknown memory counts nothing, one of
+// unknown CPUs by its memory.
+//
+// Storage. The class that the site names; else that of local storage. Proofs.
+// All that the site can do, in their fixed order; the others with the reason.
+//
 // # Rules of growing and shrinking
 //
 // A previous plan binds as soon as one of its servers is done. Such servers are

@@ -83,7 +83,10 @@ type maker struct {
 	findings []fleet.Finding
 	before   *fleet.Plan        // the previous plan, nil when nothing of it is done
 	cluster  *fleet.ClusterPlan // nil: none is wished
-	subnet   subnet             // of the servers; its prefix is zero when it cannot be read
+	stack    *fleet.StackPlan   // nil: it ends with ready nodes
+	// continued says that the cluster was begun under the plan before.
+	continued bool
+	subnet    subnet // of the servers; its prefix is zero when it cannot be read
 }
 
 // Make decides everything. The result always has an id and may be shown to
@@ -113,6 +116,7 @@ func Make(in Input) fleet.Plan {
 	m.checkSharedMACs()
 	m.checkSharedDisks()
 	m.chooseNodes()
+	m.chooseStack()
 	m.checkKept()
 	m.digestConfigs()
 	return m.seal()
@@ -281,6 +285,7 @@ func (m *maker) seal() fleet.Plan {
 		SiteDigest: m.in.SiteDigest,
 		Image:      m.in.Image,
 		Cluster:    m.cluster,
+		Stack:      m.stack,
 	}
 	used := map[fleet.ServerID]fleet.Facts{}
 	for _, d := range m.drafts {

@@ -123,6 +123,16 @@ func transcript(p fleet.Plan) string {
 	if c := p.Cluster; c != nil {
 		fmt.Fprintf(&w, "\n%s %s, pods %s, services %s, %s, API at %s %s port %d id %d\n", c.Flavour, c.Version, c.PodCIDR, c.ServiceCIDR, c.CNI, c.Endpoint.Kind, c.Endpoint.Address, c.Endpoint.Port, c.Endpoint.VRRP)
 	}
+	if s := p.Stack; s != nil {
+		fmt.Fprintf(&w, "\nVM platform: model %q, overcommit %d, storage %+v, guest %q, gates %v, gates of the cluster %v\n", s.CPUModel, s.MemoryOvercommit, s.Storage, s.Guest, s.FeatureGates, p.Cluster.Gates)
+		for _, c := range s.Components {
+			fmt.Fprintf(&w, "    %s %s %v\n", c.Name, c.Version, c.Manifests)
+		}
+		for _, x := range s.Proofs {
+			fmt.Fprintf(&w, "    proof %s: %s\n", x.Name, x.Skip)
+		}
+		fmt.Fprintf(&w, "    room for %+v, who can move where: %v\n", s.Capacity, s.Migration)
+	}
 	for _, a := range p.Assignments {
 		fmt.Fprintf(&w, "\n%s %s %s %s\n", a.Server, a.Role, a.Hostname, a.Network.Address)
 		if a.Kept != "" {

@@ -268,7 +268,7 @@ func TestInputIsNotChanged(t *testing.T) {
 // network, a disk or a clock.
 func TestPure(t *testing.T) {
 	allowed := map[string]string{
-		"cmp": "comparing", "fmt": "texts", "net/netip": "addresses as values", "reflect": "comparing plans", "slices": "lists",
+		"cmp": "comparing", "errors": "kinds of faults", "maps": "lists", "regexp": "names of processors", "fmt": "texts", "net/netip": "addresses as values", "reflect": "comparing plans", "slices": "lists",
 		"sort": "lists", "strconv": "numbers as texts", "strings": "texts", "time": "values only, see below", "metalrise.dev/fleet": "the nouns",
 	}
 	files, _ := filepath.Glob("*.go")

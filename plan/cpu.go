@@ -1,0 +1,325 @@
+package plan
+
+import (
+	"fmt"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+
+	"metalrise.dev/fleet"
+)
+
+// cpuModel is one of the models that QEMU and KubeVirt know by name, with the
+// flags that it shows to guests and that processors may lack. Flags are called
+// as Linux calls them in /proc/cpuinfo. Those that every x86-64 server has are
+// left out, and so are those that the kernel makes itself.
+type cpuModel struct {
+	name, vendor string
+	flags        []string
+}
+
+// cpuModels lists them for each maker from the oldest to the newest: what
+// stands later is better. Of Intel's, those without transactional memory are
+// taken: microcode updates switch it off on most processors that have it, and a
+// model that shows it can then be used nowhere. Source of the flags: QEMU's own
+// definitions, with which libvirt's agree.
+func cpuModels() []cpuModel {
+	var out []cpuModel
+	grow := func(vendor string, from []string, name string, more string) []string {
+		flags := slices.Concat(from, strings.Fields(more))
+		out = append(out, cpuModel{name, vendor, flags})
+		return flags
+	}
+	f := grow("intel", nil, "Nehalem", "ssse3 sse4_1 sse4_2 popcnt cx16 lahf_lm")
+	f = grow("intel", f, "Westmere", "aes pclmulqdq")
+	f = grow("intel", f, "SandyBridge", "avx xsave x2apic rdtscp tsc_deadline_timer")
+	f = grow("intel", f, "IvyBridge", "f16c rdrand fsgsbase smep erms")
+	f = grow("intel", f, "Haswell-noTSX", "avx2 fma bmi1 bmi2 movbe pcid invpcid abm")
+	f = grow("intel", f, "Broadwell-noTSX", "adx rdseed smap 3dnowprefetch")
+	f = grow("intel", f, "Skylake-Server-noTSX-IBRS", "avx512f avx512dq avx512bw avx512cd avx512vl clflushopt clwb pku xsavec xgetbv1 pdpe1gb ibrs")
+	f = grow("intel", f, "Cascadelake-Server-noTSX", "avx512_vnni ssbd")
+	f = grow("intel", f, "Icelake-Server-noTSX", "avx512ifma avx512vbmi avx512_vbmi2 avx512_bitalg avx512_vpopcntdq sha_ni gfni vaes vpclmulqdq umip rdpid la57")
+	grow("intel", f, "SapphireRapids", "amx_bf16 amx_tile amx_int8 avx512_bf16 avx512_fp16 avx_vnni serialize tsxldtrk fsrm hle rtm")
+
+	old := grow("amd", nil, "Opteron_G3", "abm sse4a misalignsse popcnt cx16 lahf_lm rdtscp")
+	f = grow("amd", old, "Opteron_G4", "aes avx fma4 xop pclmulqdq ssse3 sse4_1 sse4_2 xsave 3dnowprefetch pdpe1gb")
+	grow("amd", f, "Opteron_G5", "f16c fma tbm")
+	// the Opterons' fma4, xop and tbm are gone
+	f = grow("amd", old, "EPYC", "aes avx avx2 fma f16c bmi1 bmi2 movbe adx rdseed rdrand smep smap sha_ni clflushopt fsgsbase pclmulqdq ssse3 sse4_1 sse4_2 xsave xsavec xgetbv1 3dnowprefetch pdpe1gb")
+	f = grow("amd", f, "EPYC-Rome", "clwb rdpid umip wbnoinvd clzero xsaveerptr")
+	f = grow("amd", f, "EPYC-Milan", "erms fsrm invpcid pcid pku")
+	grow("amd", f, "EPYC-Genoa", "avx512f avx512dq avx512bw avx512cd avx512vl avx512ifma avx512vbmi avx512_vbmi2 avx512_vnni avx512_bitalg avx512_vpopcntdq avx512_bf16 gfni vaes vpclmulqdq la57")
+	return out
+}
+
+// processor is what the facts tell of a hypervisor's processor.
+type processor struct {
+	host   string
+	vendor string   // "intel", "amd" or "" when nobody knows
+	name   string   // as it calls itself; "" when unknown
+	key    string   // equal for processors that are the same, "" when unknown
+	models []string // that it can show to guests, the best one last; nil: unknown
+}
+
+// newProcessor reads facts. A list of flags that has sse2 is taken for a whole
+// one and decides alone. Else the name decides, by its maker's scheme of names,
+// and flags that are looked for on every machine take models away: firmware may
+// have switched something off.
+func newProcessor(host string, c fleet.CPU) processor {
+	vendor, _ := cpuVendor(c)
+	p := processor{host: host, vendor: vendor, name: strings.Join(strings.Fields(c.Model.Or("")), " ")}
+	if p.name != "" {
+		p.key = p.name + "\x00" + strings.Join(c.Flags, " ")
+	}
+	has := func(flag string) bool { return slices.Contains(c.Flags, flag) }
+	whole := has("sse2")
+	best := ""
+	if !whole {
+		best = modelByName(p.name)
+	}
+	if vendor == "" || !whole && best == "" {
+		return p
+	}
+	ceiling := modelNamed(best)
+	for _, m := range cpuModels() {
+		missing := func(flag string) bool { return !has(flag) }
+		switch {
+		case m.vendor != vendor:
+		case whole && slices.ContainsFunc(m.flags, missing):
+		case !whole && slices.ContainsFunc(m.flags, func(flag string) bool { return !slices.Contains(ceiling.flags, flag) }):
+		case !whole && len(c.Flags) > 0 && slices.ContainsFunc(m.flags, func(flag string) bool { return lookedFor(flag) && missing(flag) }):
+		default:
+			p.models = append(p.models, m.name)
+		}
+	}
+	return p
+}
+
+// lookedFor tells whether every agent tells of this flag.
+func lookedFor(flag string) bool {
+	return slices.Contains([]string{"aes", "avx", "avx2", "avx512f", "amx_tile", "la57", "pdpe1gb", "x2apic"}, flag)
+}
+
+func modelNamed(name string) cpuModel {
+	all := cpuModels()
+	if i := slices.IndexFunc(all, func(m cpuModel) bool { return m.name == name }); i >= 0 {
+		return all[i]
+	}
+	return cpuModel{}
+}
+
+// best is the best model of a processor, "" when unknown.
+func (p processor) best() string {
+	if len(p.models) == 0 {
+		return ""
+	}
+	return p.models[len(p.models)-1]
+}
+
+// Names of server processors. Intel counts generations in the second digit of
+// Xeon Scalable (Gold 6330: third) and, before, in a version (E5-2690 v4); AMD
+// in the last digit (EPYC 7742: second).
+var (
+	xeonScalable = regexp.MustCompile(`(?i)\bxeon\b.*\b(?:platinum|gold|silver|bronze)\b\D*[3-9]([1-9])\d\d`)
+	xeonE        = regexp.MustCompile(`(?i)\bxeon\b.*\bE[357]-\d{4}[A-Z]*(?: v([2-4]))?`)
+	xeonD        = regexp.MustCompile(`(?i)\bxeon\b.*\bD-(\d)(\d)\d\d`)
+	xeonOld      = regexp.MustCompile(`(?i)\bxeon\b.*\b[XELW](5[56])\d\d\b`)
+	epyc         = regexp.MustCompile(`(?i)\bepyc\b\D*[789][0-9A-Z][0-9]([1-5])`)
+	opteron      = regexp.MustCompile(`(?i)\bopteron\b\D*\d([1-3])\d\d\b`)
+)
+
+// modelByName is the best model that is safe for a processor of this name; ""
+// when the name does not tell. None of them shows transactional memory, which
+// only flags can tell of.
+func modelByName(name string) string {
+	if m := xeonScalable.FindStringSubmatch(name); m != nil {
+		switch m[1] {
+		case "1":
+			return "Skylake-Server-noTSX-IBRS"
+		case "2":
+			return "Cascadelake-Server-noTSX"
+		case "3":
+			// Those with an H are of another family, with less: 8380H, 6328HL.
+			if regexp.MustCompile(`\d{4}H`).MatchString(name) {
+				return "Cascadelake-Server-noTSX"
+			}
+			return "Icelake-Server-noTSX"
+		case "4", "5":
+			return "Icelake-Server-noTSX"
+		}
+		return ""
+	}
+	if m := xeonE.FindStringSubmatch(name); m != nil {
+		return [...]string{"SandyBridge", "", "IvyBridge", "Haswell-noTSX", "Broadwell-noTSX"}[digit(m[1])]
+	}
+	if m := xeonD.FindStringSubmatch(name); m != nil {
+		switch m[1] + m[2] {
+		case "15", "16":
+			return "Broadwell-noTSX"
+		case "21":
+			return "Skylake-Server-noTSX-IBRS"
+		case "17", "18", "27", "28":
+			return "Icelake-Server-noTSX"
+		}
+		return ""
+	}
+	if m := xeonOld.FindStringSubmatch(name); m != nil {
+		return map[string]string{"55": "Nehalem", "56": "Westmere"}[m[1]]
+	}
+	if m := epyc.FindStringSubmatch(name); m != nil {
+		return [...]string{"", "EPYC", "EPYC-Rome", "EPYC-Milan", "EPYC-Genoa", "EPYC-Genoa"}[digit(m[1])]
+	}
+	if m := opteron.FindStringSubmatch(name); m != nil {
+		return [...]string{"", "Opteron_G3", "Opteron_G4", "Opteron_G5"}[digit(m[1])]
+	}
+	return ""
+}
+
+func digit(s string) int {
+	n, _ := strconv.Atoi(s) // of one digit, or none
+	return n
+}
+
+// commonModel is the best model that all processors have; "" when there is none
+// or when one of them is unknown.
+func commonModel(all []processor) string {
+	best := ""
+	for _, m := range cpuModels() {
+		if len(all) > 0 && !slices.ContainsFunc(all, func(p processor) bool { return !slices.Contains(p.models, m.name) }) {
+			best = m.name
+		}
+	}
+	return best
+}
+
+// Models that are the host's own.
+const (
+	hostModel       = "host-model"
+	hostPassthrough = "host-passthrough"
+)
+
+// accepts tells whether a VM of this default model that runs on p can go on on
+// q. With the host's own model it shows all that p has, so q must have that too.
+// What is not known is taken for a no.
+func (p processor) accepts(q processor, model string) bool {
+	switch {
+	case p.key != "" && p.key == q.key:
+		return true
+	case model == hostPassthrough:
+		return false
+	case model == "" || model == hostModel:
+		return p.best() != "" && slices.Contains(q.models, p.best())
+	}
+	return slices.Contains(p.models, model) && slices.Contains(q.models, model)
+}
+
+// mostTargets bounds what is listed for one host: a thousand hosts would
+// otherwise make a million names.
+const mostTargets = 16
+
+// migrations lists for each host those that take its VMs, the next ones first,
+// as in a ring; at most mostTargets. Emulated processors are the same
+// everywhere.
+func migrations(all []processor, model string, emulated bool) map[string][]string {
+	if len(all) < 2 {
+		return nil
+	}
+	out := map[string][]string{}
+	for i, p := range all {
+		to := []string{}
+		for j := 1; j < len(all) && len(to) < mostTargets; j++ {
+			if q := all[(i+j)%len(all)]; emulated || p.accepts(q, model) {
+				to = append(to, q.host)
+			}
+		}
+		out[p.host] = to
+	}
+	return out
+}
+
+// chooseCPU decides on the default model of VMs and on who can hand them to whom.
+func (m *maker) chooseCPU(s *fleet.StackPlan, hosts []*draft) {
+	var all []processor
+	for _, d := range hosts {
+		all = append(all, newProcessor(d.Node.Name, d.facts.CPU))
+	}
+	s.CPUModel = m.in.Site.Platform.CPUModel
+	switch {
+	case s.CPUModel != "":
+		m.checkModel(s.CPUModel, all)
+	case len(all) < 2 || s.Emulation:
+		// VMs never move, or the same processor is emulated everywhere.
+	default:
+		s.CPUModel = commonModel(all)
+		m.tellProcessors(s.CPUModel, all)
+	}
+	s.Migration = migrations(all, s.CPUModel, s.Emulation)
+}
+
+// checkModel holds a model that a person wants against the processors.
+func (m *maker) checkModel(model string, all []processor) {
+	const path = "platform.cpuModel"
+	if model == hostModel || model == hostPassthrough {
+		return
+	}
+	if modelNamed(model).name == "" {
+		m.add(fleet.CodePlatformInvalid, fleet.Warning, "", path, fmt.Sprintf("%q is none of the CPU models that can be checked; VMs start only where KubeVirt finds that the processor has it", model),
+			"Compare it with the labels cpu-model.node.kubevirt.io of the nodes; or leave it out.")
+		return
+	}
+	var lack []string
+	for _, p := range all {
+		if len(p.models) > 0 && !slices.Contains(p.models, model) {
+			lack = append(lack, p.host)
+		}
+	}
+	if len(lack) > 0 {
+		remedy := "Leave it out, or name an older model."
+		if common := commonModel(all); common != "" {
+			remedy = fmt.Sprintf("Leave it out, or name %s, which all have.", common)
+		}
+		m.add(fleet.CodeCPUsDiffer, fleet.Warning, "", path, fmt.Sprintf("by what is known of their processors, these have no %s and get no VMs of the default: %s", model, someOf(lack)), remedy)
+	}
+}
+
+// tellProcessors says what the choice of a model rests on, where the processors
+// differ or are not known.
+func (m *maker) tellProcessors(model string, all []processor) {
+	const path = "platform.cpuModel"
+	same := all[0].key != "" && !slices.ContainsFunc(all, func(p processor) bool { return p.key != all[0].key })
+	var unknown, each []string
+	bests := map[string]bool{}
+	for _, p := range all {
+		bests[p.best()] = true
+		if p.best() == "" {
+			unknown = append(unknown, p.host)
+			continue
+		}
+		each = append(each, p.host+" has "+p.best())
+	}
+	switch {
+	case same && model == "":
+		m.add(fleet.CodeCPUsDiffer, fleet.Info, "", path, fmt.Sprintf("the hypervisors' processors are all %q, which is none that a CPU model is known for; VMs get the host's own", all[0].name),
+			"Nothing to do: between processors that are the same, VMs can move.")
+	case len(unknown) > 0:
+		m.add(fleet.CodeCPUsDiffer, fleet.Info, "", path, fmt.Sprintf("the processors of these are not known well enough to choose a CPU model that all have: %s; VMs get the host's own, and move where processors are the same", someOf(unknown)),
+			"Nothing to do where all servers are of one kind; else set platform.cpuModel to a model that all have.")
+	case model == "":
+		m.add(fleet.CodeCPUsDiffer, fleet.Warning, "", path, fmt.Sprintf("the hypervisors' processors have no CPU model in common: %s; VMs get the host's own, and move only to hypervisors that have it too", someOf(each)),
+			"Accept it, or let hypervisors of one maker only run VMs.")
+	case len(bests) > 1:
+		m.add(fleet.CodeCPUsDiffer, fleet.Info, "", path, fmt.Sprintf("the hypervisors' processors differ: %s; VMs get %s by default, which all have, so that they can move", someOf(each), model),
+			"Nothing to do. VMs that need more can name another model, and then stay where that is.")
+	}
+}
+
+// someOf lists at most 12 words.
+func someOf(words []string) string {
+	shown := words[:min(len(words), 12)]
+	text := strings.Join(shown, ", ")
+	if more := len(words) - len(shown); more > 0 {
+		text += fmt.Sprintf(" and %d more", more)
+	}
+	return text
+}

@@ -1,0 +1,172 @@
+package plan
+
+import (
+	"cmp"
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+
+	"metalrise.dev/fleet"
+)
+
+// checkVMNetworks holds VM networks against what else the site says and against
+// the ports that were seen on the hypervisors.
+func (m *maker) checkVMNetworks(hosts []*draft) {
+	p := m.in.Site.Platform
+	named := func(v fleet.VMNetwork) bool { return v.Name == p.MigrationNetwork }
+	if p.MigrationNetwork != "" && !slices.ContainsFunc(p.Networks, named) {
+		m.add(fleet.CodePlatformInvalid, fleet.Blocker, "", "platform.migrationNetwork", fmt.Sprintf("%q is not one of platform.networks", p.MigrationNetwork), "Name one of them, or leave it out.")
+	}
+	for i, v := range p.Networks {
+		here := fmt.Sprintf("platform.networks[%d]", i)
+		m.checkVMSubnet(v, here+".subnet")
+		if v.Port == "" {
+			if named(v) && len(hosts) > 1 {
+				m.add(fleet.CodePlatformInvalid, fleet.Blocker, "", here+".port", fmt.Sprintf("migrations cannot use network %s: its bridge has no port, so it does not lead from node to node", v.Name), "Name its port, or another migrationNetwork.")
+			}
+			continue
+		}
+		m.checkVMPort(v, here+".port", hosts)
+	}
+}
+
+// checkVMSubnet: the proofs take two addresses of it, so it must not be one
+// whose addresses somebody has.
+func (m *maker) checkVMSubnet(v fleet.VMNetwork, path string) {
+	if v.Subnet == "" {
+		return
+	}
+	p, err := netip.ParsePrefix(v.Subnet)
+	if err != nil {
+		m.add(fleet.CodePlatformInvalid, fleet.Blocker, "", path, fmt.Sprintf("%q is no network with a prefix length", v.Subnet), "Write it like 10.0.20.0/24.")
+		return
+	}
+	for _, other := range []struct{ use, prefix string }{
+		{"servers", m.subnet.prefix.String()}, {"pods", m.cluster.PodCIDR}, {"services", m.cluster.ServiceCIDR},
+	} {
+		if q, err := netip.ParsePrefix(other.prefix); err == nil && q.Overlaps(p) {
+			m.add(fleet.CodePlatformInvalid, fleet.Blocker, "", path, fmt.Sprintf("%s overlaps %s for %s, and the proofs would take two addresses of it", p, q, other.use), "Name the VMs' own subnet; or leave it out, and link-local addresses are taken.")
+		}
+	}
+}
+
+// checkVMPort looks for the port on each hypervisor whose facts name ports as
+// Linux does, which only those of the agent do.
+func (m *maker) checkVMPort(v fleet.VMNetwork, path string, hosts []*draft) {
+	var own, absent []string
+	for _, d := range hosts {
+		if !d.hasFacts || d.facts.Source != fleet.SeenByAgent || d.facts.NICs == nil {
+			continue
+		}
+		i := slices.IndexFunc(d.facts.NICs, func(n fleet.NIC) bool { return n.Name == v.Port })
+		switch {
+		case i < 0 && !strings.HasPrefix(v.Port, "bond"):
+			absent = append(absent, d.Node.Name)
+		case i >= 0 && d.Network.Has(d.facts.NICs[i].MAC):
+			own = append(own, d.Node.Name)
+		}
+	}
+	if len(own) > 0 {
+		m.add(fleet.CodePlatformInvalid, fleet.Blocker, "", path, fmt.Sprintf("%s carries the own address of these nodes; as a port of bridge %s it would cut them off: %s", v.Port, v.Bridge, someOf(own)), "Name another port.")
+	}
+	if len(absent) > 0 {
+		m.add(fleet.CodePlatformInvalid, fleet.Warning, "", path, fmt.Sprintf("these nodes have no port called %s: %s", v.Port, someOf(absent)), "Compare with `metalrise inspect`; VMs of this network do not leave these nodes.")
+	}
+}
+
+// chooseStorage decides where disks of VMs lie: in a class of the site's own, or
+// in local storage.
+func (m *maker) chooseStorage(s *fleet.StackPlan, hosts []*draft) {
+	w := m.in.Site.Platform.Storage
+	local := slices.ContainsFunc(s.Components, func(c fleet.ComponentPlan) bool { return c.Name == fleet.ComponentLocalStorage })
+	own := w.Class != "" && w.Path == ""
+	switch {
+	case own:
+		s.Storage = fleet.VMStorage{Class: w.Class, Shared: w.Shared, Snapshots: w.Snapshots}
+		if local { // asked for by name, beside the site's own class
+			s.Storage.Path = localPath
+		}
+	case local:
+		s.Storage = fleet.VMStorage{Class: cmp.Or(w.Class, localClass), Path: cmp.Or(w.Path, localPath)}
+	}
+	const path = "platform.storage"
+	const remedy = "Nothing to do if that is what you want; else bring shared storage and name its class under platform.storage."
+	switch {
+	case s.Storage.Class == "":
+		m.add(fleet.CodeStorageLimits, fleet.Info, "", path, "there is no storage class: VMs have only disks that come with their image and are gone when they stop", remedy)
+	case !s.Storage.Shared && len(hosts) > 1:
+		m.add(fleet.CodeStorageLimits, fleet.Info, "", path, fmt.Sprintf("a volume of class %s is attached to one node only: VMs with disks do not move, and do not start elsewhere when their node is lost", s.Storage.Class), remedy)
+	}
+}
+
+// chooseProofs decides which proofs are run, and says of the others why not.
+func (m *maker) chooseProofs(s *fleet.StackPlan, hosts []*draft) {
+	for _, p := range fleet.Proofs() {
+		s.Proofs = append(s.Proofs, fleet.ProofPlan{Name: p, Skip: m.whySkip(p, s, hosts)})
+	}
+	for i, p := range m.in.Site.Platform.SkipProofs {
+		if !slices.Contains(fleet.Proofs(), p) {
+			m.add(fleet.CodePlatformInvalid, fleet.Blocker, "", fmt.Sprintf("platform.skipProofs[%d]", i), fmt.Sprintf("%q is no proof", p), "Use one of those that docs/platform.md lists.")
+		}
+	}
+}
+
+// whySkip says why a proof is not run; "" runs it.
+func (m *maker) whySkip(p fleet.Proof, s *fleet.StackPlan, hosts []*draft) string {
+	if slices.Contains(m.in.Site.Platform.SkipProofs, p) {
+		return "skipped because the site file says so"
+	}
+	if s.Guest == "" {
+		return "the nodes' software has no guest for proofs (a container image named " + guestImage + "), so no VM is started"
+	}
+	switch p {
+	case fleet.ProofMigrate, fleet.ProofDrain:
+		switch {
+		case len(hosts) < 2:
+			return "there is only one hypervisor"
+		case !m.movable(s, hosts):
+			return "no two hypervisors have processors between which VMs can move"
+		}
+	case fleet.ProofFence:
+		switch {
+		case len(hosts) < 2:
+			return "there is only one hypervisor"
+		case !slices.ContainsFunc(hosts, m.expendable):
+			return "every hypervisor is a control plane that the cluster cannot be without"
+		}
+	case fleet.ProofNetwork:
+		if len(s.Networks) == 0 {
+			return "the site has no VM network (platform.networks)"
+		}
+	case fleet.ProofVolume:
+		if s.Storage.Class == "" {
+			return "there is no storage class (platform.storage)"
+		}
+	case fleet.ProofSnapshot:
+		if s.Storage.Snapshots == "" {
+			return "there is no VolumeSnapshotClass (platform.storage.snapshots)"
+		}
+	}
+	return ""
+}
+
+// movable tells whether some VM can move, as far as is known: between
+// processors of which nothing is known it may.
+func (m *maker) movable(s *fleet.StackPlan, hosts []*draft) bool {
+	if slices.ContainsFunc(hosts, func(d *draft) bool { return newProcessor(d.Node.Name, d.facts.CPU).best() == "" }) {
+		return true
+	}
+	for _, to := range s.Migration {
+		if len(to) > 0 {
+			return true
+		}
+	}
+	return false
+}
+
+// expendable tells whether a hypervisor may be switched off for a while: it is a
+// worker, or a majority of control planes is left without it.
+func (m *maker) expendable(d *draft) bool {
+	return d.Role == fleet.Worker || len(m.controlPlanes()) >= 3
+}
