@@ -52,6 +52,10 @@ var edges = map[string]map[string]string{
 		"fleet":          "plans in, checks and faults out",
 		"fleet/callhome": "renders the tasks of nodes",
 	},
+	"kube/vmstack": {
+		"fleet": "the catalogue and the plan of the VM platform in, checks and faults out",
+		"kube":  "the API of the cluster",
+	},
 	"agent/agenttest": {
 		"agent/node":               "what its machine does with a task",
 		"fleet/callhome":           "the steps of that task",

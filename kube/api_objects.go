@@ -66,6 +66,13 @@ func (w *warnings) HandleWarningHeader(_ int, _ string, text string) {
 // API's warnings, such as those of outdated fields. A kind that the API does not
 // know is waited for up to 30 s.
 func (c *Cluster) Apply(ctx context.Context, u *unstructured.Unstructured) (*unstructured.Unstructured, []string, error) {
+	return c.ApplyAs(ctx, Manager, u)
+}
+
+// ApplyAs is Apply under another manager's name, for fields of an object that
+// somebody else, or another part of metalrise, keeps: what the same manager
+// applied before and does not say again, the API takes away.
+func (c *Cluster) ApplyAs(ctx context.Context, manager string, u *unstructured.Unstructured) (*unstructured.Unstructured, []string, error) {
 	kind := u.GroupVersionKind()
 	until := time.Now().Add(appearTimeout)
 	for {
@@ -74,7 +81,7 @@ func (c *Cluster) Apply(ctx context.Context, u *unstructured.Unstructured) (*uns
 			return nil, nil, err
 		}
 		if ok {
-			return c.applyHeard(ctx, r, u)
+			return c.applyHeard(ctx, r, manager, u)
 		}
 		if time.Now().After(until) {
 			return nil, nil, fleet.NewFault(fleet.CodeAPIRefused, fleet.Invalid, nil, "the API has no kind %s in %s", kind.Kind, kind.GroupVersion())
@@ -94,7 +101,7 @@ func (c *Cluster) pause(ctx context.Context, d time.Duration, what string) error
 	}
 }
 
-func (c *Cluster) applyHeard(ctx context.Context, r metav1.APIResource, u *unstructured.Unstructured) (*unstructured.Unstructured, []string, error) {
+func (c *Cluster) applyHeard(ctx context.Context, r metav1.APIResource, manager string, u *unstructured.Unstructured) (*unstructured.Unstructured, []string, error) {
 	heard := &warnings{}
 	config := rest.CopyConfig(c.config)
 	config.WarningHandler = heard
@@ -115,7 +122,7 @@ func (c *Cluster) applyHeard(ctx context.Context, r metav1.APIResource, u *unstr
 	err = c.call(ctx, "apply "+nameOf(u), func(ctx context.Context) error {
 		to := client.Resource(u.GroupVersionKind().GroupVersion().WithResource(r.Name)).Namespace(u.GetNamespace())
 		var err error
-		out, err = to.Apply(ctx, u.GetName(), u, metav1.ApplyOptions{FieldManager: Manager, Force: true})
+		out, err = to.Apply(ctx, u.GetName(), u, metav1.ApplyOptions{FieldManager: manager, Force: true})
 		return err
 	})
 	if err != nil {
