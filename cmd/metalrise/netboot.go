@@ -24,8 +24,9 @@ const foreignWait = 3 * time.Second
 
 // netRoad answers machines that boot from the network.
 type netRoad struct {
-	server *netboot.Server
-	book   *guestBook
+	server  *netboot.Server
+	book    *guestBook
+	foreign map[netip.Addr]bool // other DHCP servers that are in the journal
 }
 
 // startNetRoad begins to answer on an interface. Beside another DHCP server it
@@ -39,15 +40,16 @@ func startNetRoad(ctx context.Context, device string, lib *library, strange *str
 	if err != nil {
 		return nil, fmt.Errorf("look for other DHCP servers on %s: %w", device, err)
 	}
+	n := &netRoad{foreign: map[netip.Addr]bool{}}
 	mode := netboot.Whole
 	for _, f := range foreign {
-		log.Info("another DHCP server is at work", "interface", device, "server", f.String())
+		n.neighbour(ctx, f, time.Now(), strange, log)
 		if f.Gives != netboot.GivesBoot {
 			mode = netboot.Beside
 		}
 	}
 	lib.loaders = loaders
-	n := &netRoad{book: &guestBook{engine: &lib.engine, mode: mode}}
+	n.book = &guestBook{engine: &lib.engine, mode: mode}
 	seen := make(chan netboot.Sighting, 64)
 	n.server, err = netboot.Listen(ctx, netboot.Config{Interface: device, Mode: mode, Guests: n.book, Files: loaders, Log: log, Report: func(s netboot.Sighting) {
 		select {
@@ -74,6 +76,9 @@ func startNetRoad(ctx context.Context, device string, lib *library, strange *str
 // note logs what was seen on the wire, and keeps machines that nobody planned.
 func (n *netRoad) note(ctx context.Context, s netboot.Sighting, strange *strangers, log *slog.Logger) {
 	log.Info("network boot", "saw", s.Kind, "mac", s.Client.MAC, "uuid", s.Client.UUID, "server", s.Guest, "peer", s.Peer, "file", s.File, "why", s.Text)
+	if s.Kind == netboot.SightingForeign && s.Foreign != nil {
+		n.neighbour(ctx, *s.Foreign, s.At, strange, log)
+	}
 	e := n.book.engine.Load()
 	if s.Kind != netboot.SightingUnknown || e == nil {
 		return
@@ -83,6 +88,21 @@ func (n *netRoad) note(ctx context.Context, s netboot.Sighting, strange *strange
 	}
 	if err := strange.see(ctx, s.Client, s.At); err != nil && ctx.Err() == nil {
 		log.Warn("journal of a machine that is not planned", "mac", s.Client.MAC, "error", err)
+	}
+}
+
+// neighbour journals another DHCP server, once in an engine's life: two that do
+// not know of each other make machines boot by luck.
+func (n *netRoad) neighbour(ctx context.Context, f netboot.ForeignServer, at time.Time, strange *strangers, log *slog.Logger) {
+	if n.foreign[f.ID] || len(n.foreign) >= mostStrangers {
+		return
+	}
+	n.foreign[f.ID] = true
+	log.Warn("another DHCP server is at work", "server", f.String())
+	_, err := strange.store.Append(ctx, fleet.Event{At: at, Action: fleet.ActStranger, Edge: fleet.Ended, Outcome: fleet.OK,
+		Note: "another server answers where machines boot from the network: " + f.String()})
+	if err != nil && ctx.Err() == nil {
+		log.Warn("journal of another DHCP server", "server", f.String(), "error", err)
 	}
 }
 

@@ -5,10 +5,12 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"log/slog"
 	"net/netip"
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -68,6 +70,29 @@ func TestStrangersAreBoundedAndJournaledOnce(t *testing.T) {
 	var none *strangers
 	if none.list() != nil {
 		t.Error("an engine that nobody asks knows strangers")
+	}
+}
+
+func TestForeignServersAreJournaledOnce(t *testing.T) {
+	st, err := store.Open(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer st.Close()
+	s, n := &strangers{store: st, all: map[string]fleet.Stranger{}}, &netRoad{book: &guestBook{engine: new(atomic.Pointer[provision.Engine])}, foreign: map[netip.Addr]bool{}}
+	for i := range 600 {
+		f := netboot.ForeignServer{ID: netip.AddrFrom4([4]byte{192, 0, byte(i / 2 >> 8), byte(i / 2)}), MAC: "02:00:00:00:00:66", Gives: netboot.GivesBoth, BootFile: "evil.0"}
+		n.note(t.Context(), netboot.Sighting{At: time.Now(), Kind: netboot.SightingForeign, Foreign: &f}, s, slog.New(slog.DiscardHandler))
+	}
+	events, err := st.Events(t.Context(), 0, 1000)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if want := `DHCP server 192.0.0.0 (02:00:00:00:00:66), gives addresses and boot, boots "evil.0"`; len(events) != mostStrangers || !strings.Contains(events[0].Note, want) {
+		t.Errorf("%d events, the first %+v", len(events), events[0])
+	}
+	if len(s.list()) != 0 {
+		t.Error("a server is listed as a machine")
 	}
 }
 
