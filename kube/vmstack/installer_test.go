@@ -1,0 +1,521 @@
+package vmstack
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"metalrise.dev/fleet"
+)
+
+// testPlan is a control plane and two workers with a VM platform.
+func testPlan() fleet.Plan {
+	node := func(name string, role fleet.Role) fleet.Assignment {
+		n := &fleet.NodePlan{Name: name}
+		if role == fleet.ControlPlane {
+			n.Taints = []fleet.Taint{{Key: "node-role.kubernetes.io/control-plane", Effect: "NoSchedule"}}
+		}
+		return fleet.Assignment{Server: fleet.ServerID(name), Role: role, Hostname: name, Node: n, InstallDisk: fleet.DiskRef{SizeBytes: 8 << 30}}
+	}
+	return fleet.Plan{
+		ID: "plan-1", Site: "oslo", Cluster: &fleet.ClusterPlan{Version: "v1.34.4"},
+		Stack: &fleet.StackPlan{
+			MemoryOvercommit: 100, Emulation: true, CPUModel: "Nehalem", FeatureGates: []string{"Snapshot"},
+			Networks: []fleet.VMNetwork{{Name: "vms", Bridge: "br-vm", VLAN: 20, Subnet: "10.0.20.0/24"}},
+		},
+		Assignments: []fleet.Assignment{node("cp1", fleet.ControlPlane), node("w1", fleet.Worker), node("w2", fleet.Worker)},
+	}
+}
+
+var testPace = Pace{Look: time.Millisecond, Refuse: 300 * time.Millisecond, Still: 300 * time.Millisecond, Most: 20 * time.Second}
+
+const operator = `
+apiVersion: kubevirt.io/v1
+kind: KubeVirt
+metadata: {name: kubevirt, namespace: kubevirt}
+spec: {imagePullPolicy: Always}
+---
+apiVersion: apps/v1
+kind: Deployment
+metadata: {name: virt-operator, namespace: kubevirt}
+spec: {replicas: 2, selector: {matchLabels: {kubevirt.io: virt-operator}}}
+---
+apiVersion: v1
+kind: ServiceAccount
+metadata: {name: kubevirt-operator, namespace: kubevirt}
+---
+apiVersion: apiextensions.k8s.io/v1
+kind: CustomResourceDefinition
+metadata: {name: kubevirts.kubevirt.io}
+spec: {group: kubevirt.io, names: {kind: KubeVirt}, versions: [{name: v1, storage: true}]}
+---
+apiVersion: v1
+kind: Namespace
+metadata: {name: kubevirt}
+`
+
+var kubevirtPlan = fleet.ComponentPlan{Name: fleet.ComponentKubeVirt, Version: "v1.6.0", Manifests: []string{"operator"}}
+
+func contents(m map[string]string) func(string) ([]byte, error) {
+	return func(digest string) ([]byte, error) {
+		if text, ok := m[digest]; ok {
+			return []byte(text), nil
+		}
+		return nil, errors.New("no such content")
+	}
+}
+
+func newInstaller(t *testing.T, p fleet.Plan, software map[string]string) (*fakeAPI, *Installer) {
+	t.Helper()
+	f, c := newFakeAPI(t, p)
+	return f, New(c, p, contents(software)).WithPace(testPace)
+}
+
+func (f *fakeAPI) nodes(labels string, names ...string) {
+	for _, n := range names {
+		f.set("/api/v1/nodes/"+n, `{"apiVersion":"v1","kind":"Node","metadata":{"labels":{`+labels+`}},"status":{"conditions":[{"type":"Ready","status":"True"}]}}`)
+	}
+}
+
+func silent(string, []fleet.Check) {}
+
+const (
+	pathCR       = "/apis/kubevirt.io/v1/namespaces/kubevirt/kubevirts/kubevirt"
+	pathOperator = "/apis/apps/v1/namespaces/kubevirt/deployments/virt-operator"
+	pathList     = "/api/v1/namespaces/kube-system/configmaps/metalrise-component-kubevirt"
+)
+
+func TestInstallKubeVirt(t *testing.T) {
+	f, i := newInstaller(t, testPlan(), map[string]string{"operator": operator})
+	f.control = allWell
+	f.nodes(`"kubevirt.io/schedulable":"true"`, "w1", "w2")
+	var notes []string
+	var last []fleet.Check
+	tell := func(note string, checks []fleet.Check) {
+		if checks != nil {
+			last = checks
+		}
+		notes = append(notes, note)
+	}
+	if err := i.Install(t.Context(), kubevirtPlan, tell); err != nil {
+		t.Fatal(err)
+	}
+	want := []string{pathList, "/api/v1/namespaces/kubevirt", "/apis/apiextensions.k8s.io/v1/customresourcedefinitions/kubevirts.kubevirt.io",
+		"/api/v1/namespaces/kubevirt/serviceaccounts/kubevirt-operator", pathOperator, pathCR}
+	if !slices.Equal(f.applied, want) {
+		t.Errorf("applied\n%s\nwant\n%s", strings.Join(f.applied, "\n"), strings.Join(want, "\n"))
+	}
+	spec := f.get(pathCR)["spec"].(map[string]any)
+	if spec["imagePullPolicy"] != "IfNotPresent" {
+		t.Errorf("the makers' object was applied, not ours: %v", spec)
+	}
+	if label := f.get(pathOperator)["metadata"].(map[string]any)["labels"].(map[string]any)[componentLabel]; label != "kubevirt" {
+		t.Errorf("label %v", label)
+	}
+	var names []string
+	for _, c := range last {
+		names = append(names, fmt.Sprint(c.Name, " ", c.OK))
+	}
+	wantChecks := []string{"CustomResourceDefinition kubevirts.kubevirt.io true", "Deployment kubevirt/virt-operator true", "KubeVirt kubevirt/kubevirt true", "VMs on w1 true", "VMs on w2 true"}
+	if !slices.Equal(names, wantChecks) || notes[len(notes)-1] != "everything is ready" {
+		t.Errorf("%q, %q", names, notes)
+	}
+	// Once more: nothing changes.
+	generation := fmt.Sprint(f.get(pathCR)["metadata"].(map[string]any)["generation"])
+	if err := i.Install(t.Context(), kubevirtPlan, silent); err != nil {
+		t.Fatal(err)
+	}
+	if got := fmt.Sprint(f.get(pathCR)["metadata"].(map[string]any)["generation"]); got != generation {
+		t.Errorf("generation %s, was %s", got, generation)
+	}
+	seen, err := i.Look(t.Context())
+	if err != nil || len(seen) != 1 || !seen[0].Ready || seen[0].Observed != "v1.6.0" || seen[0].Version != "v1.6.0" || seen[0].State != "ready" {
+		t.Errorf("%+v, %v", seen, err)
+	}
+	// An operator that changed its mind shows.
+	f.set(pathCR, `{"status":{"conditions":[{"type":"Available","status":"True"},{"type":"Degraded","status":"True","message":"virt-handler is gone"}]}}`)
+	seen, err = i.Look(t.Context())
+	if err != nil || seen[0].Ready || !strings.Contains(waiting(seen[0].Checks), "virt-handler is gone") {
+		t.Errorf("%+v, %v", seen, err)
+	}
+}
+
+func TestInstallWaitsForNodes(t *testing.T) {
+	p := testPlan()
+	p.Stack.Emulation = false
+	f, i := newInstaller(t, p, map[string]string{"operator": operator})
+	f.control = allWell
+	f.nodes(`"kubevirt.io/schedulable":"true"`, "w1")
+	err := i.Install(t.Context(), kubevirtPlan, silent)
+	if fleet.CodeOf(err) != fleet.CodeComponentStuck || !strings.Contains(err.Error(), "VMs on w1: the node offers no devices.kubevirt.io/kvm") {
+		t.Errorf("%v", err)
+	}
+	f.set("/api/v1/nodes/w1", `{"status":{"allocatable":{"devices.kubevirt.io/kvm":"1k"}}}`)
+	if err := i.Install(t.Context(), kubevirtPlan, silent); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestInstallRefusals(t *testing.T) {
+	plan := kubevirtPlan
+	t.Run("nothing known", func(t *testing.T) {
+		_, i := newInstaller(t, testPlan(), nil)
+		for _, c := range []fleet.ComponentPlan{{Name: "nothing"}, {Name: fleet.ComponentKubeVirt}, plan} {
+			if err := i.Install(t.Context(), c, silent); fleet.CodeOf(err) != fleet.CodeComponentMissing {
+				t.Errorf("%+v: %v", c, err)
+			}
+		}
+	})
+	t.Run("no manifests", func(t *testing.T) {
+		_, i := newInstaller(t, testPlan(), map[string]string{"operator": "a: [}"})
+		if err := i.Install(t.Context(), plan, silent); fleet.CodeOf(err) != fleet.CodeComponentRefused || fleet.KindOf(err) != fleet.Invalid {
+			t.Error(err)
+		}
+	})
+	t.Run("for good", func(t *testing.T) {
+		f, i := newInstaller(t, testPlan(), map[string]string{"operator": operator})
+		f.control = allWell
+		f.refuse = func(r *http.Request) (int, string) {
+			if r.Method == http.MethodPatch && strings.HasSuffix(r.URL.Path, "/virt-operator") {
+				return 422, "spec.template is required"
+			}
+			return 0, ""
+		}
+		begin := time.Now()
+		err := i.Install(t.Context(), plan, silent)
+		if fleet.CodeOf(err) != fleet.CodeComponentRefused || fleet.KindOf(err) != fleet.Invalid ||
+			!strings.Contains(err.Error(), "apply Deployment kubevirt/virt-operator") || !strings.Contains(err.Error(), "spec.template is required") {
+			t.Error(err)
+		}
+		if time.Since(begin) > 10*time.Second {
+			t.Error("it was tried again and again")
+		}
+	})
+	t.Run("a webhook that starts", func(t *testing.T) {
+		f, i := newInstaller(t, testPlan(), map[string]string{"operator": operator})
+		f.control = allWell
+		f.nodes(`"kubevirt.io/schedulable":"true"`, "w1")
+		n := 0
+		f.refuse = func(r *http.Request) (int, string) {
+			if r.Method == http.MethodPatch && strings.HasSuffix(r.URL.Path, "/kubevirts/kubevirt") {
+				if n++; n < 4 {
+					return 500, "failed calling webhook: connection refused"
+				}
+			}
+			return 0, ""
+		}
+		var notes []string
+		if err := i.Install(t.Context(), plan, func(note string, _ []fleet.Check) { notes = append(notes, note) }); err != nil {
+			t.Fatal(err)
+		}
+		if !slices.ContainsFunc(notes, func(s string) bool {
+			return strings.Contains(s, "waiting until the API takes KubeVirt kubevirt/kubevirt: failed calling webhook")
+		}) {
+			t.Errorf("%q", notes)
+		}
+	})
+	t.Run("a webhook that never starts", func(t *testing.T) {
+		f, i := newInstaller(t, testPlan(), map[string]string{"operator": operator})
+		f.control = allWell
+		f.refuse = func(r *http.Request) (int, string) {
+			if r.Method == http.MethodPatch && strings.HasSuffix(r.URL.Path, "/kubevirts/kubevirt") {
+				return 500, "failed calling webhook: connection refused"
+			}
+			return 0, ""
+		}
+		if err := i.Install(t.Context(), plan, silent); fleet.CodeOf(err) != fleet.CodeComponentRefused || fleet.KindOf(err) != fleet.Transient {
+			t.Error(err)
+		}
+	})
+	t.Run("broken off", func(t *testing.T) {
+		f, i := newInstaller(t, testPlan(), map[string]string{"operator": operator})
+		f.nodes("", "w1")
+		ctx, cancel := context.WithCancel(t.Context())
+		i = i.WithPace(Pace{Look: time.Millisecond, Refuse: time.Hour, Still: time.Hour, Most: time.Hour})
+		err := i.Install(ctx, plan, func(note string, _ []fleet.Check) {
+			if strings.HasPrefix(note, "waiting") {
+				cancel()
+			}
+		})
+		if fleet.CodeOf(err) != fleet.CodeInterrupted {
+			t.Error(err)
+		}
+		f.mu.Lock()
+		f.control = allWell
+		f.mu.Unlock()
+		f.nodes(`"kubevirt.io/schedulable":"true"`, "w1")
+		f.set("/apis/apiextensions.k8s.io/v1/customresourcedefinitions/kubevirts.kubevirt.io", `{"status":{"conditions":[{"type":"Established","status":"True"}]}}`)
+		if err := i.Install(t.Context(), plan, silent); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+func TestStuckNamesTheCause(t *testing.T) {
+	pod := func(name, spec, status string) string {
+		return fmt.Sprintf(`{"apiVersion":"v1","kind":"Pod","metadata":{"namespace":"kubevirt","generateName":%q,"labels":{"kubevirt.io":"virt-operator"}},"spec":{%s},"status":{%s}}`, name+"-", spec, status)
+	}
+	event := func(about, kind, reason, message string) string {
+		return fmt.Sprintf(`{"apiVersion":"v1","kind":"Event","metadata":{"namespace":"kubevirt"},"type":"Warning","involvedObject":{"kind":%q,"name":%q},"reason":%q,"message":%q}`, kind, about, reason, message)
+	}
+	const pods, events = "/api/v1/namespaces/kubevirt/pods/", "/api/v1/namespaces/kubevirt/events/"
+	for name, c := range map[string]struct {
+		objects map[string]string
+		logs    map[string]string
+		want    []string
+	}{
+		"image": {
+			objects: map[string]string{
+				pods + "virt-operator-1": pod("virt-operator", `"nodeName":"w1"`, `"phase":"Pending","containerStatuses":[{"name":"virt-operator","image":"quay.io/kubevirt/virt-operator:v1.6.0","state":{"waiting":{"reason":"ImagePullBackOff","message":"Back-off pulling image"}}}]`),
+				pods + "virt-operator-2": pod("virt-operator", ``, `"phase":"Pending","conditions":[{"type":"PodScheduled","status":"False","reason":"Unschedulable","message":"0/3 nodes"}]`),
+			},
+			want: []string{"pod kubevirt/virt-operator-1 on w1", "ImagePullBackOff", "quay.io/kubevirt/virt-operator:v1.6.0", "0/3 nodes"},
+		},
+		"crash": {
+			objects: map[string]string{
+				pods + "virt-operator-1": pod("virt-operator", `"nodeName":"w1"`, `"phase":"Running","containerStatuses":[{"name":"virt-operator","restartCount":3,"state":{"waiting":{"reason":"CrashLoopBackOff","message":"back-off"}},"lastState":{"terminated":{"exitCode":2,"reason":"Error"}}}]`),
+			},
+			logs: map[string]string{"virt-operator-1": "starting\npanic: cannot read the certificate\n"},
+			want: []string{"CrashLoopBackOff", "it ended with code 2", "the last it wrote: starting | panic: cannot read the certificate"},
+		},
+		"place": {
+			objects: map[string]string{
+				pods + "virt-operator-1": pod("virt-operator", ``, `"phase":"Pending","conditions":[{"type":"PodScheduled","status":"False","reason":"Unschedulable","message":"0/3 nodes are available: 3 Insufficient memory"}]`),
+			},
+			want: []string{"no node takes it", "3 Insufficient memory"},
+		},
+		"mount": {
+			objects: map[string]string{
+				pods + "virt-operator-1": pod("virt-operator", `"nodeName":"w2"`, `"phase":"Pending","containerStatuses":[{"name":"virt-operator","state":{"waiting":{"reason":"ContainerCreating"}}}]`),
+				events + "e1":            event("virt-operator-1", "Pod", "FailedMount", `secret "kubevirt-operator-certs" not found`),
+			},
+			want: []string{"FailedMount", "kubevirt-operator-certs"},
+		},
+		"no pod": {
+			objects: map[string]string{
+				events + "e1": event("virt-operator-7d9", "ReplicaSet", "FailedCreate", "exceeded quota: small"),
+			},
+			want: []string{"ReplicaSet virt-operator-7d9: FailedCreate: exceeded quota: small"},
+		},
+		"a pod of somebody else": {
+			objects: map[string]string{
+				pods + "other": `{"apiVersion":"v1","kind":"Pod","metadata":{"namespace":"kubevirt"},"status":{"phase":"Pending","containerStatuses":[{"name":"x","state":{"waiting":{"reason":"ErrImagePull"}}}]}}`,
+			},
+			want: []string{"Deployment kubevirt/virt-operator: its controller has not seen it yet"},
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			f, i := newInstaller(t, testPlan(), map[string]string{"operator": operator})
+			f.control = func(f *fakeAPI, path string, o map[string]any) {
+				if o["kind"] != "Deployment" {
+					allWell(f, path, o)
+				}
+			}
+			for path, o := range c.objects {
+				f.set(path, o)
+			}
+			f.logs = c.logs
+			err := i.Install(t.Context(), kubevirtPlan, silent)
+			if fleet.CodeOf(err) != fleet.CodeComponentStuck || fleet.KindOf(err) != fleet.Transient {
+				t.Fatalf("%v", err)
+			}
+			for _, want := range append(c.want, "install kubevirt", "nothing changed for") {
+				if !strings.Contains(err.Error(), want) {
+					t.Errorf("%v\nlacks %q", err, want)
+				}
+			}
+			if name == "a pod of somebody else" && strings.Contains(err.Error(), "ErrImagePull") {
+				t.Error(err)
+			}
+		})
+	}
+}
+
+func TestCrashesAreNoProgress(t *testing.T) {
+	f, i := newInstaller(t, testPlan(), map[string]string{"operator": operator})
+	restarts := 0
+	f.control = func(f *fakeAPI, path string, o map[string]any) {
+		if o["kind"] != "Deployment" {
+			allWell(f, path, o)
+		}
+	}
+	f.refuse = func(r *http.Request) (int, string) {
+		if !strings.HasSuffix(r.URL.Path, "/pods") {
+			return 0, ""
+		}
+		// Each look sees a new pod of the same crash, once waiting, once running.
+		restarts++
+		state := `"waiting":{"reason":"CrashLoopBackOff"}`
+		if restarts%2 == 0 {
+			state = `"running":{}`
+		}
+		for path := range f.objects {
+			if strings.Contains(path, "/pods/") {
+				delete(f.objects, path)
+			}
+		}
+		f.setLocked(fmt.Sprintf("/api/v1/namespaces/kubevirt/pods/virt-operator-%d", restarts), fmt.Sprintf(`{"apiVersion":"v1","kind":"Pod","metadata":{"namespace":"kubevirt","generateName":"virt-operator-","labels":{"kubevirt.io":"virt-operator"}},`+
+			`"spec":{"nodeName":"w1"},"status":{"phase":"Running","containerStatuses":[{"name":"c","restartCount":%d,"state":{%s}}]}}`, restarts, state))
+		return 0, ""
+	}
+	err := i.Install(t.Context(), kubevirtPlan, silent)
+	if fleet.CodeOf(err) != fleet.CodeComponentStuck || !strings.Contains(err.Error(), "nothing changed for") {
+		t.Error(err)
+	}
+	if restarts < 3 {
+		t.Errorf("only %d looks", restarts)
+	}
+}
+
+func TestFailedJobIsNotWaitedFor(t *testing.T) {
+	job := `
+apiVersion: batch/v1
+kind: Job
+metadata: {name: setup, namespace: nginx}
+`
+	f, i := newInstaller(t, testPlan(), map[string]string{"m": job})
+	f.control = func(f *fakeAPI, path string, o map[string]any) {
+		if o["kind"] == "Job" {
+			f.setLocked(path, `{"status":{"conditions":[{"type":"Failed","status":"True","reason":"BackoffLimitExceeded","message":"too often"}]}}`)
+		}
+	}
+	i = i.WithPace(Pace{Look: time.Millisecond, Refuse: time.Hour, Still: time.Hour, Most: time.Hour})
+	err := i.Install(t.Context(), fleet.ComponentPlan{Name: fleet.ComponentNGINX, Manifests: []string{"m"}}, silent)
+	if fleet.CodeOf(err) != fleet.CodeComponentStuck || fleet.KindOf(err) != fleet.Conflict || !strings.Contains(err.Error(), "BackoffLimitExceeded") {
+		t.Error(err)
+	}
+}
+
+func TestAPIAwayIsNotTheComponentsFault(t *testing.T) {
+	f, i := newInstaller(t, testPlan(), map[string]string{"operator": operator})
+	f.control = func(f *fakeAPI, path string, o map[string]any) {
+		if o["kind"] != "Deployment" {
+			allWell(f, path, o)
+			return
+		}
+		f.refuse = func(*http.Request) (int, string) { return 503, "etcd has no leader" }
+	}
+	err := i.Install(t.Context(), kubevirtPlan, silent)
+	if fleet.CodeOf(err) != fleet.CodeAPIUnreachable || fleet.KindOf(err) != fleet.Transient || !strings.Contains(err.Error(), "etcd has no leader") {
+		t.Error(err)
+	}
+}
+
+func TestNewVersionDeletesWhatItLost(t *testing.T) {
+	old := operator + "---\napiVersion: v1\nkind: ConfigMap\nmetadata: {name: old, namespace: kubevirt}\n"
+	f, i := newInstaller(t, testPlan(), map[string]string{"operator": operator, "old": old})
+	f.control = allWell
+	f.nodes(`"kubevirt.io/schedulable":"true"`, "w1")
+	before := fleet.ComponentPlan{Name: fleet.ComponentKubeVirt, Version: "v1.5.0", Manifests: []string{"old"}}
+	for _, c := range []fleet.ComponentPlan{before, kubevirtPlan} {
+		if err := i.Install(t.Context(), c, silent); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if want := []string{"/api/v1/namespaces/kubevirt/configmaps/old"}; !slices.Equal(f.deleted, want) {
+		t.Errorf("deleted %q", f.deleted)
+	}
+	list := f.get(pathList)["data"].(map[string]any)
+	if list["version"] != "v1.6.0" || list["state"] != "ready" || strings.Contains(list["objects"].(string), `"old"`) {
+		t.Errorf("%v", list)
+	}
+}
+
+func TestRemove(t *testing.T) {
+	f, i := newInstaller(t, testPlan(), map[string]string{"operator": operator})
+	f.control = allWell
+	f.nodes(`"kubevirt.io/schedulable":"true"`, "w1")
+	if err := i.Install(t.Context(), kubevirtPlan, silent); err != nil {
+		t.Fatal(err)
+	}
+	vm := "/apis/kubevirt.io/v1/namespaces/default/virtualmachines/mine"
+	f.set(vm, `{"apiVersion":"kubevirt.io/v1","kind":"VirtualMachine","metadata":{"namespace":"default"}}`)
+	err := i.Remove(t.Context(), fleet.ComponentKubeVirt, silent)
+	if fleet.CodeOf(err) != fleet.CodeComponentRefused || fleet.KindOf(err) != fleet.Conflict || !strings.Contains(err.Error(), "VirtualMachine default/mine") {
+		t.Fatal(err)
+	}
+	if len(f.deleted) > 0 {
+		t.Fatalf("deleted %q", f.deleted)
+	}
+	f.mu.Lock()
+	delete(f.objects, vm)
+	f.mu.Unlock()
+	if err := i.Remove(t.Context(), fleet.ComponentKubeVirt, silent); err != nil {
+		t.Fatal(err)
+	}
+	want := []string{pathCR, pathOperator, "/api/v1/namespaces/kubevirt/serviceaccounts/kubevirt-operator",
+		"/apis/apiextensions.k8s.io/v1/customresourcedefinitions/kubevirts.kubevirt.io", "/api/v1/namespaces/kubevirt", pathList}
+	if !slices.Equal(f.deleted, want) {
+		t.Errorf("deleted\n%s", strings.Join(f.deleted, "\n"))
+	}
+	if err := i.Remove(t.Context(), fleet.ComponentKubeVirt, silent); err != nil {
+		t.Error("once more:", err)
+	}
+	if seen, err := i.Look(t.Context()); err != nil || len(seen) != 0 {
+		t.Errorf("%+v %v", seen, err)
+	}
+}
+
+func TestInstanceTypesLeaveTheOperatorsAlone(t *testing.T) {
+	f, i := newInstaller(t, testPlan(), nil)
+	kept := "/apis/instancetype.kubevirt.io/v1beta1/virtualmachineclusterinstancetypes/u1.nano"
+	f.set(kept, `{"apiVersion":"instancetype.kubevirt.io/v1beta1","kind":"VirtualMachineClusterInstancetype","metadata":{"labels":{"app.kubernetes.io/managed-by":"virt-operator"}},"spec":{"cpu":{"guest":7}}}`)
+	c := fleet.ComponentPlan{Name: fleet.ComponentInstanceTypes}
+	if err := i.Install(t.Context(), c, silent); err != nil {
+		t.Fatal(err)
+	}
+	if slices.Contains(f.applied, kept) || len(f.applied) != 1+len(InstanceTypes())+len(Preferences())-1 {
+		t.Errorf("applied %q", f.applied)
+	}
+	if err := i.Remove(t.Context(), c.Name, silent); err != nil {
+		t.Fatal(err)
+	}
+	if f.get(kept) == nil {
+		t.Error("the operator's own was deleted")
+	}
+}
+
+func TestLocalStorageRounds(t *testing.T) {
+	f, i := newInstaller(t, testPlan(), nil)
+	c := fleet.ComponentPlan{Name: fleet.ComponentLocalStorage}
+	if err := i.Install(t.Context(), c, silent); err != nil {
+		t.Fatal(err)
+	}
+	if want := 2 + 2*volumesPerNode; len(f.applied) != want { // the list, the class, the volumes; none on the control plane
+		t.Fatalf("%d objects, want %d: %q", len(f.applied), want, f.applied)
+	}
+	const at = "/api/v1/persistentvolumes/local-w1-"
+	spec := f.get(at + "0")["spec"].(map[string]any)
+	if spec["capacity"].(map[string]any)["storage"] != "536870912" || spec["hostPath"].(map[string]any)["path"] != "/var/lib/metalrise/volumes/0-0" {
+		t.Errorf("%v", spec)
+	}
+	f.set(at+"0", `{"status":{"phase":"Released"}}`)
+	f.set(at+"1", `{"status":{"phase":"Bound"}}`)
+	// The site file moved the folder meanwhile: volumes that are there stay where they are.
+	p := testPlan()
+	p.Stack.Storage.Path = "/srv/vms"
+	i.plan = p
+	for range 2 {
+		if err := i.Install(t.Context(), c, silent); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if got := f.get(at + "0-1")["spec"].(map[string]any)["hostPath"].(map[string]any)["path"]; got != "/srv/vms/0-1" {
+		t.Errorf("new round at %v", got)
+	}
+	if got := f.get(at + "1")["spec"].(map[string]any)["hostPath"].(map[string]any)["path"]; got != "/var/lib/metalrise/volumes/1-0" {
+		t.Errorf("used volume moved to %v", got)
+	}
+	if f.get(at+"0-2") != nil || f.get(at+"0") == nil {
+		t.Error("rounds")
+	}
+	err := i.Remove(t.Context(), c.Name, silent)
+	if fleet.KindOf(err) != fleet.Conflict || !strings.Contains(err.Error(), "volume local-w1-1 is in use") {
+		t.Error(err)
+	}
+}
