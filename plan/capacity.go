@@ -148,7 +148,7 @@ func (m *maker) tellRoom(s *fleet.StackPlan, all []hypervisor, unknown []string)
 	standard := vmSizes()[0]
 	switch {
 	case len(unknown) > 0:
-		m.add(fleet.CodeNoRoom, fleet.Info, "", path, fmt.Sprintf("the memory of these is unknown, so room for VMs is not counted on them: %s", someOf(unknown)), "Compare with the servers' papers.")
+		m.add(fleet.CodeNoRoom, fleet.Info, "", path, fmt.Sprintf("the memory of these is unknown, so room for VMs is not counted on them: %s", someOf(unknown)), "Compare with the server's papers.")
 	case len(all) == 0:
 	case s.Capacity.VMs == 0:
 		severity, text := m.noRoom(s, all)
