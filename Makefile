@@ -71,10 +71,13 @@ LONG := TestRealClusterFaults|TestRealPreparedSingleNode|TestRealBundle|TestReal
 test-long: payload ## Run the long tests: faults of clusters, the single node's medium, bundles, probes (not in CI)
 	METALRISE_REAL=1 $(GO) test -count=1 -timeout 60m -v -run '$(LONG)' ./cmd/metalrise
 
+# What needs real firmware: wrong clocks, every rung of the boot ladder, power cuts.
+FULL := TestRealWrongClock|TestRealRungs|TestRealLadderToTheBottom|TestRealPowerCut|TestRealServe
+
 .PHONY: test-qemu
 test-qemu: deps build ## Run the conformance and install tests on full virtual machines (slow; not in CI)
 	METALRISE_REAL=1 METALRISE_QEMU=1 $(GO) test -count=1 -timeout 60m -p 1 -v ./lab/machine/qemu ./iso ./boot/netboot
-	METALRISE_REAL=1 METALRISE_QEMU=1 $(GO) test -count=1 -timeout 60m -v -run 'TestRealWrongClock' ./cmd/metalrise
+	METALRISE_REAL=1 METALRISE_QEMU=1 $(GO) test -count=1 -timeout 120m -v -run '$(FULL)' ./cmd/metalrise
 
 .PHONY: lint
 lint: ## Check form and common mistakes
