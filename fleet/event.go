@@ -36,6 +36,7 @@ const (
 	ActEject    Action = "eject"     // medium taken out of the virtual drive
 	ActInsert   Action = "insert"    // medium put into the virtual drive
 	ActStranger Action = "stranger"  // a machine that no plan names asked to boot from the network and got no answer
+	ActProbe    Action = "probe"     // the BMC was asked to fetch a tiny medium, to learn which routes will carry
 	ActFetch    Action = "fetch"     // the attempt's medium was asked for, or read
 	ActBootOnce Action = "boot-once" // next boot goes to the virtual drive, or where else the attempt's route leads
 	ActPowerOff Action = "power-off"
