@@ -28,6 +28,8 @@ type RouteTrack struct {
 	Chosen fleet.BootRoute    // by a person, for the next attempt; "" leaves it to the ladder
 	Missed []fleet.RouteFault // rungs that did not carry, since a person began anew
 	Read   Reading            // of the current attempt's medium
+	// Failed are the rungs that did not stand the probe, until a person begins anew.
+	Failed map[fleet.BootRoute]fleet.Cause
 }
 
 // Reading is how much of an attempt's medium was read, as our own server saw it.
@@ -83,16 +85,17 @@ func (l Look) unserved(r fleet.BootRoute) string {
 	return why
 }
 
-// after gives the first rung below r that can be served, and those left out on
-// the way; "" when none is left. Below "" is the whole ladder.
+// after gives the first rung below r that can be served and did not fail the
+// probe, and those left out on the way; "" when none is left. Below "" is the
+// whole ladder.
 func (t *RouteTrack) after(r fleet.BootRoute, look Look) (fleet.BootRoute, []fleet.RouteFault) {
 	var skipped []fleet.RouteFault
 	for _, next := range t.Ladder[slices.Index(t.Ladder, r)+1:] {
-		why := look.unserved(next)
-		if why == "" {
+		missed, barred := t.barred(next, look)
+		if !barred {
 			return next, skipped
 		}
-		skipped = append(skipped, fleet.RouteFault{Route: next, Cause: fleet.Cause{Code: fleet.CodeNoVirtualMedia, Kind: fleet.Unsupported, Chain: []string{"not tried: " + why}}})
+		skipped = append(skipped, missed)
 	}
 	return "", skipped
 }
@@ -112,7 +115,7 @@ func (t *RouteTrack) start(look Look) (fleet.BootRoute, []fleet.RouteFault) {
 	if r, skipped := t.after("", look); r != "" {
 		return r, skipped
 	}
-	return t.Ladder[0], nil
+	return t.Ladder[0], nil // it says by itself why it does not carry
 }
 
 // curable tells whether another route can do without the step that failed. What

@@ -154,7 +154,7 @@ type again struct {
 func (t *Track) foldRetry(e fleet.Event) {
 	t.Hold, t.Pending, t.Staged, t.Settled = nil, nil, false, false
 	t.Marks, t.Retried = map[fleet.Action]Mark{}, e.At
-	t.Route.Missed = nil
+	t.Route.Missed, t.Route.Failed = nil, nil
 	n := &t.Node
 	n.Prepared = n.Joined // what was put in place is looked at again
 	if n.Task == nil {

@@ -46,6 +46,12 @@ func newWalker(e *Engine, r *run, a fleet.Assignment) *walker {
 // recall folds an event of the past. What a server that is kept said under
 // earlier plans still holds.
 func (w *walker) recall(e fleet.Event) {
+	if e.Action == fleet.ActProbe { // under whatever plan: it is about the BMC
+		if e.Server == w.plan.Server && w.engine.started.Sub(e.At) < ProbeLasts {
+			w.track.Route.foldProbe(e)
+		}
+		return
+	}
 	if w.plan.Kept != "" && e.Server == w.plan.Server && e.Plan != w.run.plan.ID && e.Outcome == fleet.OK {
 		n := &w.track.Node
 		switch e.Action {
@@ -199,6 +205,9 @@ func (w *walker) act(ctx context.Context, d Act) {
 			route, missed = w.track.Route.start(w.lookLocked())
 		}
 		w.mu.Unlock()
+		if len(missed) > 0 {
+			d.Why = why(missed) + "; next is " + string(route)
+		}
 		w.stage(ctx, d.Why, route, missed)
 		return
 	case fleet.ActRestart:
