@@ -23,7 +23,7 @@ import (
 
 func applyCommand(o *options) *cobra.Command {
 	var erase int
-	var detach bool
+	var detach, noProbe bool
 	c := &cobra.Command{
 		Use:   "apply [PLAN]",
 		Short: "Carry out a plan; asks for the number of disks to be erased",
@@ -34,23 +34,36 @@ running work, or continues it after the engine was killed.
 Before anything is erased the number of disks in question must be typed, or be
 given with --erase-disks where nobody can type. PLAN is the start of a plan's id;
 without it, the latest plan is meant.
+
+Before a run begins, each BMC that was not probed for a day is asked to fetch a tiny
+medium (see metalrise probe): some seconds, all BMCs at once, no power or boot order
+touched. A server whose BMC did not fetch it begins on the next route of its boot
+ladder, or is held with the reason. --no-probe leaves this out.
 ` + exitHelp,
-		Example: "  metalrise apply\n  metalrise apply 4be1 --erase-disks 5\n  metalrise apply --erase-disks 5 --detach",
+		Example: "  metalrise apply\n  metalrise apply 4be1 --erase-disks 5\n  metalrise apply --erase-disks 5 --detach\n  metalrise apply --erase-disks 5 --no-probe",
 		Args:    usage(cobra.MaximumNArgs(1)),
 		RunE: func(c *cobra.Command, args []string) error {
 			id := ""
 			if len(args) == 1 {
 				id = args[0]
 			}
-			return o.apply(c.Context(), id, erase, detach)
+			return o.apply(c.Context(), id, applyHow{erase: erase, detach: detach, noProbe: noProbe})
 		},
 	}
 	c.Flags().IntVar(&erase, "erase-disks", -1, "the number of disks that the plan erases, instead of typing it")
 	c.Flags().BoolVar(&detach, "detach", false, "return when the work has begun")
+	c.Flags().BoolVar(&noProbe, "no-probe", false, "do not ask the BMCs to fetch a tiny medium first")
 	return c
 }
 
-func (o *options) apply(ctx context.Context, id string, erase int, detach bool) error {
+// applyHow is how a plan is to be applied.
+type applyHow struct {
+	erase   int // disks, or -1 to ask
+	detach  bool
+	noProbe bool
+}
+
+func (o *options) apply(ctx context.Context, id string, how applyHow) error {
 	s, _, err := o.loadSite()
 	if err != nil {
 		return err
@@ -69,18 +82,23 @@ func (o *options) apply(ctx context.Context, id string, erase int, detach bool) 
 	}
 	n := len(p.ErasedDisks())
 	if !consented { // a plan that was consented to is only continued
-		if n, err = o.consent(p, erase); err != nil {
+		if n, err = o.consent(p, how.erase); err != nil {
 			return err
+		}
+		if !how.noProbe {
+			if err := o.probeBefore(ctx, s, dir, p); err != nil {
+				return err
+			}
 		}
 	}
 	client := api.NewClient(dir)
 	if err := o.ensureEngine(ctx, client, dir); err != nil {
 		return err
 	}
-	if err := client.Apply(ctx, fleet.Consent{Plan: p.ID, EraseDisks: n, By: who(erase >= 0), At: time.Now()}); err != nil {
+	if err := client.Apply(ctx, fleet.Consent{Plan: p.ID, EraseDisks: n, By: who(how.erase >= 0), At: time.Now()}); err != nil {
 		return err
 	}
-	if detach {
+	if how.detach {
 		o.printf("plan %.12s is being applied; see metalrise status\n", p.ID)
 		return nil
 	}

@@ -196,7 +196,7 @@ func (o *options) survey(ctx context.Context, erase int) error {
 	}
 	if view.Plan != "" && !view.Quiet { // an earlier call of this command got that far
 		fmt.Fprintf(o.errs, "plan %.12s is being applied already; it goes on\n", view.Plan)
-		return o.apply(ctx, view.Plan, erase, false)
+		return o.apply(ctx, view.Plan, applyHow{erase: erase})
 	}
 	if err := o.restEngine(ctx); err != nil {
 		return err
@@ -210,7 +210,7 @@ func (o *options) survey(ctx context.Context, erase int) error {
 	if err := o.plan(ctx, false); err != nil {
 		return err
 	}
-	return o.apply(ctx, "", erase, false)
+	return o.apply(ctx, "", applyHow{erase: erase})
 }
 
 // restEngine ends an engine that has nothing to do, so that the state can be

@@ -35,6 +35,9 @@ over HTTP; our own server tells whether it was fetched, and from where; then it 
 ejected. Power and boot order are never touched, and a drive that holds something
 is left alone. For the network routes it tells what the BMC offers.
 
+apply does the same by itself before a run, where the last probe is older than a day.
+The result is kept in the journal; a run begins on the first route that works.
+
 It ends with code 3 if a server has no medium that was fetched.
 ` + exitHelp,
 		Example: "  metalrise probe -f site.yaml\n  metalrise probe -f site.yaml SN12345 --output json",
@@ -71,10 +74,12 @@ type serverProbe struct {
 	Routes []routeProbe   `json:"routes"`
 }
 
-// Bounds of one probe: BMCs take some seconds to mount what they fetched.
+// Bounds of one probe: BMCs take some seconds to mount what they fetched. Before a
+// run nobody wants to wait for the slowest of them.
 const (
 	probeInsert  = 2 * time.Minute
 	probeFetch   = 10 * time.Second
+	probeHurry   = 20 * time.Second // for one BMC, before a run
 	probeAtOnce  = 32
 	probeSecond  = 100 * time.Millisecond
 	probeMessage = "This medium was inserted by metalrise probe. It may be ejected.\n"
@@ -86,6 +91,9 @@ type prober struct {
 	way      roads
 	body     []byte
 	targets  map[fleet.ServerID][]string // boot targets that the BMCs list
+	// hurry probes the second route only where the first one does not work, and
+	// leaves out what only a boot can try.
+	hurry bool
 
 	mu   sync.Mutex
 	seen map[string]*routeProbe // by key
@@ -123,17 +131,29 @@ func (o *options) probe(ctx context.Context, only []string) error {
 	if err != nil {
 		return err
 	}
-	d := newDoor(st)
-	if err := o.forgetLeft(ctx, d); err != nil {
+	p := &prober{targets: targets, seen: map[string]*routeProbe{}}
+	all, err := o.probeAll(ctx, s, st, p, servers)
+	if err != nil {
 		return err
 	}
-	p := &prober{sessions: newShared(d), targets: targets, seen: map[string]*routeProbe{}}
+	return o.printProbes(all)
+}
+
+// probeAll probes servers, as many at once as may be, and writes down how they
+// stood it.
+func (o *options) probeAll(ctx context.Context, s fleet.Site, st *store.Store, p *prober, servers []fleet.Server) ([]serverProbe, error) {
+	d := newDoor(st)
+	if err := o.forgetLeft(ctx, d); err != nil {
+		return nil, err
+	}
+	p.sessions = newShared(d)
+	var err error
 	if p.body, err = iso.Probe(probeMessage); err != nil {
-		return err
+		return nil, err
 	}
 	server, err := p.listen(ctx, s, &daemon{ctx: ctx, store: st, log: slog.New(slog.DiscardHandler)})
 	if err != nil {
-		return err
+		return nil, err
 	}
 	defer server.Close()
 	all := make([]serverProbe, len(servers))
@@ -144,9 +164,18 @@ func (o *options) probe(ctx context.Context, only []string) error {
 	}
 	_ = g.Wait()
 	if ctx.Err() != nil {
-		return ctx.Err()
+		return nil, ctx.Err()
 	}
-	return o.printProbes(all)
+	var events []fleet.Event
+	for _, r := range all {
+		e, err := r.event(time.Now())
+		if err != nil {
+			return nil, err
+		}
+		events = append(events, e)
+	}
+	_, err = st.Append(ctx, events...)
+	return all, err
 }
 
 // probeWhom finds the servers, in the order of their BMCs.
@@ -220,6 +249,8 @@ func (p *prober) server(ctx context.Context, s fleet.Server) serverProbe {
 		out.Routes = append(out.Routes, p.offers(s)...)
 		return out
 	}
+	ctx, cancel := context.WithTimeout(ctx, p.patience())
+	defer cancel()
 	session, err := p.sessions.dial(ctx, s.BMC)
 	if err != nil {
 		return fail(err)
@@ -241,9 +272,20 @@ func (p *prober) server(ctx context.Context, s fleet.Server) serverProbe {
 			continue
 		}
 		out.Routes = append(out.Routes, p.insert(ctx, c, s, r))
+		if p.hurry && out.works() {
+			break
+		}
 	}
 	out.Routes = append(out.Routes, p.offers(s)...)
 	return out
+}
+
+// patience is for how long one BMC is waited for.
+func (p *prober) patience() time.Duration {
+	if p.hurry {
+		return probeHurry
+	}
+	return 5 * probeInsert // two routes, in and out
 }
 
 // insert has the BMC fetch the probe on one route and takes it out again.
@@ -278,7 +320,7 @@ func (p *prober) insert(ctx context.Context, c *controller, s fleet.Server, rout
 	r := shows()
 	r.Seconds = time.Since(begin).Round(time.Millisecond).Seconds()
 	// also when the command was interrupted: nothing of ours stays in a drive
-	out, cancel := context.WithTimeout(context.WithoutCancel(ctx), probeInsert)
+	out, cancel := context.WithTimeout(context.WithoutCancel(ctx), p.patience())
 	defer cancel()
 	ejected := c.Eject(out)
 	switch {
@@ -302,6 +344,9 @@ func (p *prober) insert(ctx context.Context, c *controller, s fleet.Server, rout
 func (p *prober) offers(s fleet.Server) []routeProbe {
 	targets := p.targets[s.ID]
 	var out []routeProbe
+	if p.hurry {
+		return out
+	}
 	for route, word := range map[fleet.BootRoute]string{fleet.UEFIHTTP: "UefiHttp", fleet.PXE: "Pxe"} {
 		r := routeProbe{Route: route, State: probeLacking}
 		switch {
@@ -319,7 +364,7 @@ func (p *prober) offers(s fleet.Server) []routeProbe {
 func (o *options) printProbes(all []serverProbe) error {
 	lacking := 0
 	for _, s := range all {
-		if !slices.ContainsFunc(s.Routes, func(r routeProbe) bool { return r.State == probeWorks }) {
+		if !s.works() {
 			lacking++
 		}
 	}

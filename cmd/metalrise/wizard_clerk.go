@@ -357,6 +357,9 @@ func (d *clerk) apply(ctx context.Context, id string, disks int) error {
 	if err := d.keepPlan(ctx, f, id, disks); err != nil {
 		return err
 	}
+	if err := d.probe(ctx, f.Site(), dir, id); err != nil {
+		return err
+	}
 	if err := d.o.ensureEngine(ctx, client, dir); err != nil {
 		return err
 	}
