@@ -2,16 +2,15 @@ package provision
 
 import (
 	"crypto/hmac"
-	"encoding/base64"
 
 	"metalrise.dev/fleet"
 )
 
 // Mirror is how a node reaches the registry that serves its images.
 type Mirror struct {
-	URL           string // base, without a path
-	CA            string // PEM
-	Authorization string // header that the node shows; secret
+	URL   string // base, without a path
+	CA    string // PEM
+	Login string // "SERVER:PASSWORD", as Engine.Pulls wants them; secret
 }
 
 // mirrorLocked gives a node its way to the registry. The login is the server's
@@ -21,8 +20,7 @@ func (w *walker) mirrorLocked() Mirror {
 	if e.Clusters == nil || !e.Clusters.Mirror || w.track.Reached.ByMachine == "" {
 		return Mirror{}
 	}
-	login := string(w.plan.Server) + ":" + mirrorPassword(e.Secret, w.plan.Server)
-	return Mirror{URL: w.track.Reached.ByMachine, CA: e.CA, Authorization: "Basic " + base64.StdEncoding.EncodeToString([]byte(login))}
+	return Mirror{URL: w.track.Reached.ByMachine, CA: e.CA, Login: string(w.plan.Server) + ":" + mirrorPassword(e.Secret, w.plan.Server)}
 }
 
 func mirrorPassword(secret []byte, s fleet.ServerID) string {

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"crypto/rand"
+	"encoding/base64"
 	"errors"
 	"fmt"
 	"path/filepath"
@@ -39,8 +40,11 @@ func (kubeadm) Kubeconfig(p fleet.Plan, authority []byte) ([]byte, error) {
 }
 
 func (k kubeadm) node(n provision.NodeInput) kube.Node {
-	return kube.Node{Plan: n.Plan, Assignment: n.Assignment, Runtime: n.Runtime, Payload: k.payload, Attempt: 1, Path: n.Path,
-		Mirror: kube.Mirror{URL: n.Mirror.URL, CA: n.Mirror.CA, Authorization: n.Mirror.Authorization}}
+	out := kube.Node{Plan: n.Plan, Assignment: n.Assignment, Runtime: n.Runtime, Payload: k.payload, Attempt: 1, Path: n.Path}
+	if m := n.Mirror; m.URL != "" {
+		out.Mirror = kube.Mirror{URL: m.URL, CA: m.CA, Authorization: "Basic " + base64.StdEncoding.EncodeToString([]byte(m.Login))}
+	}
+	return out
 }
 
 func (k kubeadm) Prepare(n provision.NodeInput) (callhome.Task, error) {
