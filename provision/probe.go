@@ -73,6 +73,18 @@ func (r *RouteTrack) foldProbe(e fleet.Event) {
 	}
 }
 
+// recallProbe takes the event of a probe, under whatever plan it was: it is about
+// the BMC. An old one counts as none.
+func (w *walker) recallProbe(e fleet.Event) bool {
+	if e.Action != fleet.ActProbe {
+		return false
+	}
+	if e.Server == w.plan.Server && w.engine.started.Sub(e.At) < ProbeLasts {
+		w.track.Route.foldProbe(e)
+	}
+	return true
+}
+
 // barred says why a rung is not taken: the engine cannot serve it, or it did not
 // stand the probe.
 func (r *RouteTrack) barred(route fleet.BootRoute, look Look) (fleet.RouteFault, bool) {

@@ -46,12 +46,6 @@ func newWalker(e *Engine, r *run, a fleet.Assignment) *walker {
 // recall folds an event of the past. What a server that is kept said under
 // earlier plans still holds.
 func (w *walker) recall(e fleet.Event) {
-	if e.Action == fleet.ActProbe { // under whatever plan: it is about the BMC
-		if e.Server == w.plan.Server && w.engine.started.Sub(e.At) < ProbeLasts {
-			w.track.Route.foldProbe(e)
-		}
-		return
-	}
 	if w.plan.Kept != "" && e.Server == w.plan.Server && e.Plan != w.run.plan.ID && e.Outcome == fleet.OK {
 		n := &w.track.Node
 		switch e.Action {
@@ -68,7 +62,9 @@ func (w *walker) recall(e fleet.Event) {
 		}
 		return
 	}
-	w.track.Fold(e)
+	if !w.recallProbe(e) {
+		w.track.Fold(e)
+	}
 }
 
 // setOff starts the walk unless it is under way.
