@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"encoding/base64"
 	"encoding/json"
 	"log/slog"
 	"net/http"
@@ -10,6 +11,8 @@ import (
 
 	"metalrise.dev/fleet"
 	"metalrise.dev/images"
+	"metalrise.dev/kube"
+	"metalrise.dev/provision"
 )
 
 // nodeImages serves the container images of the nodes' software to the nodes of
@@ -92,6 +95,14 @@ func pullLogin(r *http.Request) (fleet.ServerID, string) {
 		user, password = user+":"+password[:i], password[i+1:]
 	}
 	return fleet.ServerID(user), password
+}
+
+// mirrorOf writes a node's login as containerd sends it.
+func mirrorOf(m provision.Mirror) kube.Mirror {
+	if m.URL == "" {
+		return kube.Mirror{}
+	}
+	return kube.Mirror{URL: m.URL, CA: m.CA, Authorization: "Basic " + base64.StdEncoding.EncodeToString([]byte(m.Login))}
 }
 
 // registryRefusal is an error in the form of the OCI distribution specification.

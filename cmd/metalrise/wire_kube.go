@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"crypto/rand"
-	"encoding/base64"
 	"errors"
 	"fmt"
 	"path/filepath"
@@ -40,11 +39,8 @@ func (kubeadm) Kubeconfig(p fleet.Plan, authority []byte) ([]byte, error) {
 }
 
 func (k kubeadm) node(n provision.NodeInput) kube.Node {
-	out := kube.Node{Plan: n.Plan, Assignment: n.Assignment, Runtime: n.Runtime, Payload: k.payload, Attempt: 1, Path: n.Path}
-	if m := n.Mirror; m.URL != "" {
-		out.Mirror = kube.Mirror{URL: m.URL, CA: m.CA, Authorization: "Basic " + base64.StdEncoding.EncodeToString([]byte(m.Login))}
-	}
-	return out
+	return kube.Node{Plan: n.Plan, Assignment: n.Assignment, Runtime: n.Runtime, Payload: k.payload, Attempt: 1, Path: n.Path,
+		Mirror: mirrorOf(n.Mirror)}
 }
 
 func (k kubeadm) Prepare(n provision.NodeInput) (callhome.Task, error) {
