@@ -241,7 +241,12 @@ func refused(o *unstructured.Unstructured, err error) error {
 	case fleet.CodeAPIUnreachable, fleet.CodeInterrupted:
 		return fmt.Errorf("apply %s: %w", kube.NameOf(o), err)
 	}
-	return fleet.NewFault(fleet.CodeComponentRefused, fleet.KindOf(err), err, "apply %s", kube.NameOf(o))
+	cause := err
+	var said *fleet.Fault
+	if errors.As(err, &said) && said.Err != nil {
+		cause = said.Err // its own text says the same as ours
+	}
+	return fleet.NewFault(fleet.CodeComponentRefused, fleet.KindOf(err), cause, "apply %s", kube.NameOf(o))
 }
 
 // reason is the innermost part of an error, which the API said.

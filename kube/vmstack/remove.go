@@ -113,12 +113,27 @@ func (i *Installer) waitGone(ctx context.Context, c fleet.Component, group []ref
 		tell("waiting until "+kube.NameOf(left)+" is gone", nil)
 		if time.Now().After(until) {
 			return fleet.NewFault(fleet.CodeComponentStuck, fleet.Transient, nil, "%s is not gone after %s; it is held by %s",
-				kube.NameOf(left), i.pace.Still, kube.Words(oneLine(strings.Join(left.GetFinalizers(), ", "), judgeOther(left).Missing)))
+				kube.NameOf(left), i.pace.Still, kube.Words(oneLine(strings.Join(left.GetFinalizers(), ", "), holds(left))))
 		}
 		if err := pause(ctx, i.pace.Look); err != nil {
 			return err
 		}
 	}
+}
+
+// holds says what an object tells about why it does not go. A namespace has a
+// condition for each reason.
+func holds(o *unstructured.Unstructured) string {
+	if o.GetKind() != "Namespace" {
+		return judgeOther(o).Missing
+	}
+	var said []string
+	for _, name := range []string{"NamespaceContentRemaining", "NamespaceFinalizersRemaining", "NamespaceDeletionContentFailure", "NamespaceDeletionDiscoveryFailure"} {
+		if c, ok := conditionOf(o, name); ok && c.Status == metav1.ConditionTrue {
+			said = append(said, c.Message)
+		}
+	}
+	return oneLine(said...)
 }
 
 // users are the kinds whose objects mean that a component is in use, beside the

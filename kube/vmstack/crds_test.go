@@ -1,0 +1,180 @@
+package vmstack
+
+import (
+	"encoding/json"
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"sigs.k8s.io/yaml"
+
+	"metalrise.dev/fleet"
+	"metalrise.dev/kube"
+	"metalrise.dev/lab/kubernetes"
+)
+
+// module is the folder of a published module, from Go's own cache or fetched
+// into it.
+func module(t *testing.T, name, version string) string {
+	t.Helper()
+	command := exec.CommandContext(t.Context(), "go", "mod", "download", "-json", name+"@"+version)
+	command.Dir = t.TempDir() // no module of ours decides
+	out, err := command.Output()
+	var answer struct{ Dir, Error string }
+	if json.Unmarshal(out, &answer) != nil || answer.Dir == "" {
+		t.Fatalf("fetch %s %s: %v %s", name, version, err, answer.Error)
+	}
+	return answer.Dir
+}
+
+// kubevirtSchemas reads the schemas of KubeVirt's kinds as its makers generate
+// them, out of their source.
+func kubevirtSchemas(t *testing.T) map[string]map[string]any {
+	t.Helper()
+	path := filepath.Join(module(t, "kubevirt.io/kubevirt", "v1.6.0"), "pkg/virt-operator/resource/generate/components/validations_generated.go")
+	file, err := parser.ParseFile(token.NewFileSet(), path, nil, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	out := map[string]map[string]any{}
+	ast.Inspect(file, func(n ast.Node) bool {
+		pair, ok := n.(*ast.KeyValueExpr)
+		if !ok {
+			return true
+		}
+		key, isText := pair.Key.(*ast.BasicLit)
+		value, isText2 := pair.Value.(*ast.BasicLit)
+		if !isText || !isText2 {
+			return true
+		}
+		name, err := strconv.Unquote(key.Value)
+		if err != nil {
+			t.Fatal(err)
+		}
+		text, err := strconv.Unquote(value.Value)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var schema map[string]any
+		if err := yaml.Unmarshal([]byte(text), &schema); err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		out[name] = schema
+		return false
+	})
+	if len(out) < 15 {
+		t.Fatalf("only %d schemas in %s", len(out), path)
+	}
+	return out
+}
+
+// kubevirtDefinitions are the definitions that virt-operator makes of the
+// schemas, as far as ours need them.
+func kubevirtDefinitions(t *testing.T) []*unstructured.Unstructured {
+	t.Helper()
+	schemas := kubevirtSchemas(t)
+	var out []*unstructured.Unstructured
+	for _, d := range []struct {
+		group, version, kind string
+		cluster              bool
+	}{
+		{"kubevirt.io", "v1", "KubeVirt", false},
+		{"kubevirt.io", "v1", "VirtualMachine", false},
+		{"kubevirt.io", "v1", "VirtualMachineInstance", false},
+		{"kubevirt.io", "v1", "VirtualMachineInstanceMigration", false},
+		{"snapshot.kubevirt.io", "v1beta1", "VirtualMachineSnapshot", false},
+		{"snapshot.kubevirt.io", "v1beta1", "VirtualMachineRestore", false},
+		{"instancetype.kubevirt.io", "v1beta1", "VirtualMachineClusterInstancetype", true},
+		{"instancetype.kubevirt.io", "v1beta1", "VirtualMachineClusterPreference", true},
+	} {
+		singular := strings.ToLower(d.kind)
+		schema := schemas[singular]
+		if schema == nil {
+			t.Fatalf("no schema of %s", d.kind)
+		}
+		version := map[string]any{"name": d.version, "served": true, "storage": true, "schema": schema}
+		if d.group == "kubevirt.io" {
+			version["subresources"] = map[string]any{"status": map[string]any{}}
+		}
+		scope := "Namespaced"
+		if d.cluster {
+			scope = "Cluster"
+		}
+		out = append(out, object("apiextensions.k8s.io/v1", kindDefinition, "", singular+"s."+d.group, map[string]any{"spec": map[string]any{
+			"group": d.group, "scope": scope, "versions": []any{version},
+			"names": map[string]any{"plural": singular + "s", "singular": singular, "kind": d.kind},
+		}}))
+	}
+	return out
+}
+
+// realAPI is a real API without nodes.
+func realAPI(t *testing.T, p fleet.Plan) (*kube.Cluster, string) {
+	t.Helper()
+	if os.Getenv("METALRISE_REAL") == "" {
+		t.Skip("skipped: real parts run with METALRISE_REAL=1")
+	}
+	dir := newestPayload(t)
+	control, err := kubernetes.StartControlPlane(t.Context(), dir, t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(control.Stop)
+	c, err := kube.Connect(control.Kubeconfig, p)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(c.Close)
+	return c, dir
+}
+
+// newestPayload is the newest software in the cache, one with manifests of the
+// VM platform if there is one.
+func newestPayload(t *testing.T) string {
+	t.Helper()
+	cache := os.Getenv("METALRISE_CACHE")
+	if cache == "" {
+		base, err := os.UserCacheDir()
+		if err != nil {
+			t.Fatal(err)
+		}
+		cache = filepath.Join(base, "metalrise")
+	}
+	for _, pattern := range []string{"platform-*", "payload-*"} {
+		found, err := filepath.Glob(filepath.Join(cache, pattern, "payload.json"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		newest := ""
+		for _, f := range found {
+			if newest == "" || newer(t, f, newest) {
+				newest = f
+			}
+		}
+		if newest != "" {
+			return filepath.Dir(newest)
+		}
+	}
+	t.Skipf("skipped: no payload in %s; the lab's tests make one", cache)
+	return ""
+}
+
+func newer(t *testing.T, a, b string) bool {
+	t.Helper()
+	x, err := os.Stat(a)
+	if err != nil {
+		t.Fatal(err)
+	}
+	y, err := os.Stat(b)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return x.ModTime().After(y.ModTime())
+}
