@@ -56,6 +56,12 @@ var edges = map[string]map[string]string{
 		"fleet": "the catalogue and the plan of the VM platform in, checks and faults out",
 		"kube":  "the API of the cluster",
 	},
+	"kube/vmstack/ring": {
+		"fleet": "plans in, what was seen out",
+		"guest": "the orders and words of the VMs' guests",
+		"kube":  "the API that the VMs run on",
+	},
+	"cmd/metalrise-guest": {"guest": "it is nothing else"},
 	"agent/agenttest": {
 		"agent/node":               "what its machine does with a task",
 		"fleet/callhome":           "the steps of that task",
