@@ -68,11 +68,13 @@ func newCluster(p fleet.Plan) *cluster {
 }
 
 // id names the cluster for as long as it lives, also under later plans.
-func (c *cluster) id() string {
-	if since := c.plan.Cluster.Since; since != "" {
+func (c *cluster) id() string { return clusterID(c.plan) }
+
+func clusterID(p fleet.Plan) string {
+	if since := p.Cluster.Since; since != "" {
 		return since
 	}
-	return c.plan.ID
+	return p.ID
 }
 
 // stageOf sums up a track.
@@ -345,6 +347,9 @@ func (c *cluster) followed(again func()) {
 }
 
 func (r *run) see(s ClusterSight) {
+	if r.platform != nil {
+		defer r.platform.rouse()
+	}
 	for _, id := range r.cluster.see(s) {
 		if w := r.servers[id]; w != nil {
 			w.rouse()

@@ -52,13 +52,14 @@ type Engine struct {
 
 // run is one plan being applied.
 type run struct {
-	plan    fleet.Plan
-	keys    *keyring
-	servers map[fleet.ServerID]*walker
-	order   []fleet.ServerID   // of the plan
-	cluster *cluster           // nil where the plan has none
-	ctx     context.Context    // of its walkers
-	end     context.CancelFunc // of ctx
+	plan     fleet.Plan
+	keys     *keyring
+	servers  map[fleet.ServerID]*walker
+	order    []fleet.ServerID   // of the plan
+	cluster  *cluster           // nil where the plan has none
+	platform *platform          // nil where it ends with ready nodes
+	ctx      context.Context    // of its walkers
+	end      context.CancelFunc // of ctx
 }
 
 // NewEngine makes an engine that does nothing yet.
@@ -254,6 +255,9 @@ func (e *Engine) newRun(p fleet.Plan, events []fleet.Event) *run {
 		r.cluster = newCluster(p)
 		r.keys.keepApart(r.cluster.order)
 	}
+	if p.Cluster != nil && p.Stack != nil {
+		r.platform = newPlatform(e, r)
+	}
 	for _, a := range p.Assignments {
 		if a.Role == fleet.Excluded {
 			continue
@@ -271,6 +275,9 @@ func (e *Engine) newRun(p fleet.Plan, events []fleet.Event) *run {
 		}
 		if w := r.servers[ev.Server]; w != nil {
 			w.recall(ev)
+		}
+		if r.platform != nil {
+			r.platform.track.Fold(ev)
 		}
 		if ev.Action == fleet.ActWithdraw {
 			for _, w := range r.servers {
@@ -308,6 +315,9 @@ func (e *Engine) start(ctx context.Context, p fleet.Plan, events []fleet.Event) 
 	}
 	if r := e.run; r.cluster != nil {
 		e.walkers.Go(func() { e.follow(r.ctx, r) })
+		if r.platform != nil {
+			e.walkers.Go(func() { r.platform.walk(r.ctx) })
+		}
 	}
 	return nil
 }
@@ -334,7 +344,7 @@ func (r *run) quiet() bool {
 			return false
 		}
 	}
-	return true
+	return r.platform == nil || r.platform.quiet()
 }
 
 // Retry gives a held server another attempt. A disk that was written well is not
@@ -378,6 +388,9 @@ func (e *Engine) Overview() fleet.Overview {
 		if r.cluster != nil {
 			o.Cluster = r.cluster.status()
 		}
+		if r.platform != nil {
+			o.Stack = r.platform.status()
+		}
 	}
 	return o
 }
@@ -413,6 +426,22 @@ func consented(events []fleet.Event) string {
 	return ""
 }
 
+// Halt ends what must not be left half done when the engine ends: a proof is
+// broken off, what it switched off is switched on again, and its VMs go. It
+// returns within some minutes. An engine that is killed instead does the same
+// when it is started again.
+func (e *Engine) Halt(ctx context.Context) {
+	if r := e.current(); r != nil {
+		e.halt(ctx, r)
+	}
+}
+
+func (e *Engine) halt(ctx context.Context, r *run) {
+	if r.platform != nil && r.ctx != nil {
+		r.platform.halt(ctx)
+	}
+}
+
 // Withdraw takes the consent back: nothing more is begun, and nothing is
 // resumed, until a plan is consented to again. A machine that writes already
 // is told to hold.
@@ -431,6 +460,7 @@ func (e *Engine) Withdraw(ctx context.Context, by string) error {
 	if err != nil {
 		return err
 	}
+	e.halt(ctx, r)
 	r.end()
 	e.walkers.Wait()
 	e.mu.Lock()

@@ -30,6 +30,7 @@ type Track struct {
 	Retried time.Time              // when a person asked for another attempt last
 	Last    fleet.Event            // the last event
 
+	Lent  *Lent      // nil unless a proof switched the server off
 	Route RouteTrack // the boot ladder
 	Node  NodeTrack  // what follows the installed system
 }
@@ -80,6 +81,9 @@ func (t *Track) Fold(e fleet.Event) {
 	}
 	if e.Action == fleet.ActFetch {
 		t.foldFetch(e)
+		return
+	}
+	if t.foldLent(e) {
 		return
 	}
 	t.Since = e.At

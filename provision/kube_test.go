@@ -33,6 +33,7 @@ type kube struct {
 	undrained []fleet.ServerID
 	change    chan struct{}
 	breaches  []string // of the rules that every run must keep
+	stack     stackFake
 }
 
 func newKube(w *world) *kube {
@@ -44,7 +45,7 @@ func (w *world) clusters() *Clusters {
 	if w.kube == nil {
 		return nil
 	}
-	return &Clusters{Flavour: w.kube, Vault: w.kube, Payload: "software"}
+	return &Clusters{Flavour: w.kube, Vault: w.kube, Payload: "software", Stacks: w.kube.stacks}
 }
 
 func (k *kube) breach(format string, args ...any) {
@@ -267,7 +268,7 @@ func (k *kube) Follow(ctx context.Context, f Follower) error {
 		k.mu.Lock()
 		s := ClusterSight{Reachable: !k.away, Nodes: map[fleet.ServerID][]fleet.Check{}}
 		for id, since := range k.members {
-			ready := fleet.Check{Name: fleet.CheckKubelet, OK: time.Since(since) >= 20*time.Second, Missing: "the pod network is not up"}
+			ready := fleet.Check{Name: fleet.CheckKubelet, OK: time.Since(since) >= 20*time.Second && k.w.servers[id].isUp(), Missing: "the pod network is not up"}
 			s.Nodes[id] = []fleet.Check{{Name: fleet.CheckRegistered, OK: true}, ready}
 		}
 		change := k.change

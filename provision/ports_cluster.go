@@ -14,6 +14,7 @@ type Clusters struct {
 	Flavour Flavour
 	Vault   Vault
 	Payload string // digest of the nodes' software that is served
+	Stacks  Stacks // nil where plans end with ready nodes
 	// Mirror says that this engine also serves the software's container images as
 	// a registry, below the URL that the nodes know, to those whom Engine.Pulls lets.
 	Mirror bool

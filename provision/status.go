@@ -39,6 +39,9 @@ func (w *walker) status(now time.Time) fleet.Status {
 	switch d := d.(type) {
 	case Done:
 		s.Condition, s.Step = fleet.Settled, t.result()
+		if t.Lent != nil {
+			s.Step = "switched off for the proof " + string(t.Lent.Proof)
+		}
 	case Hold:
 		s.Condition, s.Cause = fleet.Held, &d.Cause
 	case Wait:

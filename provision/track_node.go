@@ -137,7 +137,7 @@ func (t *Track) foldRemoval(e fleet.Event, ok bool) {
 		var r fleet.Removal
 		_ = json.Unmarshal(e.Data, &r)
 		t.Node.Removal, t.Hold, t.Settled, t.Node.Task, t.Pending = &r, nil, false, nil, nil
-		t.Staged, t.Live = false, Bound{}
+		t.Staged, t.Live, t.Lent = false, Bound{}, nil
 		t.Marks = map[fleet.Action]Mark{}
 		return
 	}

@@ -11,13 +11,15 @@ import (
 )
 
 // walker moves one server. Its goroutine is the only one that acts on the
-// server, so at most one action is in flight. The desk shares the track with it
+// server, so at most one action is in flight; a proof that switches a ready node
+// takes the walker's place for that moment (hands). The desk shares the track with it
 // under mu.
 type walker struct {
 	engine *Engine
 	run    *run
 	plan   fleet.Assignment
 	wake   chan struct{} // holds one token: something changed
+	hands  chan struct{} // holds one token while somebody acts on the server
 	meter  meter         // of the current attempt's medium
 	seat   bool          // this walker holds one of the engine's BMC seats
 	bmc    BMC           // open session, or nil; used by the walk goroutine only
@@ -40,12 +42,15 @@ func newWalker(e *Engine, r *run, a fleet.Assignment) *walker {
 	t := NewTrack(a.Server, r.plan.ID)
 	t.Route.Ladder = ladderOf(a)
 	t.Node = NodeTrack{Plan: a.Node, Kept: a.Kept != "", Joined: a.Kept != "" && a.Node != nil, Emulation: r.plan.Cluster != nil && r.plan.Cluster.Emulation}
-	return &walker{engine: e, run: r, plan: a, wake: make(chan struct{}, 1), changed: make(chan struct{}), track: t, heard: e.started}
+	return &walker{engine: e, run: r, plan: a, wake: make(chan struct{}, 1), hands: make(chan struct{}, 1), changed: make(chan struct{}), track: t, heard: e.started}
 }
 
 // recall folds an event of the past. What a server that is kept said under
 // earlier plans still holds.
 func (w *walker) recall(e fleet.Event) {
+	if w.plan.Kept != "" && e.Server == w.plan.Server && e.Plan != w.run.plan.ID && w.track.foldLent(e) {
+		return
+	}
 	if w.plan.Kept != "" && e.Server == w.plan.Server && e.Plan != w.run.plan.ID && e.Outcome == fleet.OK {
 		n := &w.track.Node
 		switch e.Action {
@@ -81,6 +86,8 @@ func (w *walker) setOff() {
 
 // walk decides and acts until the server is done or ctx ends.
 func (w *walker) walk(ctx context.Context) {
+	w.hands <- struct{}{}
+	defer func() { <-w.hands }()
 	for ctx.Err() == nil {
 		w.noteReading(ctx)
 		switch d := w.decide().(type) {
@@ -169,7 +176,10 @@ func (w *walker) held() bool {
 }
 
 // sleep returns at until, at a wake, or when ctx ends. A zero until is never.
+// Meanwhile somebody else may act on the server.
 func (w *walker) sleep(ctx context.Context, until time.Time) {
+	<-w.hands
+	defer func() { w.hands <- struct{}{} }()
 	var at <-chan time.Time
 	if !until.IsZero() {
 		t := time.NewTimer(time.Until(until))
@@ -307,6 +317,9 @@ func (w *walker) recordLocked(ctx context.Context, events ...fleet.Event) error 
 		for _, other := range w.run.servers {
 			other.rouse()
 		}
+	}
+	if p := w.run.platform; p != nil {
+		p.rouse()
 	}
 	close(w.changed)
 	w.changed = make(chan struct{})

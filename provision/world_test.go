@@ -46,6 +46,7 @@ type rig struct {
 	power    fleet.PowerState
 	media    string
 	bootOnce bool
+	since    time.Time          // of its last start
 	off      context.CancelFunc // pulls the plug of what runs
 	disk     []byte             // the installed system's config; nil: not bootable
 
@@ -308,6 +309,8 @@ func (r *rig) BootNet(ctx context.Context, route fleet.BootRoute, url string) er
 
 func (r *rig) Power(ctx context.Context, to fleet.PowerState) error {
 	return r.call(ctx, "power", func() error {
+		time.AfterFunc(0, r.w.kube.poke)
+		time.AfterFunc(systemUp, r.w.kube.poke)
 		switch {
 		case to == fleet.PowerOff && r.power == fleet.PowerOn:
 			r.powerOffs++
@@ -328,7 +331,7 @@ func (r *rig) Close() error { return nil }
 // startLocked boots what the BMC says: the medium once, else the disk.
 func (r *rig) startLocked() {
 	ctx, off := context.WithCancel(context.Background())
-	r.off = off
+	r.off, r.since = off, time.Now()
 	if r.netOnce != "" && r.netOnce != r.ignores {
 		g, ok := r.guest(r.netOnce)
 		r.netOnce = ""
