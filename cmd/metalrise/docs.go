@@ -33,7 +33,7 @@ func docsCommand(o *options) *cobra.Command {
 }
 
 func documents() map[string]string {
-	return map[string]string{"errors.md": errorsPage(), "states.md": provision.StatesPage(), "site.md": site.Markdown(),
+	return map[string]string{"errors.md": errorsPage(), "platform.md": platformPage(), "states.md": provision.StatesPage(), "site.md": site.Markdown(),
 		"inspect.schema.json": inspectionSchema()}
 }
 
