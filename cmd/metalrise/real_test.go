@@ -31,6 +31,19 @@ type rack struct {
 
 func newRack(t *testing.T, lab string, servers int, flags ...string) *rack {
 	t.Helper()
+	r := builtRack(t, lab)
+	t.Cleanup(func() {
+		r.try("stop")
+		r.try("lab", "down", "--name", lab)
+	})
+	r.must(append([]string{"lab", "up", "--name", lab, "--servers", strconv.Itoa(servers)}, flags...)...)
+	r.site = r.labView().Site
+	return r
+}
+
+// builtRack has the program, and no lab yet.
+func builtRack(t *testing.T, lab string) *rack {
+	t.Helper()
 	if os.Getenv("METALRISE_REAL") == "" {
 		t.Skip("skipped: real parts run with METALRISE_REAL=1")
 	}
@@ -44,12 +57,6 @@ func newRack(t *testing.T, lab string, servers int, flags ...string) *rack {
 	if out, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("build: %v\n%s", err, out)
 	}
-	t.Cleanup(func() {
-		r.try("stop")
-		r.try("lab", "down", "--name", lab)
-	})
-	r.must(append([]string{"lab", "up", "--name", lab, "--servers", strconv.Itoa(servers)}, flags...)...)
-	r.site = r.labView().Site
 	return r
 }
 
