@@ -100,9 +100,9 @@ type Limits struct {
 	AdmitTimeout  time.Duration // 10 min
 	ReadyTimeout  time.Duration // 20 min; images are loaded already, so this is for slow disks
 
-	StackTries       int           // 3; tries of one component or proof before a person must act
+	StackTries       int           // 2; tries of one component or proof before a person must act
 	StackBackoff     time.Duration // 15 s; doubled with each try, at most 1 min
-	ComponentTimeout time.Duration // 30 min; with emulated CPUs the operators take long to come up
+	ComponentTimeout time.Duration // 75 min; whoever installs gives up sooner, and knows why
 	ProofTimeout     time.Duration // 60 min; a fence waits for a large server's POST, a ring of 30 nodes for 30 migrations
 }
 
@@ -130,9 +130,9 @@ func (l Limits) withDefaults() Limits {
 	set(&l.TokenLife, time.Hour)
 	set(&l.AdmitTimeout, 10*time.Minute)
 	set(&l.ReadyTimeout, 20*time.Minute)
-	num(&l.StackTries, 3)
+	num(&l.StackTries, 2)
 	set(&l.StackBackoff, 15*time.Second)
-	set(&l.ComponentTimeout, 30*time.Minute)
+	set(&l.ComponentTimeout, 75*time.Minute)
 	set(&l.ProofTimeout, time.Hour)
 	return l
 }

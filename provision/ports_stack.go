@@ -17,13 +17,20 @@ type Stack interface {
 	// are what must be true of it, nil when that is not known.
 	Install(ctx context.Context, c fleet.ComponentPlan, tell func(note string, checks []fleet.Check)) error
 	// Prove runs one step of the ring with VMs of its own and removes them when it
-	// is done, also when it failed. Broken off it leaves them for Clean.
+	// is done, also when it failed. Broken off it leaves them for Clean. Where the
+	// cluster cannot do it the error is a *Skipped.
 	Prove(ctx context.Context, proof fleet.Proof, power Fencer, tell func(note string)) (fleet.ProofResult, error)
-	// Clean removes all that proofs left in the cluster; nothing there is success.
-	Clean(ctx context.Context) error
+	// Clean removes all that proofs left in the cluster, and switches on what they
+	// switched off; nothing there is success.
+	Clean(ctx context.Context, power Fencer) error
 	// Close ends the connections.
 	Close()
 }
+
+// Skipped is a proof that turned out to be impossible here. It is no failure.
+type Skipped struct{ Why string }
+
+func (s *Skipped) Error() string { return s.Why }
 
 // Fencer switches nodes off and on again through their BMCs, for a proof. Nodes
 // are named as in the cluster.

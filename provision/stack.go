@@ -3,6 +3,7 @@ package provision
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -228,6 +229,11 @@ func (p *platform) perform(ctx context.Context, name StepName, data *StepData) e
 	}
 	result, err := stack.Prove(ctx, name.Proof, fencer{p, name.Proof}, func(note string) { p.tell(ctx, name, note, nil) })
 	data.Result = &result // also of a failed one: what was seen until then
+	var skipped *Skipped
+	if errors.As(err, &skipped) {
+		data.Skip, data.Result = skipped.Why, nil
+		return nil
+	}
 	return err
 }
 
@@ -279,14 +285,14 @@ func (p *platform) data(name StepName) StepData {
 func (p *platform) sweep(ctx context.Context, name StepName) {
 	if name.Proof != "" {
 		err := func() error {
-			ctx, cancel := context.WithTimeout(ctx, p.engine.Limits.ActionTimeout)
+			ctx, cancel := context.WithTimeout(ctx, p.engine.Limits.ProofTimeout)
 			defer cancel()
 			stack, err := p.open()
 			if err != nil {
 				return err
 			}
 			defer stack.Close()
-			return stack.Clean(ctx)
+			return stack.Clean(ctx, fencer{p, name.Proof})
 		}()
 		if ctx.Err() != nil {
 			return

@@ -34,6 +34,7 @@ type StepData struct {
 	Cluster string             `json:"cluster"`           // id of the plan that began it
 	Version string             `json:"version,omitempty"` // of the component
 	Without []fleet.ServerID   `json:"without,omitempty"` // servers that a proof left out
+	Skip    string             `json:"skip,omitempty"`    // why a proof turned out to be impossible; it counts as done
 	Checks  []fleet.Check      `json:"checks,omitempty"`
 	Result  *fleet.ProofResult `json:"result,omitempty"`
 }

@@ -92,8 +92,6 @@ func (w *walker) lend(ctx context.Context, to fleet.PowerState, proof fleet.Proo
 		return fleet.NewFault(fleet.CodeFencingFailed, fleet.Conflict, nil, "server %s is being taken away", w.plan.Server)
 	case to == fleet.PowerOff && !n.Ready:
 		return fleet.NewFault(fleet.CodeFencingFailed, fleet.Conflict, nil, "server %s is not a ready node", w.plan.Server)
-	case to == fleet.PowerOn && was == nil:
-		return nil
 	case was != nil:
 		proof = was.Proof
 	}

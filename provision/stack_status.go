@@ -80,6 +80,8 @@ func (p *platform) stepLocked(name StepName, version, left string) fleet.StackSt
 	case p.running != nil && *p.running == name:
 		s.State, s.Since, s.Note, s.Checks = fleet.StepRunning, st.Began, p.note, p.checks
 		s.Took, s.Cause, s.Result = 0, nil, nil
+	case st.OK && st.Data.Skip != "":
+		s.State, s.Note = fleet.StepSkipped, st.Data.Skip
 	case st.OK:
 		s.State = fleet.StepOK
 		if st.Plan != p.track.Plan {

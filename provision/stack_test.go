@@ -155,14 +155,14 @@ func TestFaultsOfThePlatform(t *testing.T) {
 		tries int        // of that step
 		later fleet.StepState
 	}{
-		"a component fails twice":        {func(f *stackFake) { f.fails["cdi"] = 2 }, "", "", 0, ""},
-		"a component never comes up":     {func(f *stackFake) { f.fails["cdi"] = 9 }, "cdi", fleet.CodeComponentStuck, 3, fleet.StepPending},
+		"a component fails once":         {func(f *stackFake) { f.fails["cdi"] = 1 }, "", "", 0, ""},
+		"a component never comes up":     {func(f *stackFake) { f.fails["cdi"] = 9 }, "cdi", fleet.CodeComponentStuck, 2, fleet.StepPending},
 		"a component is refused":         {func(f *stackFake) { f.refuses["cdi"] = true }, "cdi", fleet.CodeComponentRefused, 1, fleet.StepPending},
 		"a component hangs once":         {func(f *stackFake) { f.hangs["kubevirt"] = 1 }, "", "", 0, ""},
-		"a component hangs":              {func(f *stackFake) { f.hangs["kubevirt"] = 9 }, "kubevirt", fleet.CodeComponentStuck, 3, fleet.StepPending},
+		"a component hangs":              {func(f *stackFake) { f.hangs["kubevirt"] = 9 }, "kubevirt", fleet.CodeComponentStuck, 2, fleet.StepPending},
 		"a proof fails once":             {func(f *stackFake) { f.fails["migrate"] = 1 }, "", "", 0, ""},
-		"a proof fails, others go on":    {func(f *stackFake) { f.fails["migrate"] = 9 }, "migrate", fleet.CodeComponentStuck, 3, fleet.StepOK},
-		"a proof hangs":                  {func(f *stackFake) { f.hangs["volume"] = 9 }, "volume", fleet.CodeVolumeFailed, 3, fleet.StepOK},
+		"a proof fails, others go on":    {func(f *stackFake) { f.fails["migrate"] = 9 }, "migrate", fleet.CodeComponentStuck, 2, fleet.StepOK},
+		"a proof hangs":                  {func(f *stackFake) { f.hangs["volume"] = 9 }, "volume", fleet.CodeVolumeFailed, 2, fleet.StepOK},
 		"no VM starts":                   {func(f *stackFake) { f.refuses["start"] = true }, "start", fleet.CodeComponentRefused, 1, fleet.StepPending},
 		"a proof hangs with a node off":  {func(f *stackFake) { f.hangs["dark"] = 1 }, "", "", 0, ""},
 		"what is left is hard to remove": {func(f *stackFake) { f.hangs["network"] = 1; f.sticky = 3 }, "", "", 0, ""},
@@ -213,10 +213,22 @@ func running(t *testing.T, w *world) (e *Engine, quiet func()) {
 	return e, quiet
 }
 
+func TestProofThatCannotBeRunHere(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newPlatformWorld(1, 2)
+		w.kube.stack.skips = map[string]bool{"migrate": true}
+		o := install(t, w, 3*time.Hour)
+		wantPlatform(t, w, o)
+		if s := stepOf(o.Stack, "migrate"); s.State != fleet.StepSkipped || s.Note != "no node can take it" {
+			t.Errorf("migrate %+v", s)
+		}
+	})
+}
+
 func TestRetryOfThePlatform(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newPlatformWorld(1, 2)
-		w.kube.stack.fails["cdi"] = 3
+		w.kube.stack.fails["cdi"] = 2
 		w.kube.stack.refuses["migrate"] = true
 		e, quiet := running(t, w)
 		if err := e.RetryPlatform(t.Context(), fleet.PlatformRetry{By: "test"}); err == nil {

@@ -18,6 +18,7 @@ type stackFake struct {
 	nodes    map[string]int // nodes of the plan in each proof
 	fails    map[string]int // by name: how many more tries fail in a way that may pass
 	refuses  map[string]bool
+	skips    map[string]bool
 	hangs    map[string]int // tries that never end by themselves
 	cleans   int
 	sticky   int // how many more times cleaning fails
@@ -53,7 +54,10 @@ func (s stackView) begin(ctx context.Context, name string) error {
 	}
 	refuses := f.refuses[name]
 	s.k.mu.Unlock()
+	skips := f.skips[name]
 	switch {
+	case skips:
+		return &Skipped{"no node can take it"}
 	case hangs:
 		<-ctx.Done()
 		return ctx.Err()
@@ -132,7 +136,7 @@ func (s stackView) fence(ctx context.Context, power Fencer) error {
 	return power.On(ctx, last)
 }
 
-func (s stackView) Clean(ctx context.Context) error {
+func (s stackView) Clean(ctx context.Context, _ Fencer) error {
 	if err := s.k.call(ctx, func() {}); err != nil {
 		return err
 	}
