@@ -283,6 +283,14 @@ func TestStuckNamesTheCause(t *testing.T) {
 			logs: map[string]string{"virt-operator-1": "starting\npanic: cannot read the certificate\n"},
 			want: []string{"CrashLoopBackOff", "it ended with code 2", "the last it wrote: starting | panic: cannot read the certificate"},
 		},
+		"many crashes": {
+			objects: map[string]string{
+				pods + "virt-operator-1": pod("virt-operator", `"nodeName":"w1"`, `"phase":"Running","containerStatuses":[{"name":"c","restartCount":3,"state":{"waiting":{"reason":"CrashLoopBackOff","message":"`+strings.Repeat("long ", 100)+`"}}}]`),
+				pods + "virt-operator-2": pod("virt-operator", `"nodeName":"w2"`, `"phase":"Running","containerStatuses":[{"name":"c","restartCount":2,"state":{"waiting":{"reason":"CrashLoopBackOff"}}}]`),
+			},
+			logs: map[string]string{"virt-operator-1": "the last line"},
+			want: []string{" …; the last it wrote: the last line (1 more like it)"},
+		},
 		"place": {
 			objects: map[string]string{
 				pods + "virt-operator-1": pod("virt-operator", ``, `"phase":"Pending","conditions":[{"type":"PodScheduled","status":"False","reason":"Unschedulable","message":"0/3 nodes are available: 3 Insufficient memory"}]`),

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"strings"
 
@@ -57,10 +58,24 @@ func (i *Installer) cause(ctx context.Context, s sight) string {
 	}
 	slices.SortStableFunc(troubled, func(a, b trouble) int { return cmp.Compare(a.rank, b.rank) })
 	var said []string
-	for _, one := range troubled[:min(maxTrouble, len(troubled))] {
-		text := kube.Words("pod " + one.pod.Namespace + "/" + one.pod.Name + onNode(one.pod) + ": " + one.text)
-		if one.crashed != "" {
-			text += i.lastWords(ctx, one)
+	for len(troubled) > 0 && len(said) < maxTrouble {
+		one := troubled[0]
+		like := 0 // pods of the same workload in the same trouble
+		troubled = slices.DeleteFunc(troubled[1:], func(o trouble) bool {
+			same := o.rank == one.rank && o.pod.GenerateName == one.pod.GenerateName && one.pod.GenerateName != ""
+			if same {
+				like++
+			}
+			return same
+		})
+		text := "pod " + one.pod.Namespace + "/" + one.pod.Name + onNode(one.pod) + ": "
+		if one.crashed != "" { // the container's own message is what it wrote, too
+			text += clip(kube.Words(one.text), maxLine) + i.lastWords(ctx, one)
+		} else {
+			text += kube.Words(one.text)
+		}
+		if like > 0 {
+			text += fmt.Sprintf(" (%d more like it)", like)
 		}
 		said = append(said, text)
 	}
@@ -175,14 +190,18 @@ func (i *Installer) lastWords(ctx context.Context, t trouble) string {
 	lines := strings.Split(text, "\n")
 	var last []string
 	for _, l := range lines[max(0, len(lines)-logShown):] {
-		if l = kube.Words(l); len(l) > maxLine {
-			l = strings.ToValidUTF8(l[:maxLine], "") + " …"
-		}
-		if l != "" {
+		if l = clip(kube.Words(l), maxLine); l != "" {
 			last = append(last, l)
 		}
 	}
 	return "; the last it wrote: " + strings.Join(last, " | ")
+}
+
+func clip(s string, n int) string {
+	if len(s) > n {
+		return strings.ToValidUTF8(s[:n], "") + " …"
+	}
+	return s
 }
 
 // newest finds the last warning that a pod or another object is meant by.
