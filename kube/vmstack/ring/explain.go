@@ -69,6 +69,9 @@ func (v *vm) explain(ctx context.Context, s sight) string {
 			add("pod %s: %s", p.Name, text)
 		}
 	}
+	if s.deaf != nil {
+		add("%v", s.deaf)
+	}
 	for _, text := range v.warnings(ctx) {
 		add("%s", text)
 	}

@@ -321,8 +321,8 @@ func (v *vm) reaches(ctx context.Context, peer *vm, n *fleet.VMNetwork) error {
 		return fleet.NewFault(fleet.CodeVMNetworkFailed, fleet.Conflict, err, "over VM network %s a guest on %s sent %d echo requests to %s on %s and got %d answers; it says %q",
 			n.Name, here, b.Ping.Sent, v.ping, there, b.Ping.Got, b.Fault)
 	case late(err):
-		return fleet.NewFault(fleet.CodeVMNetworkFailed, fleet.Conflict, err, "over the pods' network a guest on %s called the Service %s of a guest on %s %d times and got %d answers; it says %q",
-			here, v.dial, there, b.Dial.Sent, b.Dial.Got, b.Fault)
+		return fleet.NewFault(fleet.CodeVMNetworkFailed, fleet.Conflict, err, "over the pods' network a guest on %s called the Service %s of a guest on %s %d times and got %d answers, the last from boot %s of a guest instead of %s; it says %q",
+			here, v.dial, there, b.Dial.Sent, b.Dial.Got, nonEmpty(b.Heard, "none"), peer.now().beat.Boot, b.Fault)
 	case err != nil:
 		return err
 	}

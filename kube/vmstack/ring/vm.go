@@ -44,6 +44,7 @@ type sight struct {
 	move     movement
 	instance *unstructured.Unstructured
 	pods     []corev1.Pod
+	deaf     error // why a console could not be read
 }
 
 // movement is the state of the last live migration.
@@ -86,10 +87,10 @@ func (v *vm) look(ctx context.Context) (sight, error) {
 	slices.SortFunc(s.pods, func(a, b corev1.Pod) int { return a.CreationTimestamp.Compare(b.CreationTimestamp.Time) })
 	for i := range s.pods {
 		if err := v.listen(ctx, &s.pods[i]); err != nil {
-			return s, err
+			s.deaf = err // a dead node's kubelet does not answer: what else is known still counts
 		}
 	}
-	return s, nil
+	return s, ctx.Err()
 }
 
 // listen reads a pod's console.
