@@ -2,7 +2,9 @@ package tui
 
 // fields are the lines of a step that can be filled in, in their order on the
 // screen. Together they are every field of the site file that is not about one
-// server, but for certificate pins and further logins, which nobody types.
+// server, but for certificate pins, further logins, and of the VM platform its
+// networks, feature gates and the finer points of storage: few type those, and
+// not here.
 func fields(s step) []*field {
 	switch s {
 	case stepFind:
@@ -14,9 +16,9 @@ func fields(s step) []*field {
 	case stepDisks:
 		return disksFields()
 	case stepVirt:
-		return virtFields()
+		return append(virtFields(), virtFieldsOfVMs()...)
 	case stepSoftware:
-		return softwareFields()
+		return append(softwareFields(), softwareFieldsOfVMs()...)
 	}
 	return nil
 }

@@ -64,16 +64,24 @@ func scenes() map[string]func(l Language, w, h int) *App {
 			press(a, "enter")
 			return a
 		},
-		"small":       func(l Language, _, _ int) *App { return wizard(l, 40, 10) },
-		"attach":      func(l Language, w, h int) *App { return attach(l, w, h, sampleRun(5)) },
-		"attach-many": func(l Language, w, h int) *App { return attach(l, w, h, sampleRun(1000), "pgdown", "pgdown") },
-		"attach-held": func(l Language, w, h int) *App { return attach(l, w, h, sampleRun(5), "h", "enter") },
-		"attach-log":  func(l Language, w, h int) *App { return attach(l, w, h, sampleRun(5), "l") },
-		"attach-help": func(l Language, w, h int) *App { return attach(l, w, h, sampleRun(5), "?") },
-		"run-cluster": func(l Language, w, h int) *App { return attach(l, w, h, sampleCluster(5)) },
-		"run-checks":  func(l Language, w, h int) *App { return attach(l, w, h, sampleCluster(5), "down", "enter") },
-		"run-route":   func(l Language, w, h int) *App { return attach(l, w, h, sampleRun(5), "down", "b") },
-		"run-boot":    func(l Language, w, h int) *App { return attach(l, w, h, sampleCluster(5), "b") },
+		"platform": func(l Language, w, h int) *App { return platformScene(l, w, h, stepSoftware) },
+		"platform-card": func(l Language, w, h int) *App {
+			a := platformScene(l, w, h, stepSoftware)
+			a.hub.cursor[stepSoftware] = len(a.hub.items()) - 1
+			press(a, "enter")
+			return a
+		},
+		"platform-room": func(l Language, w, h int) *App { return platformScene(l, w, h, stepVirt) },
+		"small":         func(l Language, _, _ int) *App { return wizard(l, 40, 10) },
+		"attach":        func(l Language, w, h int) *App { return attach(l, w, h, sampleRun(5)) },
+		"attach-many":   func(l Language, w, h int) *App { return attach(l, w, h, sampleRun(1000), "pgdown", "pgdown") },
+		"attach-held":   func(l Language, w, h int) *App { return attach(l, w, h, sampleRun(5), "h", "enter") },
+		"attach-log":    func(l Language, w, h int) *App { return attach(l, w, h, sampleRun(5), "l") },
+		"attach-help":   func(l Language, w, h int) *App { return attach(l, w, h, sampleRun(5), "?") },
+		"run-cluster":   func(l Language, w, h int) *App { return attach(l, w, h, sampleCluster(5)) },
+		"run-checks":    func(l Language, w, h int) *App { return attach(l, w, h, sampleCluster(5), "down", "enter") },
+		"run-route":     func(l Language, w, h int) *App { return attach(l, w, h, sampleRun(5), "down", "b") },
+		"run-boot":      func(l Language, w, h int) *App { return attach(l, w, h, sampleCluster(5), "b") },
 		"run-console": func(l Language, w, h int) *App {
 			a := onRun(l, w, h, sampleCluster(5))
 			press(a, "o")

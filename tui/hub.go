@@ -165,6 +165,7 @@ const (
 	moreButton  button = "more"
 	watchButton button = "watch"
 	pasteButton button = "paste"
+	stackButton button = "stack"
 )
 
 // items lists what the cursor can stand on, from top to bottom.
@@ -200,6 +201,9 @@ func (h *hub) items() []item {
 	}
 	if h.hidesFields() {
 		add(moreButton)
+	}
+	if h.hasPlatform() {
+		add(stackButton)
 	}
 	for i := range h.rows() {
 		out = append(out, item{row: i})

@@ -137,6 +137,8 @@ func (a *App) push(b button) []Action {
 		return a.begin()
 	case pasteButton:
 		a.popup = a.pasteCard()
+	case stackButton:
+		a.popup = a.platformCard()
 	}
 	return nil
 }

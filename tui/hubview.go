@@ -195,6 +195,9 @@ func (a *App) body(w int) body {
 	if h.hidesFields() {
 		a.buttonRow(&b, moreButton)
 	}
+	if h.hasPlatform() {
+		a.buttonRow(&b, stackButton)
+	}
 	b.gap()
 	a.tables(&b)
 	return b
@@ -245,6 +248,8 @@ func (a *App) buttonName(which button) string {
 		return a.t("Watch the run")
 	case pasteButton:
 		return a.t("Commands to paste")
+	case stackButton:
+		return a.t("The VM platform in full")
 	case moreButton:
 		if a.hub.wide[a.hub.step] {
 			return a.t("Fewer settings")

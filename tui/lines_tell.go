@@ -219,6 +219,7 @@ func (a *App) tellAbout() {
 	case stepReview:
 		a.tellReview()
 	}
+	a.tellFacts(a.platformLines(h.step))
 }
 
 // tellHandOff reads the screen out.

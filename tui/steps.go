@@ -110,6 +110,8 @@ func stepOf(f fleet.Finding) step {
 		return stepDisks
 	case has("cluster", "role", "hostname"):
 		return stepRoles
+	case has("platform"):
+		return stepSoftware
 	case has("virtualization", "cpu", "hypervisor"):
 		return stepVirt
 	case has("image", "access", "serving"):

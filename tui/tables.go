@@ -27,6 +27,7 @@ func (a *App) tables(b *body) {
 	case stepChecks:
 		a.checkTable(b)
 	}
+	a.factRows(b, a.platformLines(h.step))
 }
 
 // column is a heading and its width in cells.

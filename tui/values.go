@@ -22,6 +22,8 @@ func ValueAt(s fleet.Site, path string) string {
 		return disksValue(s.Disks, path)
 	case "virtualization":
 		return virtValue(s.Virtualization, path)
+	case "platform":
+		return platformValue(s.Platform, path)
 	case "image":
 		return s.Image
 	case "servers":

@@ -17,6 +17,7 @@ func japanese() map[string]string {
 		japaneseRunCards(),
 		japaneseHandOff(),
 		japaneseEngine(),
+		japanesePlatformWords(),
 	} {
 		maps.Copy(out, part)
 	}

@@ -212,6 +212,10 @@ func printPlan(out io.Writer, p fleet.Plan) {
 		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\n", a.Hostname, a.Role, a.Server, a.Network.Address, a.Network.MAC, disk)
 	}
 	_ = w.Flush()
+	if p.Stack != nil {
+		fmt.Fprintln(out)
+		printStack(out, p.Stack)
+	}
 	erase := p.ErasedDisks()
 	fmt.Fprintf(out, "\n%d disks will be ERASED:\n", len(erase))
 	for _, d := range erase {

@@ -39,8 +39,16 @@ func (kubeadm) Kubeconfig(p fleet.Plan, authority []byte) ([]byte, error) {
 }
 
 func (k kubeadm) node(n provision.NodeInput) kube.Node {
-	return kube.Node{Plan: n.Plan, Assignment: n.Assignment, Runtime: n.Runtime, Payload: k.payload, Attempt: 1, Path: n.Path,
+	return kube.Node{Plan: n.Plan, Assignment: n.Assignment, Runtime: n.Runtime, Payload: k.payload, Attempt: 1, Path: n.Path, Gates: gatesOf(n.Plan),
 		Mirror: mirrorOf(n.Mirror)}
+}
+
+// gatesOf are the feature gates that the cluster is begun with.
+func gatesOf(p fleet.Plan) map[string]bool {
+	if p.Cluster == nil {
+		return nil
+	}
+	return p.Cluster.Gates
 }
 
 func (k kubeadm) Prepare(n provision.NodeInput) (callhome.Task, error) {

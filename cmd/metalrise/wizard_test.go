@@ -162,6 +162,8 @@ func TestEveryFieldOfTheWizardCanBeSaved(t *testing.T) {
 		"network.vlan": 12, "network.mtu": 9000, "network.bond": "active-backup", "disks.minSizeGiB": 100, "disks.media": "ssd", "disks.model": "PM9",
 		"virtualization.profile": "passthrough", "virtualization.nested": true, "virtualization.hugepagesGiB": 4, "virtualization.dedicatedCPUs": true,
 		"virtualization.reservedCPUs": 2, "virtualization.reservedMemoryMiB": 4096, "virtualization.emulation": true, "image": "release", "serving.address": "10.0.9.2", "serving.port": 8443, "serving.netboot": "eth1",
+		"platform.cpuModel": "EPYC", "platform.memoryOvercommit": 120, "platform.none": true, "platform.components": []string{"descheduler"}, "platform.without": []string{"cdi"},
+		"platform.skipProofs": []string{"fence"}, "platform.storage.class": "ceph", "platform.storage.shared": true,
 		"bmcs.import": nil, "cluster.loadBalancer": nil, "cluster.cniManifests": nil, "access.sshKeys": nil, "access.caCertificates": nil,
 	}
 	for _, path := range tui.Paths() {

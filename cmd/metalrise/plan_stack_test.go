@@ -1,0 +1,50 @@
+package main
+
+import (
+	"strings"
+	"testing"
+
+	"metalrise.dev/fleet"
+)
+
+func TestPrintStack(t *testing.T) {
+	var out strings.Builder
+	printStack(&out, nil)
+	if out.String() != "" {
+		t.Errorf("no platform prints %q", out.String())
+	}
+	printStack(&out, &fleet.StackPlan{
+		Components:       []fleet.ComponentPlan{{Name: fleet.ComponentMultus, Version: "v4.2.2", Unproven: "nobody tried"}, {Name: fleet.ComponentKubeVirt, Version: "v1.7.1"}, {Name: fleet.ComponentInstanceTypes}},
+		Networks:         []fleet.VMNetwork{{Name: "tenants", Bridge: "br-vm", Port: "eno2", VLAN: 20}, {Name: "inside", Bridge: "br-in"}},
+		MigrationNetwork: "tenants", Storage: fleet.VMStorage{Class: "metalrise-local", Path: "/srv/vms"}, CPUModel: "EPYC-Rome", MemoryOvercommit: 150,
+		Capacity: fleet.Capacity{VCPUs: 4, MemoryMiB: 16384, VMs: 6, WithoutOne: 3},
+		Proofs: []fleet.ProofPlan{{Name: fleet.ProofStart}, {Name: fleet.ProofMigrate, Skip: "there is only one hypervisor"}, {Name: fleet.ProofVolume},
+			{Name: fleet.ProofDrain, Skip: "there is only one hypervisor"}, {Name: fleet.ProofSnapshot, Skip: "no class"}},
+	})
+	const want = `VM platform, installed in this order once the nodes are ready:
+  multus                 v4.2.2        unproven: nobody tried
+  kubevirt               v1.7.1
+  instance-types         by metalrise
+  VM network    tenants on bridge br-vm, port eno2, VLAN 20, for live migrations
+  VM network    inside on bridge br-in, which leads nowhere: VMs of one node only
+  volumes       class metalrise-local in /srv/vms, each on one node
+  CPU model     EPYC-Rome
+  memory        150 % of it is promised to VMs
+  room          for about 6 VMs of 4 vCPU/16 GiB, 3 with one node lost
+  proofs        start, volume
+  not proven    migrate, drain: there is only one hypervisor
+  not proven    snapshot: no class
+`
+	if got := out.String(); got != want {
+		t.Errorf("got\n%s\nwant\n%s", got, want)
+	}
+	if got := roomText(fleet.Capacity{VCPUs: 4, MemoryMiB: 16384}); got != "for no VM of 4 vCPU/16 GiB" {
+		t.Error(got)
+	}
+	if got := storageText(fleet.VMStorage{Class: "ceph", Shared: true, Snapshots: "snap"}); got != "class ceph, snapshots by snap" {
+		t.Error(got)
+	}
+	if got := storageText(fleet.VMStorage{}); !strings.Contains(got, "none") {
+		t.Error(got)
+	}
+}
