@@ -131,28 +131,39 @@ func (b *box) killEngine() {
 	}
 }
 
-// read gives a file of the installed system's root file system, and its mode as
-// debugfs shows it. The machine should be off.
-func (b *box) read(path string) (content, mode string) {
+// rootOf opens the root file system as it lies on the disk of the machine, which
+// is off: a copy of it, because what was flushed before the power was cut may be
+// in the journal only, and that must be replayed. It gives the copy's device.
+func (b *box) rootOf() string {
 	b.t.Helper()
-	disk := b.file("disk0.raw")
-	out, err := exec.Command("sgdisk", "-i", "4", disk).CombinedOutput()
-	first := regexp.MustCompile(`First sector: (\d+)`).FindSubmatch(out)
-	if err != nil || first == nil {
-		b.t.Fatalf("sgdisk: %v\n%s", err, out)
+	run := func(name string, args ...string) string {
+		out, err := exec.Command(name, args...).CombinedOutput()
+		if err != nil {
+			b.t.Fatalf("%s %s: %v\n%s", name, strings.Join(args, " "), err, out)
+		}
+		return strings.TrimSpace(string(out))
 	}
-	sector, err := strconv.ParseInt(string(first[1]), 10, 64)
+	disk := filepath.Join(b.t.TempDir(), "disk.raw")
+	run("cp", "--sparse=always", b.file("disk0.raw"), disk)
+	first := regexp.MustCompile(`First sector: (\d+)`).FindStringSubmatch(run("sgdisk", "-i", "4", disk))
+	if first == nil {
+		b.t.Fatal("sgdisk names no first sector")
+	}
+	sector, err := strconv.ParseInt(first[1], 10, 64)
 	if err != nil {
 		b.t.Fatal(err)
 	}
-	loop, err := exec.Command("losetup", "--read-only", "--find", "--show", "--offset", fmt.Sprint(sector*512), disk).Output()
-	if err != nil {
-		b.t.Fatal(err)
-	}
-	device := strings.TrimSpace(string(loop))
-	defer func() { _ = exec.Command("losetup", "--detach", device).Run() }()
+	device := run("losetup", "--find", "--show", "--offset", fmt.Sprint(sector*512), disk)
+	b.t.Cleanup(func() { _ = exec.Command("losetup", "--detach", device).Run() })
+	b.t.Logf("%s", run("e2fsck", "-E", "journal_only", "-y", device))
+	return device
+}
+
+// read gives a file of a root file system, and its mode as debugfs shows it.
+func (b *box) read(device, path string) (content, mode string) {
+	b.t.Helper()
 	debug := func(what string) string {
-		out, err := exec.Command("debugfs", "-c", "-R", what+" "+path, device).Output()
+		out, err := exec.Command("debugfs", "-R", what+" "+path, device).Output()
 		if err != nil {
 			b.t.Fatal(err)
 		}
@@ -190,12 +201,13 @@ func TestRealPreparedSingleNode(t *testing.T) {
 		t.Errorf("an engine runs here: process %d", pid)
 	}
 	b.power("off")
-	config, mode := b.read("/var/lib/metalrise/prepared/site/kubeconfig")
+	root := b.rootOf()
+	config, mode := b.read(root, "/var/lib/metalrise/prepared/site/kubeconfig")
 	if mode != "0600" || !strings.Contains(config, "client-key-data") {
 		t.Fatalf("kubeconfig of mode %s, %d bytes", mode, len(config))
 	}
 	for _, gone := range []string{"medium", "pending", "software"} {
-		if _, mode := b.read("/var/lib/metalrise/prepared/" + gone); mode != "" {
+		if _, mode := b.read(root, "/var/lib/metalrise/prepared/"+gone); mode != "" {
 			t.Errorf("%s is still there, mode %s", gone, mode)
 		}
 	}
