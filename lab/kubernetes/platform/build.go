@@ -19,7 +19,7 @@ import (
 // content is what the platform is made from besides modules and packages, and
 // the code that makes it.
 //
-//go:embed all:_modules archive.go build.go guest.go launcher.go layer.go manifests.go programs.go versions.go
+//go:embed all:_modules archive.go build.go guest.go launcher.go layer.go manifests.go multus.go programs.go versions.go
 var content embed.FS
 
 // payloadFile describes a payload, in its folder.
@@ -29,7 +29,7 @@ const payloadFile = "payload.json"
 type builder struct{ *recipe.Builder }
 
 // Build returns the folder of a payload (fleet.Payload) with everything that
-// kubernetes.Build puts into one, and KubeVirt. It is made under cacheDir if
+// kubernetes.Build puts into one, KubeVirt and Multus. It is made under cacheDir if
 // nothing made from the same inputs is there. The first build also compiles
 // KubeVirt: about six minutes on two cores besides the time of Kubernetes; an
 // interrupted one goes on where it was. Beyond what kubernetes.Build needs, it
@@ -50,19 +50,23 @@ func Build(ctx context.Context, cacheDir string, progress func(step string)) (pa
 	if err != nil {
 		return "", fmt.Errorf("build KubeVirt %s: %w", Version, err)
 	}
+	multus, err := b.multus()
+	if err != nil {
+		return "", fmt.Errorf("build Multus %s: %w", MultusVersion, err)
+	}
 	init, err := b.guestProgram()
 	if err != nil {
 		return "", fmt.Errorf("build the guest of the proofs: %w", err)
 	}
 	k := recipe.NewKey()
-	for _, made := range []string{plain, kv.root, filepath.Dir(init)} {
+	for _, made := range []string{plain, kv.root, multus, filepath.Dir(init)} {
 		k.Add("made", filepath.Base(made))
 	}
 	k.Add("packages", append(launcherPackages(), kernelPackages()...)...)
 	if err := k.AddFiles(content, "."); err != nil {
 		return "", err
 	}
-	dir, err := b.Cached("platform", k.Sum(), func(out, work string) error { return b.payload(plain, kv, out, work) })
+	dir, err := b.Cached("platform", k.Sum(), func(out, work string) error { return b.payload(plain, kv, multus, out, work) })
 	if err != nil {
 		return "", fmt.Errorf("build payload of KubeVirt %s: %w", Version, err)
 	}
@@ -70,7 +74,7 @@ func Build(ctx context.Context, cacheDir string, progress func(step string)) (pa
 }
 
 // payload makes the payload's folder in out.
-func (b *builder) payload(plain string, kv built, out, work string) error {
+func (b *builder) payload(plain string, kv built, multus, out, work string) error {
 	p, err := share(plain, out)
 	if err != nil {
 		return fmt.Errorf("share %s: %w", plain, err)
@@ -86,7 +90,7 @@ func (b *builder) payload(plain string, kv built, out, work string) error {
 	if err != nil {
 		return err
 	}
-	for _, i := range []image{controllers(kv), launcher, guest} {
+	for _, i := range []image{controllers(kv), launcher, multusIn(multus), guest} {
 		b.Say("packing the image " + i.name)
 		digest, size, err := keep(out, 0o644, func(w io.Writer) error { return i.write(w, work) })
 		if err != nil {
@@ -99,6 +103,13 @@ func (b *builder) payload(plain string, kv built, out, work string) error {
 		return err
 	}
 	if err := addManifest(&p, out, fleet.PayloadManifest{Component: fleet.ComponentKubeVirt, Name: "operator", Version: Version}, text); err != nil {
+		return err
+	}
+	daemonset, err := os.ReadFile(filepath.Join(multus, multusYAML))
+	if err != nil {
+		return err
+	}
+	if err := addManifest(&p, out, fleet.PayloadManifest{Component: fleet.ComponentMultus, Name: "daemonset", Version: MultusVersion}, string(daemonset)); err != nil {
 		return err
 	}
 	list, err := json.MarshalIndent(p, "", "  ")

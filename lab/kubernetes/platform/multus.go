@@ -1,0 +1,85 @@
+package platform
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"metalrise.dev/lab/recipe"
+)
+
+// MultusVersion is the Multus release that Build makes.
+const MultusVersion = "v4.2.2"
+
+const (
+	multusModule = "gopkg.in/k8snetworkplumbingwg/multus-cni.v4"
+	multusImage  = "ghcr.io/k8snetworkplumbingwg/multus-cni"
+	// multusManifest is what upstream publishes for the plugin without a daemon,
+	// which is one program less to run on each node.
+	multusManifest = "deployments/multus-daemonset.yml"
+	multusYAML     = "daemonset.yaml" // of the folder that is made
+)
+
+// multusPrograms are those of the image: the CNI plugin and a small one that it
+// can stand in with, what copies both to the node, and what writes the
+// configuration there.
+func multusPrograms() []string {
+	return []string{"multus", "passthru-cni", "install_multus", "thin_entrypoint"}
+}
+
+// multus returns a folder with Multus' programs and its manifest.
+func (b *builder) multus() (dir string, err error) {
+	version, err := b.Output(recipe.Command{Name: "go", Args: []string{"env", "GOVERSION"}})
+	if err != nil {
+		return "", fmt.Errorf("ask for the Go version: %w", err)
+	}
+	k := recipe.NewKey()
+	k.Add("go", strings.TrimSpace(version))
+	k.Add("programs", multusPrograms()...)
+	k.Add("manifest", multusManifest, MultusVersion)
+	if err := k.AddFiles(content, "_modules/multus"); err != nil {
+		return "", err
+	}
+	return b.Cached("multus", k.Sum(), func(out, work string) error {
+		if err := place("_modules/multus", work); err != nil {
+			return err
+		}
+		b.Say("compiling Multus")
+		env := append(os.Environ(), "GOWORK=off", "GOFLAGS=", "GOOS=linux", "GOARCH=amd64", "CGO_ENABLED=0")
+		const base = multusModule + "/pkg/multus."
+		args := []string{"build", "-mod=mod", "-trimpath", "-buildvcs=false", "-o", out + "/",
+			"-ldflags", "-s -w -X " + base + "version=" + MultusVersion + " -X " + base + "commit=module -X " + base + "date=2026-01-01T00:00:00Z"}
+		for _, name := range multusPrograms() {
+			args = append(args, multusModule+"/cmd/"+name)
+		}
+		if err := b.Run(recipe.Command{Dir: work, Name: "go", Args: args, Env: env}); err != nil {
+			return err
+		}
+		source, err := b.Output(recipe.Command{Dir: work, Name: "go", Args: []string{"list", "-mod=mod", "-m", "-f", "{{.Dir}}", multusModule}, Env: env})
+		if err != nil {
+			return err
+		}
+		text, err := os.ReadFile(filepath.Join(strings.TrimSpace(source), multusManifest))
+		if err != nil {
+			return err
+		}
+		// The manifest names what was built last, whatever that is.
+		fixed := strings.ReplaceAll(string(text), multusImage+":snapshot", multusImage+":"+MultusVersion)
+		if strings.Count(fixed, multusImage+":"+MultusVersion) != 2 {
+			return fmt.Errorf("%s of Multus does not name the image %s:snapshot twice", multusManifest, multusImage)
+		}
+		return write(filepath.Join(out, multusYAML), fixed)
+	})
+}
+
+// multusIn is the image of the programs in dir.
+func multusIn(dir string) image {
+	return image{name: "multus", references: []string{multusImage + ":" + MultusVersion}, entrypoint: []string{"/thin_entrypoint"}, layers: []func(*layer){func(l *layer) {
+		l.folder("tmp", 0o1777)
+		l.program("usr/src/multus-cni/bin/multus", filepath.Join(dir, "multus"))
+		l.program("usr/src/multus-cni/bin/passthru", filepath.Join(dir, "passthru-cni"))
+		l.program("install_multus", filepath.Join(dir, "install_multus"))
+		l.program("thin_entrypoint", filepath.Join(dir, "thin_entrypoint"))
+	}}}
+}
