@@ -15,6 +15,7 @@ type processor struct {
 	name   string   // as it calls itself; "" when unknown
 	key    string   // equal for processors that are the same, "" when unknown
 	models []string // that it can show to guests, the best one last; nil: unknown
+	whole  bool     // all its flags are known; else models are what its name promises
 }
 
 // newProcessor reads facts. A list of flags that has sse2 is taken for a whole
@@ -28,12 +29,12 @@ func newProcessor(host string, c fleet.CPU) processor {
 		p.key = p.name + "\x00" + strings.Join(c.Flags, " ")
 	}
 	has := func(flag string) bool { return slices.Contains(c.Flags, flag) }
-	whole := has("sse2")
+	p.whole = has("sse2")
 	best := ""
-	if !whole {
+	if !p.whole {
 		best = modelByName(p.name)
 	}
-	if vendor == "" || !whole && best == "" {
+	if vendor == "" || !p.whole && best == "" {
 		return p
 	}
 	ceiling := modelNamed(best)
@@ -41,9 +42,9 @@ func newProcessor(host string, c fleet.CPU) processor {
 		missing := func(flag string) bool { return !has(flag) }
 		switch {
 		case m.vendor != vendor:
-		case whole && slices.ContainsFunc(m.flags, missing):
-		case !whole && slices.ContainsFunc(m.flags, func(flag string) bool { return !slices.Contains(ceiling.flags, flag) }):
-		case !whole && len(c.Flags) > 0 && slices.ContainsFunc(m.flags, func(flag string) bool { return lookedFor(flag) && missing(flag) }):
+		case p.whole && slices.ContainsFunc(m.flags, missing):
+		case !p.whole && slices.ContainsFunc(m.flags, func(flag string) bool { return !slices.Contains(ceiling.flags, flag) }):
+		case !p.whole && len(c.Flags) > 0 && slices.ContainsFunc(m.flags, func(flag string) bool { return lookedFor(flag) && missing(flag) }):
 		default:
 			p.models = append(p.models, m.name)
 		}
@@ -106,12 +107,13 @@ const mostTargets = 16
 
 // migrations lists for each host those that take its VMs, the next ones first,
 // as in a ring; at most mostTargets. Emulated processors are the same
-// everywhere.
+// everywhere. A host is left out where it is not known who takes them.
 func migrations(all []processor, model string, emulated bool) map[string][]string {
 	if len(all) < 2 {
 		return nil
 	}
 	out := map[string][]string{}
+	unknown := slices.ContainsFunc(all, func(p processor) bool { return p.best() == "" })
 	for i, p := range all {
 		to := []string{}
 		for j := 1; j < len(all) && len(to) < mostTargets; j++ {
@@ -119,9 +121,16 @@ func migrations(all []processor, model string, emulated bool) map[string][]strin
 				to = append(to, q.host)
 			}
 		}
-		out[p.host] = to
+		if len(to) > 0 || !unknown {
+			out[p.host] = to
+		}
 	}
 	return out
+}
+
+// alike tells whether all processors are the same.
+func alike(all []processor) bool {
+	return !slices.ContainsFunc(all, func(p processor) bool { return p.key == "" || p.key != all[0].key })
 }
 
 // chooseCPU decides on the default model of VMs and on who can hand them to whom.
@@ -136,6 +145,9 @@ func (m *maker) chooseCPU(s *fleet.StackPlan, hosts []*draft) {
 		m.checkModel(s.CPUModel, all)
 	case len(all) < 2 || s.Emulation:
 		// VMs never move, or the same processor is emulated everywhere.
+	case alike(all) && !all[0].whole:
+		// The host's own model is the same everywhere and shows all there is. A
+		// model that only a name promises might be one that no VM starts with.
 	default:
 		s.CPUModel = commonModel(all)
 		m.tellProcessors(s.CPUModel, all)
@@ -173,7 +185,6 @@ func (m *maker) checkModel(model string, all []processor) {
 // differ or are not known.
 func (m *maker) tellProcessors(model string, all []processor) {
 	const path = "platform.cpuModel"
-	same := all[0].key != "" && !slices.ContainsFunc(all, func(p processor) bool { return p.key != all[0].key })
 	var unknown, each []string
 	bests := map[string]bool{}
 	for _, p := range all {
@@ -185,9 +196,6 @@ func (m *maker) tellProcessors(model string, all []processor) {
 		each = append(each, p.host+" has "+p.best())
 	}
 	switch {
-	case same && model == "":
-		m.add(fleet.CodeCPUsDiffer, fleet.Info, "", path, fmt.Sprintf("the hypervisors' processors are all %q, which is none that a CPU model is known for; VMs get the host's own", all[0].name),
-			"Nothing to do: between processors that are the same, VMs can move.")
 	case len(unknown) > 0:
 		m.add(fleet.CodeCPUsDiffer, fleet.Info, "", path, fmt.Sprintf("the processors of these are not known well enough to choose a CPU model that all have: %s; VMs get the host's own, and move where processors are the same", someOf(unknown)),
 			"Nothing to do where all servers are of one kind; else set platform.cpuModel to a model that all have.")

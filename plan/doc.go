@@ -99,10 +99,11 @@
 // CPU model. What the site says; else, with two hypervisors or more, the best
 // model that all their processors have. A whole list of flags decides alone;
 // otherwise the maker's scheme of names does, without transactional memory, and
-// flags that were looked for and are absent take models away. One unknown
-// processor leaves the choice to KubeVirt, which gives VMs the host's own. A
-// named model stays the same through updates of microcode and kernels, which the
-// host's own does not. Where VMs are emulated none is chosen.
+// flags that were looked for and are absent take models away. Names only promise,
+// and a model that a host does not have keeps VMs from starting: where all
+// processors are the same and their flags are not known, and where one is unknown,
+// VMs get the host's own, as KubeVirt gives it. So they do on a single hypervisor,
+// and where they are emulated.
 //
 // Room. For VMs of 4 vCPU and 16 GiB, or where there is none of 2 vCPU and
 // 4 GiB, or of 1 vCPU and 1 GiB. Each hypervisor counts alone: memory beside huge

@@ -21,6 +21,9 @@ func (m *maker) checkVMNetworks(hosts []*draft) {
 	for i, v := range p.Networks {
 		here := fmt.Sprintf("platform.networks[%d]", i)
 		m.checkVMSubnet(v, here+".subnet")
+		if named(v) {
+			m.checkMigrationNetwork(v, here)
+		}
 		if v.Port == "" {
 			if named(v) && len(hosts) > 1 {
 				m.add(fleet.CodePlatformInvalid, fleet.Blocker, "", here+".port", fmt.Sprintf("migrations cannot use network %s: its bridge has no port, so it does not lead from node to node", v.Name), "Name its port, or another migrationNetwork.")
@@ -28,6 +31,25 @@ func (m *maker) checkVMNetworks(hosts []*draft) {
 			continue
 		}
 		m.checkVMPort(v, here+".port", hosts)
+	}
+	if len(p.Networks) > 0 && !m.carries("cni/bridge") {
+		m.add(fleet.CodeComponentMissing, fleet.Blocker, "", "platform.networks", "the nodes' software has no CNI plugin bridge, which VM networks need", "Point cluster.software at software that has the file cni/bridge.")
+	}
+}
+
+// carries tells whether the nodes' software has a file of this name.
+func (m *maker) carries(file string) bool {
+	return slices.ContainsFunc(m.in.Payload.Files, func(f fleet.PayloadFile) bool { return f.Name == file })
+}
+
+// checkMigrationNetwork: KubeVirt's own pods get an address each on it, which the
+// plugin whereabouts gives them out of the subnet.
+func (m *maker) checkMigrationNetwork(v fleet.VMNetwork, here string) {
+	if v.Subnet == "" {
+		m.add(fleet.CodePlatformInvalid, fleet.Blocker, "", here+".subnet", fmt.Sprintf("live migrations over network %s need a subnet of which each node gets an address", v.Name), "Name it, or leave platform.migrationNetwork out.")
+	}
+	if !m.carries("cni/whereabouts") {
+		m.add(fleet.CodeComponentMissing, fleet.Blocker, "", "platform.migrationNetwork", "the nodes' software has no CNI plugin whereabouts, which live migrations over a network of their own need", "Point cluster.software at software that has the file cni/whereabouts, or leave this out.")
 	}
 }
 
@@ -54,6 +76,8 @@ func (m *maker) checkVMSubnet(v fleet.VMNetwork, path string) {
 // checkVMPort looks for the port on each hypervisor whose facts name ports as
 // Linux does, which only those of the agent do.
 func (m *maker) checkVMPort(v fleet.VMNetwork, path string, hosts []*draft) {
+	m.add(fleet.CodePlatformInvalid, fleet.Warning, "", path, fmt.Sprintf("nothing makes %s a port of bridge %s on the nodes by itself; until the hosts are set up so, VMs of network %s do not leave their node and the proof of networks fails", v.Port, v.Bridge, v.Name),
+		"Set it up on the hosts, by NetworkManager or NMState; or leave port out, and VMs of one node are proven to reach each other.")
 	var own, absent []string
 	for _, d := range hosts {
 		if !d.hasFacts || d.facts.Source != fleet.SeenByAgent || d.facts.NICs == nil {
@@ -84,8 +108,9 @@ func (m *maker) chooseStorage(s *fleet.StackPlan, hosts []*draft) {
 	switch {
 	case own:
 		s.Storage = fleet.VMStorage{Class: w.Class, Shared: w.Shared, Snapshots: w.Snapshots}
-		if local { // asked for by name, beside the site's own class
-			s.Storage.Path = localPath
+		if local { // asked for by name
+			m.add(fleet.CodePlatformInvalid, fleet.Blocker, "", "platform.storage.class", fmt.Sprintf("class %s is yours, and local storage, which platform.components asks for, would make a class of that name", w.Class),
+				"Leave local-storage out; or set platform.storage.path if the class is to be that of local storage.")
 		}
 	case local:
 		s.Storage = fleet.VMStorage{Class: cmp.Or(w.Class, localClass), Path: cmp.Or(w.Path, localPath)}
@@ -125,7 +150,7 @@ func (m *maker) whySkip(p fleet.Proof, s *fleet.StackPlan, hosts []*draft) strin
 		switch {
 		case len(hosts) < 2:
 			return "there is only one hypervisor"
-		case !m.movable(s, hosts):
+		case !movable(s, hosts):
 			return "no two hypervisors have processors between which VMs can move"
 		}
 	case fleet.ProofFence:
@@ -135,10 +160,7 @@ func (m *maker) whySkip(p fleet.Proof, s *fleet.StackPlan, hosts []*draft) strin
 		case !slices.ContainsFunc(hosts, m.expendable):
 			return "every hypervisor is a control plane that the cluster cannot be without"
 		}
-	case fleet.ProofNetwork:
-		if len(s.Networks) == 0 {
-			return "the site has no VM network (platform.networks)"
-		}
+	case fleet.ProofStart, fleet.ProofNetwork: // without VM networks, that of the pods is tried
 	case fleet.ProofVolume:
 		if s.Storage.Class == "" {
 			return "there is no storage class (platform.storage)"
@@ -151,18 +173,15 @@ func (m *maker) whySkip(p fleet.Proof, s *fleet.StackPlan, hosts []*draft) strin
 	return ""
 }
 
-// movable tells whether some VM can move, as far as is known: between
-// processors of which nothing is known it may.
-func (m *maker) movable(s *fleet.StackPlan, hosts []*draft) bool {
-	if slices.ContainsFunc(hosts, func(d *draft) bool { return newProcessor(d.Node.Name, d.facts.CPU).best() == "" }) {
-		return true
-	}
+// movable tells whether some VM can move, as far as is known: a host that the
+// map leaves out is not known to be limited.
+func movable(s *fleet.StackPlan, hosts []*draft) bool {
 	for _, to := range s.Migration {
 		if len(to) > 0 {
 			return true
 		}
 	}
-	return false
+	return len(s.Migration) < len(hosts)
 }
 
 // expendable tells whether a hypervisor may be switched off for a while: it is a

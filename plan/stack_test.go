@@ -326,12 +326,12 @@ func TestManyHypervisors(t *testing.T) {
 		in.Site.BMCs.Addresses = append(in.Site.BMCs.Addresses, host)
 		in.Servers = append(in.Servers, fleet.Server{ID: id, Identity: fleet.Identity{Serial: string(id)}, BMC: fleet.Endpoint{Address: host + ":443"}})
 		f := randomFacts(r, id, i%256)
-		f.CPU.Model = fleet.Known("AMD EPYC 7742 64-Core Processor")
+		f.CPU.Model = fleet.Known(fmt.Sprintf("AMD EPYC %s 64-Core Processor", pick(r, "7742", "7763", "9654")))
 		in.Facts[id] = f
 	}
 	s := plan.Make(in).Stack
 	if s == nil || s.CPUModel != "EPYC-Rome" || len(s.Migration) != 997 {
-		t.Fatalf("got %+v", s)
+		t.Fatalf("got %v, %d hosts", s != nil, len(s.Migration))
 	}
 	for from, to := range s.Migration {
 		if len(to) != 16 {
@@ -355,7 +355,7 @@ func TestDiffOfPlatforms(t *testing.T) {
 		{with, with, nil},
 		{without, with, []string{"VM platform: new, 5 components"}},
 		{with, without, []string{"VM platform: gone from the plan"}},
-		{with, changed, []string{"VM platform: components [", "VM platform: memory promised in percent 100 → 120", "VM platform: networks", "VM platform: proofs"}},
+		{with, changed, []string{"VM platform: components [", "VM platform: memory promised in percent 100 → 120", "VM platform: networks"}},
 	} {
 		got := plan.Diff(c.before, c.after)
 		if len(got) != len(c.want) {

@@ -211,19 +211,29 @@ func (a *App) roomFacts() []fact {
 	return append(out, a.moveFact(s)...)
 }
 
-// moveFact tells to whom hypervisors can hand VMs; nothing when there is one.
+// moveFact tells to whom hypervisors can hand VMs; nothing when there is one. The
+// plan leaves out those of which it is not known, and lists 16 at most.
 func (a *App) moveFact(s *fleet.StackPlan) []fact {
-	if len(s.Migration) == 0 {
-		return nil
+	hosts := 0
+	for _, as := range a.hub.assignments() {
+		if as.Node != nil {
+			if _, runs := as.Node.Labels["node-role.kubernetes.io/worker"]; runs {
+				hosts++
+			}
+		}
 	}
-	least := len(s.Migration)
+	least := hosts
 	for _, to := range s.Migration {
 		least = min(least, len(to))
 	}
 	switch {
+	case hosts < 2:
+		return nil
+	case len(s.Migration) < hosts:
+		return []fact{{a.t("moves"), a.t("whether VMs can move between all hypervisors is not known: their processors differ, and do not tell"), Warn}}
 	case least == 0:
 		return []fact{{a.t("moves"), a.t("VMs of some hypervisors cannot move, as far as their processors tell"), Warn}}
-	case least < len(s.Migration)-1 && least < 16: // the plan lists no more
+	case least < hosts-1 && least < 16:
 		return []fact{{a.t("moves"), a.t("VMs can move, but not between all hypervisors"), Warn}}
 	}
 	return []fact{{a.t("moves"), a.t("VMs can move between all hypervisors, as far as their processors tell"), Plain}}

@@ -45,8 +45,9 @@ func japanesePlatformWords() map[string]string {
 		"emulated: for rehearsal only":                              "エミュレーション: 予行演習用",
 		"the host's own":                                            "ホスト自身のもの",
 		"moves":                                                     "移動",
-		"VMs of some hypervisors cannot move, as far as their processors tell":  "プロセッサーから分かる限り、移動できない VM があります",
-		"VMs can move, but not between all hypervisors":                         "VM は移動できますが、すべての間ではありません",
-		"VMs can move between all hypervisors, as far as their processors tell": "プロセッサーから分かる限り、VM はすべての間で移動できます",
+		"VMs of some hypervisors cannot move, as far as their processors tell":                                "プロセッサーから分かる限り、移動できない VM があります",
+		"whether VMs can move between all hypervisors is not known: their processors differ, and do not tell": "VM がすべての間で移動できるかは不明です: プロセッサーが違い、情報がありません",
+		"VMs can move, but not between all hypervisors":                                                       "VM は移動できますが、すべての間ではありません",
+		"VMs can move between all hypervisors, as far as their processors tell":                               "プロセッサーから分かる限り、VM はすべての間で移動できます",
 	}
 }

@@ -32,6 +32,13 @@ func samplePlatform() *fleet.StackPlan {
 func platformScene(l Language, w, h int, on step) *App {
 	s := sampleSheet(5)
 	s.Plan.Stack = samplePlatform()
+	for i := range s.Plan.Assignments {
+		n := &fleet.NodePlan{Name: s.Plan.Assignments[i].Hostname, Labels: map[string]string{}}
+		if s.Plan.Assignments[i].Role == fleet.Worker {
+			n.Labels["node-role.kubernetes.io/worker"] = ""
+		}
+		s.Plan.Assignments[i].Node = n
+	}
 	a := sized(Options{Language: l, Sheet: &s}, w, h)
 	press(a, "esc")
 	a.hub.go_(on)
@@ -67,15 +74,21 @@ func TestPlatformIsTold(t *testing.T) {
 		{"for no VM of 4 vCPU/16 GiB", func() { s.Capacity.VMs = 0 }},
 		{"the host's own", func() { s.CPUModel = "" }},
 		{"emulated: for rehearsal only", func() { s.Emulation = true }},
-		{"but not between all", func() { s.Migration = map[string][]string{"a": {"b"}, "b": {"a"}, "c": {"a", "b"}} }},
-		{"VMs of some hypervisors cannot move", func() { s.Migration["a"] = nil }},
+		{"VMs of some hypervisors cannot move", func() { s.Migration["osaka-w1"] = nil }},
+		{"is not known", func() { s.Migration = nil }},
+		{"but not between all", func() {
+			a.hub.sheet.Plan.Assignments[0].Node.Labels["node-role.kubernetes.io/worker"] = ""
+			s.Migration = map[string][]string{"osaka-w1": {"osaka-w2"}, "osaka-w2": {"osaka-w1"}, "osaka-cp1": {"osaka-w1", "osaka-w2"}}
+		}},
 	} {
 		c.change()
 		if text := a.View().Text(); !strings.Contains(text, c.want) {
 			t.Errorf("%q is not on the screen:\n%s", c.want, text)
 		}
 	}
-	s.Migration = nil
+	for i := range a.hub.sheet.Plan.Assignments[1:] {
+		a.hub.sheet.Plan.Assignments[i+1].Role, a.hub.sheet.Plan.Assignments[i+1].Node = fleet.Excluded, nil
+	}
 	if strings.Contains(a.View().Text(), "moves ") {
 		t.Error("VMs of the only hypervisor move")
 	}
