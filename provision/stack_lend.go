@@ -163,6 +163,32 @@ func (w *walker) turn(ctx context.Context, to fleet.PowerState) (fleet.Outcome, 
 	return fleet.Uncertain, err
 }
 
+// SwitchedOff lists, from a journal alone, the hosts that a proof switched off
+// and that are not on again: only an engine that runs does that.
+func SwitchedOff(ctx context.Context, j Journal, a Archive) ([]string, error) {
+	events, err := allEvents(ctx, j)
+	if err != nil {
+		return nil, err
+	}
+	id := consented(events)
+	if id == "" {
+		return nil, nil
+	}
+	p, ok, err := a.Plan(ctx, id)
+	if err != nil || !ok {
+		return nil, err
+	}
+	e := &Engine{Config: Config{Limits: Limits{}.withDefaults()}}
+	var out []string
+	r := e.newRun(p, events)
+	for _, id := range r.order {
+		if w := r.servers[id]; w.track.Lent != nil {
+			out = append(out, w.plan.Hostname)
+		}
+	}
+	return out, nil
+}
+
 // uncertainToTransient is for a call that cannot have done anything.
 func uncertainToTransient(err error) fleet.Kind {
 	if k := fleet.KindOf(err); k != fleet.UnsureKind {

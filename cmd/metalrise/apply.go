@@ -254,7 +254,7 @@ func (o *options) report(ctx context.Context, dir string) error {
 	} else {
 		o.printOverview(view)
 	}
-	if err == nil && held > 0 {
+	if err == nil && (held > 0 || view.Stack != nil && view.Stack.Held) {
 		return &exitError{code: exitHeld}
 	}
 	return err
@@ -284,6 +284,7 @@ func (o *options) printOverview(view fleet.Overview) {
 	}
 	_ = w.Flush()
 	o.printCluster(view)
+	o.printPlatform(view)
 	printStrangers(o.out, view.Strangers)
 	without := map[string][]string{} // host names by the reason why KVM is not usable
 	for _, s := range view.Servers {

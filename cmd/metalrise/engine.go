@@ -39,7 +39,8 @@ func engineCommand(o *options) *cobra.Command {
 		Long: `engine does the work of a site: it drives BMCs, serves media, answers machines and
 keeps the journal. apply starts it in the background; run it yourself under a
 service manager. Killed at any instant, it continues when it is started again.
-It ends by itself ten seconds after every server is installed.
+It ends by itself ten seconds after every server is installed, and the VM platform
+proven where the plan has one.
 
 With --stay it ends only when it is stopped. Nodes can then get container images of
 their software here at any time, from the registry on the engine's port: one that was
@@ -153,8 +154,11 @@ func (d *daemon) Apply(c fleet.Consent) error {
 	return nil
 }
 
-// Stop ends the daemon.
-func (d *daemon) Stop() { d.stop() }
+// Stop ends the daemon. A proof under way is broken off and cleared away first.
+func (d *daemon) Stop() {
+	d.Engine.Halt(d.ctx)
+	d.stop()
+}
 
 func (o *options) engine(ctx context.Context, stay bool) error {
 	s, _, err := o.loadSite()
@@ -370,6 +374,9 @@ func (d *daemon) restWhenDone(ctx context.Context) {
 			if s.Condition != fleet.Settled {
 				idle = time.Now()
 			}
+		}
+		if view.Stack != nil && !view.Stack.Done {
+			idle = time.Now()
 		}
 		if time.Since(idle) > rest && time.Since(time.Unix(0, d.busy.Load())) > rest {
 			d.log.Info("nothing left to do")

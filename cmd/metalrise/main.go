@@ -34,7 +34,8 @@ const (
 	exitUsage       = 2   // wrong flags or arguments
 	exitFindings    = 3   // input is not acceptable: blockers among the findings
 	exitDenied      = 4   // no consent, or the wrong one
-	exitHeld        = 5   // the run is over or quiet, and servers are held
+	exitHeld        = 5   // the run is over or quiet, and servers or the VM platform are held
+	exitDrift       = 6   // the cluster is not as it was handed over
 	exitInterrupted = 130 // Ctrl-C
 )
 

@@ -33,7 +33,8 @@ type options struct {
 
 const exitHelp = `
 Exit codes: 0 done · 1 failed · 2 wrong usage · 3 blockers among the findings
-            4 consent missing or wrong · 5 servers are held · 130 interrupted`
+            4 consent missing or wrong · 5 servers or the VM platform are held
+            6 the cluster is not as it was handed over · 130 interrupted`
 
 func newRoot(s *streams) *cobra.Command {
 	o := &options{streams: s}

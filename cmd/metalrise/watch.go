@@ -102,9 +102,10 @@ func explainCommand(o *options) *cobra.Command {
 
 func retryCommand(o *options) *cobra.Command {
 	reinstall, confirm, route := false, "", ""
+	platform, waive := false, []string(nil)
 	c := &cobra.Command{
-		Use:   "retry SERVER...",
-		Short: "Give held servers another attempt",
+		Use:   "retry SERVER... | retry --platform",
+		Short: "Give held servers, or the VM platform, another attempt",
 		Long: `retry starts another attempt with servers that are held. A disk that was written
 well is not written again: the server is only booted from it. SERVER is an id or
 host name as status shows it; "all" means every held one.
@@ -116,10 +117,28 @@ host name must be typed, or be given with --confirm.
 With --route the attempt begins with that way to boot: virtual-media,
 virtual-media-http, uefi-http, pxe or usb. If it does not carry, those below it
 follow. metalrise status --output json lists what the engine can serve.
+
+With --platform what failed of the VM platform is tried again, and proofs go on
+without servers that are held. --waive NAME leaves a component or proof out for
+good; the hand-off and the report say who waived it.
 ` + exitHelp,
-		Example: "  metalrise retry SN12345\n  metalrise retry all\n  metalrise retry oslo-w2 --reinstall --confirm oslo-w2\n  metalrise retry oslo-w2 --route pxe",
-		Args:    usage(cobra.MinimumNArgs(1)),
+		Example: "  metalrise retry SN12345\n  metalrise retry --platform\n  metalrise retry --platform --waive migrate\n  metalrise retry all\n  metalrise retry oslo-w2 --reinstall --confirm oslo-w2\n  metalrise retry oslo-w2 --route pxe",
+		Args: usage(func(c *cobra.Command, args []string) error {
+			if platform {
+				return cobra.NoArgs(c, args)
+			}
+			return cobra.MinimumNArgs(1)(c, args)
+		}),
 		RunE: func(c *cobra.Command, args []string) error {
+			if platform {
+				if reinstall || route != "" {
+					return &exitError{exitUsage, errors.New("--platform goes with --waive alone")}
+				}
+				return o.retryPlatform(c.Context(), fleet.PlatformRetry{By: who(false), Waive: waive})
+			}
+			if len(waive) > 0 {
+				return &exitError{exitUsage, errors.New("--waive goes with --platform")}
+			}
 			if reinstall && route != "" {
 				return &exitError{exitUsage, errors.New("--reinstall and --route exclude each other")}
 			}
@@ -130,6 +149,8 @@ follow. metalrise status --output json lists what the engine can serve.
 		},
 	}
 	c.Flags().BoolVar(&reinstall, "reinstall", false, "erase and write the planned disk of the server anew")
+	c.Flags().BoolVar(&platform, "platform", false, "try the VM platform again instead of servers")
+	c.Flags().StringSliceVar(&waive, "waive", nil, "with --platform: component or proof to leave out")
 	c.Flags().StringVar(&confirm, "confirm", "", "with --reinstall: host name of the server, instead of typing it")
 	c.Flags().StringVar(&route, "route", "", "way to boot that the attempt begins with; the engine chooses without it")
 	return c
@@ -204,6 +225,23 @@ func retryBy(ctx context.Context, c *api.Client, server fleet.ServerID, route fl
 	return c.RetryBy(ctx, server, who(false), route)
 }
 
+// retryPlatform tells the engine a person's word about the VM platform.
+func (o *options) retryPlatform(ctx context.Context, q fleet.PlatformRetry) error {
+	dir, err := o.siteDir()
+	if err != nil {
+		return err
+	}
+	client := api.NewClient(dir)
+	if err := o.ensureEngine(ctx, client, dir); err != nil {
+		return err
+	}
+	if err := client.RetryPlatform(ctx, q); err != nil {
+		return err
+	}
+	o.printf("the VM platform goes on; see metalrise status, metalrise events --follow\n")
+	return nil
+}
+
 func stopCommand(o *options) *cobra.Command {
 	var cancel bool
 	c := &cobra.Command{
@@ -246,6 +284,9 @@ func (o *options) stop(ctx context.Context, dir string, cancel bool) error {
 			return err
 		}
 		cordoned, err := provision.Cordoned(ctx, st, st)
+		if err == nil {
+			err = refuseDark(ctx, st)
+		}
 		if err == nil {
 			_, err = st.Append(ctx, fleet.Event{At: time.Now(), Action: fleet.ActWithdraw, Edge: fleet.Ended, Outcome: fleet.OK, Note: "taken back by " + who(false)})
 		}

@@ -148,7 +148,7 @@ func (d *daemon) clusters(s fleet.Site, lib *library) (*provision.Clusters, erro
 	}
 	lib.software = payload
 	d.images.serve(payload)
-	return &provision.Clusters{Flavour: kubeadm{payload.Value()}, Vault: d.store, Payload: payload.Digest(), Mirror: true}, nil
+	return &provision.Clusters{Flavour: kubeadm{payload.Value()}, Vault: d.store, Payload: payload.Digest(), Mirror: true, Stacks: stacksOf(payload)}, nil
 }
 
 var errNoSoftware = errors.New("the site names no software for nodes")

@@ -36,6 +36,7 @@ func (e *engine) RetryBy(_ context.Context, _ fleet.ServerID, _ string, r fleet.
 	return nil
 }
 func (e *engine) Reinstall(context.Context, fleet.ServerID, string) error     { return nil }
+func (e *engine) RetryPlatform(context.Context, fleet.PlatformRetry) error    { return nil }
 func (e *engine) Remove(context.Context, fleet.ServerID, fleet.Removal) error { return nil }
 func (e *engine) Withdraw(context.Context, string) error                      { return nil }
 func (e *engine) Medium(w http.ResponseWriter, _ *http.Request, id fleet.ServerID) error {

@@ -59,6 +59,12 @@ func (c *Client) Reinstall(ctx context.Context, server fleet.ServerID, by string
 	return c.call(ctx, http.MethodPost, "/v1/reinstall", RetryRequest{Server: server, By: by}, nil)
 }
 
+// RetryPlatform has failed steps of the VM platform tried again, or what else the
+// person says.
+func (c *Client) RetryPlatform(ctx context.Context, q fleet.PlatformRetry) error {
+	return c.call(ctx, http.MethodPost, "/v1/platform", q, nil)
+}
+
 // Remove takes a server away from the cluster.
 func (c *Client) Remove(ctx context.Context, server fleet.ServerID, r fleet.Removal) error {
 	return c.call(ctx, http.MethodPost, "/v1/remove", RemoveRequest{server, r}, nil)

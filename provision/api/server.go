@@ -8,6 +8,7 @@
 //	GET  /v1/medium?server=ID    the live medium of a server that waits for it
 //	POST /v1/apply               fleet.Consent
 //	POST /v1/retry               RetryRequest
+//	POST /v1/platform            fleet.PlatformRetry
 //	POST /v1/withdraw            WithdrawRequest
 //	POST /v1/stop                the engine ends; machines go on by themselves and wait for the next one
 package api
@@ -39,6 +40,9 @@ type Engine interface {
 	RetryBy(ctx context.Context, id fleet.ServerID, by string, route fleet.BootRoute) error
 	// Reinstall is Retry with the planned disk erased and written anew.
 	Reinstall(ctx context.Context, id fleet.ServerID, by string) error
+	// RetryPlatform has failed steps of the VM platform tried again, or what else
+	// the person says.
+	RetryPlatform(ctx context.Context, q fleet.PlatformRetry) error
 	// Remove takes a server away from the cluster; the work outlives the call.
 	Remove(ctx context.Context, id fleet.ServerID, r fleet.Removal) error
 	// Withdraw takes the consent of the running plan back.
@@ -151,6 +155,14 @@ func handler(e Engine, j Journal) http.Handler {
 			return
 		}
 		reply(w, struct{}{}, e.Reinstall(r.Context(), q.Server, q.By))
+	})
+	mux.HandleFunc("POST /v1/platform", func(w http.ResponseWriter, r *http.Request) {
+		var q fleet.PlatformRetry
+		if err := read(r, &q); err != nil {
+			reply(w, nil, err)
+			return
+		}
+		reply(w, struct{}{}, e.RetryPlatform(r.Context(), q))
 	})
 	mux.HandleFunc("POST /v1/remove", func(w http.ResponseWriter, r *http.Request) {
 		var q RemoveRequest
