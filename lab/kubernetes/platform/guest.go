@@ -3,8 +3,10 @@ package platform
 import (
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"metalrise.dev/guest"
@@ -69,13 +71,22 @@ func (b *builder) guestProgram() (string, error) {
 	}
 	k := recipe.NewKey()
 	k.Add("go", strings.TrimSpace(version))
-	if err := k.AddFiles(guest.Source, "."); err != nil {
+	sources, err := guestSources()
+	if err != nil {
 		return "", err
+	}
+	for _, name := range slices.Sorted(maps.Keys(sources)) {
+		k.Add(name, sources[name])
 	}
 	dir, err := b.Cached("guest", k.Sum(), func(out, work string) error {
 		b.Say("compiling the guest of the proofs")
-		if err := guestModule(work); err != nil {
-			return err
+		for name, text := range sources {
+			if err := os.MkdirAll(filepath.Dir(filepath.Join(work, name)), 0o755); err != nil {
+				return err
+			}
+			if err := write(filepath.Join(work, name), text); err != nil {
+				return err
+			}
 		}
 		env := append(os.Environ(), "GOWORK=off", "GOFLAGS=", "GOOS=linux", "GOARCH=amd64", "CGO_ENABLED=0")
 		return b.Run(recipe.Command{Dir: work, Name: "go", Env: env,
@@ -84,29 +95,34 @@ func (b *builder) guestProgram() (string, error) {
 	return filepath.Join(dir, "init"), err
 }
 
-// guestModule writes a module with package guest and a main program.
-func guestModule(dir string) error {
-	for name, text := range map[string]string{
-		"go.mod":  "module metalrise.dev\n\ngo 1.24\n",
-		"main.go": "package main\n\nimport (\n\t\"os\"\n\n\t\"metalrise.dev/guest\"\n)\n\nfunc main() {\n\tif os.Getpid() == 1 {\n\t\tguest.Run()\n\t}\n}\n",
-	} {
-		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o644); err != nil {
-			return err
-		}
+// guestMain is the whole of the guest's program besides package guest.
+const guestMain = `package main
+
+import (
+	"os"
+
+	"metalrise.dev/guest"
+)
+
+func main() {
+	if os.Getpid() == 1 { // never on a host
+		guest.Run()
 	}
-	if err := os.Mkdir(filepath.Join(dir, "guest"), 0o755); err != nil {
-		return err
-	}
-	return fs.WalkDir(guest.Source, ".", func(path string, d fs.DirEntry, err error) error {
+}
+`
+
+// guestSources are the files of a module with package guest and a main program.
+func guestSources() (map[string]string, error) {
+	all := map[string]string{"go.mod": "module metalrise.dev\n\ngo 1.24\n", "main.go": guestMain}
+	err := fs.WalkDir(guest.Source, ".", func(path string, d fs.DirEntry, err error) error {
 		if err != nil || d.IsDir() || strings.HasSuffix(path, "_test.go") {
 			return err
 		}
 		data, err := fs.ReadFile(guest.Source, path)
-		if err != nil {
-			return err
-		}
-		return os.WriteFile(filepath.Join(dir, "guest", path), data, 0o644)
+		all[filepath.Join("guest", path)] = string(data)
+		return err
 	})
+	return all, err
 }
 
 // writeInitrd writes the guest's initial RAM file system, with the modules that

@@ -49,7 +49,7 @@ exec /usr/sbin/libvirtd "$@"
 const (
 	accounts = "root:x:0:0:root:/root:/bin/sh\nqemu:x:107:107:qemu:/home/qemu:/bin/sh\n" +
 		"libvirt-qemu:x:64055:107:libvirt:/var/lib/libvirt:/usr/sbin/nologin\nnonroot:x:1001:1001::/:/usr/sbin/nologin\nnobody:x:65534:65534:nobody:/:/usr/sbin/nologin\n"
-	groups = "root:x:0:\ntty:x:5:\nkvm:x:36:qemu\nqemu:x:107:\nlibvirt:x:108:\nnonroot:x:1001:\nnogroup:x:65534:\n"
+	groups = "root:x:0:\ntty:x:5:\nkvm:x:36:qemu\nqemu:x:107:\nlibvirt:x:108:\nlibvirt-qemu:x:64055:\nnonroot:x:1001:\nnogroup:x:65534:\n"
 )
 
 // netBindService is the file capability CAP_NET_BIND_SERVICE, permitted and

@@ -24,7 +24,8 @@ func (b *builder) operator(kv built, work string) (string, error) {
 		return "", err
 	}
 	text, err := b.Output(recipe.Command{Name: templator, Args: []string{"--process-vars", "--namespace=kubevirt", "--cdi-namespace=cdi",
-		"--container-prefix=" + prefix, "--container-tag=" + Version, "--image-pull-policy=IfNotPresent", "--verbosity=2", "--input-file=" + template}})
+		"--container-prefix=" + prefix, "--container-tag=" + Version, "--image-pull-policy=IfNotPresent", "--verbosity=2",
+		"--kubevirt-logo-path=/dev/null", "--input-file=" + template}}) // the logo is for a catalogue of operators
 	if err != nil {
 		return "", fmt.Errorf("fill in KubeVirt's manifest: %w", err)
 	}
