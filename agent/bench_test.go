@@ -2,6 +2,7 @@ package agent_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"sync"
@@ -15,6 +16,10 @@ import (
 
 // crowd is a desk for many machines: each is waved through.
 type crowd struct{ write callhome.Write }
+
+func (c *crowd) Who(context.Context, boot.Caller, callhome.Who) (callhome.Orders, error) {
+	return callhome.Orders{}, errors.New("the crowd knows who it is")
+}
 
 func (c *crowd) Hello(_ context.Context, _ boot.Caller, m callhome.Hello) (callhome.Orders, error) {
 	if m.Stage == callhome.Installed {

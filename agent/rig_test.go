@@ -24,8 +24,9 @@ import (
 )
 
 const (
-	imageKey = "0123456789abcdef0123456789abcdef"
-	mib      = 1 << 20
+	imageKey    = "0123456789abcdef0123456789abcdef"
+	askingToken = "asking-token"
+	mib         = 1 << 20
 )
 
 // desk answers as provision would for one server, and remembers.
@@ -34,6 +35,8 @@ type desk struct {
 	write    callhome.Write
 	key      string // the token is bound to
 	hellos   []callhome.Hello
+	asked    []callhome.Who
+	ticket   *callhome.Ticket // for a machine that asks who it is
 	progress []callhome.Progress
 	written  []callhome.Written
 	failed   []callhome.Failed
@@ -68,6 +71,24 @@ func (d *desk) orders(v callhome.Verb) callhome.Orders {
 		o.Write = &d.write
 	}
 	return o
+}
+
+// Who knows the machine at the third call.
+func (d *desk) Who(_ context.Context, who boot.Caller, m callhome.Who) (callhome.Orders, error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if who.Token != askingToken {
+		return callhome.Orders{}, fleet.NewFault(fleet.CodeTokenRefused, fleet.Denied, nil, "not the token of an asking system")
+	}
+	d.asked = append(d.asked, m)
+	if d.ticket == nil || len(d.asked) < 3 {
+		o := d.orders(callhome.Hold)
+		o.Why = "the plan does not name this machine"
+		return o, nil
+	}
+	o := d.orders(callhome.Go)
+	o.Ticket = d.ticket
+	return o, nil
 }
 
 func (d *desk) Hello(_ context.Context, who boot.Caller, m callhome.Hello) (callhome.Orders, error) {

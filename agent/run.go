@@ -121,8 +121,14 @@ func runWith(ctx context.Context, ticket callhome.Ticket, host Host, cfg Config)
 	}
 	defer line.close()
 	s := &session{ticket: ticket, host: host, line: line, seat: seat, log: log, carry: cfg.Carry}
-	s.say("server %s, %s system, calling %s", ticket.Server, ticket.Stage, ticket.URL)
+	if ticket.Stage == callhome.Asking {
+		s.say("asking %s who this machine is", ticket.URL)
+	} else {
+		s.say("server %s, %s system, calling %s", ticket.Server, ticket.Stage, ticket.URL)
+	}
 	switch ticket.Stage {
+	case callhome.Asking:
+		return s.asking(ctx)
 	case callhome.Live:
 		return s.live(ctx)
 	case callhome.Installed:

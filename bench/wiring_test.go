@@ -177,6 +177,9 @@ func (d desk) Admit(c boot.Caller) error {
 	}
 	return e.Admit(provision.Caller{Token: c.Token, KeyHash: c.KeyHash})
 }
+func (d desk) Who(ctx context.Context, c boot.Caller, m callhome.Who) (callhome.Orders, error) {
+	return through(d, ctx, c, m, (*provision.Engine).Who)
+}
 func (d desk) Hello(ctx context.Context, c boot.Caller, m callhome.Hello) (callhome.Orders, error) {
 	return through(d, ctx, c, m, (*provision.Engine).Hello)
 }

@@ -46,6 +46,10 @@ func (d *testDesk) answer(what string, who Caller) (callhome.Orders, error) {
 	return callhome.Orders{Verb: callhome.Wait, After: time.Second}, d.err
 }
 
+func (d *testDesk) Who(_ context.Context, who Caller, _ callhome.Who) (callhome.Orders, error) {
+	return d.answer("who", who)
+}
+
 func (d *testDesk) Hello(_ context.Context, who Caller, _ callhome.Hello) (callhome.Orders, error) {
 	return d.answer("hello", who)
 }

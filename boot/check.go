@@ -50,6 +50,11 @@ func checkHello(m callhome.Hello) error {
 	return checkInstance(m.Instance)
 }
 
+// checkWho is checkHello for a machine without a ticket of its own.
+func checkWho(m callhome.Who) error {
+	return checkHello(callhome.Hello{Protocol: m.Protocol, Version: m.Version, Stage: callhome.Live, Instance: m.Instance, Facts: m.Facts})
+}
+
 func checkProgress(m callhome.Progress) error {
 	if len(m.Step) > maxText || m.Done < 0 || m.Total < 0 {
 		return fmt.Errorf("progress %d of %d in step %.20q makes no sense", m.Done, m.Total, m.Step)

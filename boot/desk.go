@@ -38,6 +38,8 @@ type Desk interface {
 	// Admit tells whether a caller may speak at all. It is asked before a
 	// message is read, so that strangers cost no memory.
 	Admit(who Caller) error
+	// Who hears a machine that does not know whose live system it is.
+	Who(ctx context.Context, who Caller, m callhome.Who) (callhome.Orders, error)
 	Hello(ctx context.Context, who Caller, m callhome.Hello) (callhome.Orders, error)
 	Progress(ctx context.Context, who Caller, m callhome.Progress) (callhome.Orders, error)
 	Written(ctx context.Context, who Caller, m callhome.Written) (callhome.Orders, error)

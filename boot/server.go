@@ -98,6 +98,7 @@ func Listen(ctx context.Context, cfg Config) (*Server, error) {
 	}
 	mux := http.NewServeMux()
 	mux.HandleFunc("/m/", s.media)
+	mux.HandleFunc("POST "+callhome.PathWho, call(s, checkWho, cfg.Desk.Who))
 	mux.HandleFunc("POST "+callhome.PathHello, call(s, checkHello, cfg.Desk.Hello))
 	mux.HandleFunc("POST "+callhome.PathProgress, call(s, checkProgress, cfg.Desk.Progress))
 	mux.HandleFunc("POST "+callhome.PathWritten, call(s, checkWritten, cfg.Desk.Written))

@@ -44,6 +44,10 @@ type Medium struct {
 // agent, which that starts. The ports keep the image's own settings, because
 // nobody knows the machine yet. It touches no disk. Errors are as those of Live.
 func PreparedLive(m Medium, access fleet.Access, spec Spec) ([]byte, error) {
+	return preparedLive(m, access, spec, carryUnit)
+}
+
+func preparedLive(m Medium, access fleet.Access, spec Spec, agent string) ([]byte, error) {
 	var p problems
 	checkMedium(&p, m)
 	for i, key := range access.SSHKeys {
@@ -59,7 +63,7 @@ func PreparedLive(m Medium, access fleet.Access, spec Spec) ([]byte, error) {
 	d.logins(access.SSHKeys)
 	d.kvm(fleet.Hypervisor{Profile: fleet.ProfileGeneral})
 	d.prepared(m, livePreparedUnit)
-	d.unit(AgentService, carryUnit, false)
+	d.unit(AgentService, agent, false)
 	raw, err := d.render(spec)
 	if err != nil {
 		return nil, fmt.Errorf("live system of a prepared medium: %w", err)

@@ -33,6 +33,9 @@ type Config struct {
 	ISO        string         // SHA-256 of the release's live ISO
 	Limits     Limits
 	Log        *slog.Logger
+	// Unknown hears of a machine that asked who it is and that the plan does not
+	// name, and says more about it, for its console. It may be nil.
+	Unknown func(ctx context.Context, f fleet.Facts) string
 	// Clusters is nil where plans end with installed hosts.
 	Clusters *Clusters
 }

@@ -113,8 +113,10 @@ func (t *Track) done(a fleet.Action, now time.Time) bool {
 // Transitions to: nextLive, by the desk's hello event.
 func nextBoot(t *Track, look Look, now time.Time, l Limits) Decision {
 	switch {
-	case look.Unattended && !byNet(t.Route.Now):
-		return t.trying(Descend{To: fleet.PXE, Why: "servers are served as they come: they boot from the network by themselves"}, fleet.ActStage, now, l)
+	case look.Unattended && !byNet(t.Route.Now) && t.Route.Now != look.comes():
+		return t.trying(Descend{To: look.comes(), Why: "servers are served as they come: they boot from the network by themselves"}, fleet.ActStage, now, l)
+	case look.Unattended && t.Route.Now == fleet.USB:
+		return Wait{Until: now.Add(time.Hour), For: "the machine to be started from the site's medium"}
 	case look.Unattended: // whenever that is: nobody said that the machine is on
 		return Wait{Until: now.Add(time.Hour), For: "the machine to be switched on and to boot from the network"}
 	case t.Route.Now == fleet.USB:

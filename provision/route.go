@@ -85,6 +85,15 @@ func (l Look) unserved(r fleet.BootRoute) string {
 	return why
 }
 
+// comes is how a machine comes that nobody sends: from the network where that is
+// served, else from the site's medium.
+func (l Look) comes() fleet.BootRoute {
+	if l.unserved(fleet.PXE) == "" {
+		return fleet.PXE
+	}
+	return fleet.USB
+}
+
 // after gives the first rung below r that can be served and did not fail the
 // probe, and those left out on the way; "" when none is left. Below "" is the
 // whole ladder.
@@ -107,7 +116,7 @@ func (t *RouteTrack) start(look Look) (fleet.BootRoute, []fleet.RouteFault) {
 		return t.Chosen, nil
 	}
 	if look.Unattended {
-		return fleet.PXE, nil
+		return look.comes(), nil
 	}
 	if t.Good != "" && look.unserved(t.Good) == "" {
 		return t.Good, nil

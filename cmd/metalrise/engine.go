@@ -258,7 +258,7 @@ func (d *daemon) prepare(s fleet.Site) (*boot.Server, error) {
 	port := server.Addr().(*net.TCPAddr).Port
 	way := roads{routes: routes{fixed: s.Serving.Address, port: port}, plain: server.PlainAddr().(*net.TCPAddr).Port}
 	way.net = d.netRoad(s, lib)
-	if d.unattended && way.net != "" {
+	if d.unattended && way.net != "" && s.Serving.Netboot != "" {
 		return nil, errors.Join(errors.New(way.net), server.Close())
 	}
 	d.medium = lib.personal

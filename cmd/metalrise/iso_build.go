@@ -36,24 +36,36 @@ const anyMachine = "any"
 func isoBuildCommand(o *options) *cobra.Command {
 	b := &isoBuild{}
 	c := &cobra.Command{
-		Use:   "build --single-node --to FILE",
-		Short: "Make one medium that installs a single node with nobody there",
-		Long: `build makes an ISO that carries all that a single node needs: live system, disk
+		Use:   "build [--single-node] --to FILE",
+		Short: "Make one medium for all servers of the site, or for a single node",
+		Long: `build makes one ISO for all servers of the latest plan that are still to be installed.
+A machine that boots it finds itself in the plan by its serial or UUID, takes its
+planned address, and asks the engine for the rest: run metalrise serve, which asks
+for consent. A machine that the plan does not name is left alone and says so on its
+console; where the site file has rules for machines (servers known by facts), it asks
+the engine and shows up in metalrise status.
+
+The medium erases nothing without the engine. It holds a token that lets a machine
+ask who it is, and nothing else; see docs/security.md. It needs a fixed serving.port,
+and is to be made anew for a new plan. Put the disk before the medium in the boot
+order, or take the medium out when the machine restarts.
+
+With --single-node the ISO carries all that a single node needs: live system, disk
 image, the nodes' software, the site file and this program. A machine that boots it
 is planned by the rules of the site file, installed, and becomes a ready cluster of
 one node by itself: no BMC, no other machine, no network service. See
 docs/single-node.md.
 
-The medium ERASES the chosen disk of the machine that boots it. Where the site file
+Such a medium ERASES the chosen disk of the machine that boots it. Where the site file
 names one server (servers, by serial or UUID) only that one is installed; else any
 machine is. That is asked for once, now: type the server's serial (or UUID), or
 "any". Write the result to a USB drive, or insert it as a virtual medium. Put the
 disk before the medium in the boot order, or take the medium out when the machine
 says that it is ready.
 
-The file holds no secret but what stands in the site file.
+A single node's file holds no secret but what stands in the site file.
 ` + exitHelp,
-		Example: "  metalrise iso build -f site.yaml --single-node --to node.iso\n  metalrise iso build -f site.yaml --single-node --erases SN12345 --to node.iso",
+		Example: "  metalrise iso build -f site.yaml --to site.iso\n  metalrise iso build -f site.yaml --single-node --to node.iso\n  metalrise iso build -f site.yaml --single-node --erases SN12345 --to node.iso",
 		Args:    usage(cobra.NoArgs),
 		RunE:    func(c *cobra.Command, _ []string) error { return o.buildISO(c.Context(), b) },
 	}
@@ -65,13 +77,16 @@ The file holds no secret but what stands in the site file.
 
 func (o *options) buildISO(ctx context.Context, b *isoBuild) error {
 	switch {
-	case !b.single:
-		return &exitError{exitUsage, errors.New("--single-node is missing: it is the one kind of medium that is made beforehand; servers with BMCs get theirs from metalrise apply")}
+	case !b.single && b.erases != "":
+		return &exitError{exitUsage, errors.New("--erases is for --single-node: the medium of a site erases nothing by itself, metalrise serve asks for consent")}
 	case b.to.path == "" || b.to.path == "-":
 		return &exitError{exitUsage, errors.New("--to is missing: which file should the ISO go to?")}
 	}
 	if _, err := os.Lstat(b.to.path); err == nil && !b.to.force {
 		return &exitError{exitUsage, fmt.Errorf("%s exists: remove it, or say --force", b.to.path)}
+	}
+	if !b.single {
+		return o.buildSiteISO(ctx, b)
 	}
 	f, findings := site.Load(o.file)
 	if findings = withoutBMCs(findings); f == nil || len(findings) > 0 {
@@ -261,7 +276,11 @@ func (p *buildParts) fill(ctx context.Context, f *os.File, x *mediumIndex) (int6
 	if ref.Index, size, err = a.close(x); err != nil {
 		return 0, err
 	}
-	config, err := ignition.PreparedLive(ref.describe(), p.access, "")
+	live := ignition.PreparedLive
+	if x.Rack != nil {
+		live = ignition.SiteLive
+	}
+	config, err := live(ref.describe(), p.access, "")
 	if err != nil {
 		return 0, err
 	}
@@ -291,6 +310,9 @@ func (p *buildParts) appendAll(ctx context.Context, a *appendix, x *mediumIndex)
 	}
 	if err := add(contentProgram, f, program.sha256, program.bytes, false); err != nil {
 		return err
+	}
+	if x.Rack != nil { // all else is served by the engine
+		return nil
 	}
 	if x.Payload != nil {
 		if err := p.appendSoftware(*x.Payload, add); err != nil {

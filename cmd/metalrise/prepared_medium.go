@@ -77,6 +77,7 @@ type mediumIndex struct {
 	Disk      callhome.Image `json:"disk"` // without a path
 	Payload   *fleet.Payload `json:"payload,omitempty"`
 	Manifests string         `json:"manifests,omitempty"`
+	Rack      *rackMedium    `json:"rack,omitempty"` // of a medium for a whole site; then nothing but site and program is set
 	Contents  []content      `json:"contents"`
 }
 

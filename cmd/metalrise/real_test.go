@@ -95,6 +95,7 @@ type labView struct {
 	Site    string `json:"site"`
 	Servers []struct {
 		Name    string `json:"name"`
+		BMC     string `json:"bmc"`
 		Touched string `json:"touched"`
 		Boots   int    `json:"boots"`
 	} `json:"servers"`

@@ -24,7 +24,9 @@ func serveCommand(o *options) *cobra.Command {
 		Long: `serve is for servers that somebody else switches on, or that have no BMC to speak of.
 It runs in the foreground and answers, on the interface of serving.netboot, the
 servers of the plan when they boot from the network by themselves: known by MAC
-address or system UUID, each ends up where the plan says. No BMC is asked for
+address or system UUID, each ends up where the plan says. It also answers machines
+that were started from the site's medium (metalrise iso build); for those alone
+serving.netboot is not needed. No BMC is asked for
 anything. Before its disk is written, the live system's serial, UUID and disks are
 compared with the plan, as always; a server that was installed gets no answer any
 more and boots its disk.
@@ -49,8 +51,8 @@ func (o *options) serve(ctx context.Context, id string, erase int) error {
 	if err != nil {
 		return err
 	}
-	if s.Serving.Netboot == "" {
-		return fleet.NewFault(fleet.CodeSiteInvalid, fleet.Invalid, nil, "serving.netboot is not set: name the interface on which servers boot from the network")
+	if s.Serving.Netboot == "" && s.Serving.Port == 0 {
+		return fleet.NewFault(fleet.CodeSiteInvalid, fleet.Invalid, nil, "neither serving.netboot nor serving.port is set: name the interface on which servers boot from the network, or the port that the site's medium (metalrise iso build) asks on")
 	}
 	dir, err := o.stateDir(s.Name)
 	if err != nil {

@@ -191,6 +191,14 @@ func (d desk) Admit(c boot.Caller) error {
 	return e.Admit(caller(c))
 }
 
+func (d desk) Who(ctx context.Context, c boot.Caller, m callhome.Who) (callhome.Orders, error) {
+	e, err := d.ready()
+	if err != nil {
+		return callhome.Orders{}, err
+	}
+	return e.Who(ctx, caller(c), m)
+}
+
 func (d desk) Hello(ctx context.Context, c boot.Caller, m callhome.Hello) (callhome.Orders, error) {
 	e, err := d.ready()
 	if err != nil {

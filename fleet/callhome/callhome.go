@@ -130,6 +130,8 @@ type Orders struct {
 	Write *Write        `json:"write,omitempty"` // with Go
 	Erase *EraseOrder   `json:"erase,omitempty"` // with Erase
 	Task  *Task         `json:"task,omitempty"`  // with Work
+	// Ticket is who a machine is that asked, with Go.
+	Ticket *Ticket `json:"ticket,omitempty"`
 }
 
 // Write is the order to write one disk.
