@@ -28,12 +28,14 @@ func preparedCommand(o *options) *cobra.Command {
 	return &cobra.Command{
 		Use:   "prepared",
 		Short: "Install this machine from the medium that iso build made",
-		Long: `prepared runs on a machine that was started from a medium of iso build. On that of a
-whole site it finds the machine in the list and has its agent ask the engine. On that
-of a single node it runs there and in the system that was installed from it until that is ready. It is the engine
-of this one machine: it looks at it, plans by the rules of the site file on the
-medium, and has the agent beside it write the disk. What stops it is told on the
-console, and it looks again every half minute. It does nothing elsewhere.
+		Long: `prepared runs on a machine that was started from a medium of iso build. On that of
+a whole site it finds the machine in the list and has its agent ask the engine.
+
+On that of a single node it runs there, and in the system that was installed from it
+until that is ready. It is the engine of this one machine: it looks at it, plans by
+the rules of the site file on the medium, and has the agent beside it write the disk.
+What stops it is told on the console, and it looks again every half minute. It does
+nothing elsewhere.
 
 The state is ` + preparedState + `: see
   metalrise status --state ` + preparedState + `
