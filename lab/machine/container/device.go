@@ -19,8 +19,12 @@ const (
 // limitDevices closes the host's devices to a machine. It may use what every
 // system has, the tunnels, and loop devices, among them its own disks. Which loop
 // devices it will attach over its disks cannot be known before, so all are
-// allowed; the host's own disks and /dev/kvm are not. Making nodes of anything is
-// harmless.
+// allowed; the host's own disks are not. Making nodes of anything is harmless.
+//
+// /dev/kvm is missing in a machine, which is how the systems in it know that
+// there is no virtualization. Its number is not closed: KubeVirt looks at the
+// kernel's list of devices, which is the host's, makes the node where that says
+// KVM, and does not start on a node where it then cannot open it.
 //
 // All is allowed but what the host has besides, and not the other way round: in a
 // group below one that denies by default, nothing can be allowed that is not
@@ -77,7 +81,10 @@ func deniedDevices(devices, misc string) []string {
 		}
 	}
 	for line := range strings.Lines(misc) {
-		number, _, _ := strings.Cut(strings.TrimSpace(line), " ")
+		number, name, _ := strings.Cut(strings.TrimSpace(line), " ")
+		if name == "kvm" {
+			continue
+		}
 		minor, err := strconv.ParseUint(number, 10, 32)
 		own := slices.ContainsFunc(standardNodes(), func(n node) bool { return n.major == miscMajor && n.minor == uint32(minor) })
 		if err == nil && !own {

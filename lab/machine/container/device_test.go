@@ -11,12 +11,12 @@ func TestDeniedDevices(t *testing.T) {
 	const devices = "Character devices:\n  1 mem\n  4 tty\n  5 /dev/tty\n 10 misc\n136 pts\n245 hidraw\n\nBlock devices:\n  7 loop\n  8 sd\n136 odd\n254 virtblk\n"
 	const misc = "237 loop-control\n200 tun\n229 fuse\n232 kvm\n 58 vsock\n"
 	rules := deniedDevices(devices, misc)
-	for _, want := range []string{"b 8:* rw", "b 254:* rw", "b 136:* rw", "c 4:* rw", "c 245:* rw", "c 10:232 rw", "c 10:58 rw", "c 1:1 rw"} {
+	for _, want := range []string{"b 8:* rw", "b 254:* rw", "b 136:* rw", "c 4:* rw", "c 245:* rw", "c 10:58 rw", "c 1:1 rw"} {
 		if !slices.Contains(rules, want) {
 			t.Errorf("no rule %q in %q", want, rules)
 		}
 	}
-	for _, not := range []string{"b 7:* rw", "c 1:* rw", "c 5:* rw", "c 136:* rw", "c 10:* rw", "c 10:200 rw", "c 10:229 rw", "c 10:237 rw", "c 1:3 rw"} {
+	for _, not := range []string{"b 7:* rw", "c 1:* rw", "c 5:* rw", "c 136:* rw", "c 10:* rw", "c 10:200 rw", "c 10:229 rw", "c 10:237 rw", "c 10:232 rw", "c 1:3 rw"} {
 		if slices.Contains(rules, not) {
 			t.Errorf("rule %q closes what machines need", not)
 		}

@@ -109,7 +109,6 @@ func TestConfinement(t *testing.T) {
 mknod /run/hostdisk b %d %d
 head -c 1 /run/hostdisk >/dev/null 2>&1 && say hostdisk read || say hostdisk denied
 ls /dev/kvm >/dev/null 2>&1 && say kvm there || say kvm missing
-mknod /run/kvm c 10 232; (exec 3<>/run/kvm) 2>/dev/null && say openkvm yes || say openkvm denied
 (echo a > /sys/fs/cgroup/devices/devices.allow) 2>/dev/null; head -c 1 /run/hostdisk >/dev/null 2>&1 && say lifted yes || say lifted denied
 (echo 7 > /proc/sys/vm/swappiness) 2>/dev/null && say swappiness set || say swappiness denied
 (echo 1 > /proc/sys/net/ipv4/ip_forward) 2>/dev/null && say forward set || say forward denied
@@ -121,7 +120,7 @@ say container "$(systemd-detect-virt)"
 say memory "$(dd if=/dev/zero of=/run/big bs=1M count=4000 2>/dev/null && echo unlimited || echo limited)"
 `, st.Dev>>8&0xfff, st.Dev&0xff)), func(cut func()) { cut() })
 	for key, want := range map[string]string{
-		"hostdisk": "denied", "kvm": "missing", "openkvm": "denied", "lifted": "denied", "swappiness": "denied", "forward": "set",
+		"hostdisk": "denied", "kvm": "missing", "lifted": "denied", "swappiness": "denied", "forward": "set",
 		"clock": "denied", "partitions": "1 4", "limit": "1048576 kB", "lsblk": "sda disk 2G 0 SSD LAB", "memory": "limited",
 	} {
 		if got := con.Report()[key]; got != want {
