@@ -12,11 +12,12 @@ import (
 	"strings"
 )
 
-// Bundles are signed in the format of OpenSSH (PROTOCOL.sshsig): one Ed25519 key, a
+// Bundles and reports are signed in the format of OpenSSH (PROTOCOL.sshsig): one Ed25519 key, a
 // namespace, SHA-512 of the message. So `ssh-keygen -Y verify` can check a bundle where
 // metalrise is not yet trusted.
 const (
 	bundleNamespace = "metalrise-bundle"
+	reportNamespace = "metalrise-report"
 	sshMagic        = "SSHSIG"
 	sshKeyType      = "ssh-ed25519"
 	sshHash         = "sha512"
@@ -26,7 +27,7 @@ const (
 	maxSSHSignature = 4096
 )
 
-// BundleKey signs bundles of a site.
+// BundleKey signs bundles and reports of a site.
 type BundleKey struct{ private ed25519.PrivateKey }
 
 // NewBundleKey makes the key of a seed of 32 bytes, which is the secret.
@@ -96,20 +97,33 @@ func sshString(b []byte) (s, rest []byte, ok bool) {
 }
 
 // signedText is what the key signs.
-func signedText(message []byte) []byte {
+func signedText(namespace string, message []byte) []byte {
 	sum := sha512.Sum512(message)
 	b := []byte(sshMagic)
-	for _, s := range [][]byte{[]byte(bundleNamespace), nil, []byte(sshHash), sum[:]} {
+	for _, s := range [][]byte{[]byte(namespace), nil, []byte(sshHash), sum[:]} {
 		b = appendSSH(b, s)
 	}
 	return b
 }
 
-// sign gives the armoured signature. Ed25519 signatures are the same each time.
-func (k BundleKey) sign(message []byte) []byte {
+// SignReport signs what a site was built as. A bundle's signature is good for
+// bundles only and this one for reports only: the namespaces differ.
+func (k BundleKey) SignReport(report []byte) []byte { return k.signAs(reportNamespace, report) }
+
+// CheckReport verifies a report's signature and tells whose it is. Whether that
+// one is trusted is for the caller.
+func CheckReport(report, armoured []byte) (Signer, error) {
+	return checkAs(reportNamespace, report, armoured)
+}
+
+// sign gives the armoured signature of a bundle.
+func (k BundleKey) sign(message []byte) []byte { return k.signAs(bundleNamespace, message) }
+
+// signAs gives the armoured signature. Ed25519 signatures are the same each time.
+func (k BundleKey) signAs(namespace string, message []byte) []byte {
 	b := binary.BigEndian.AppendUint32([]byte(sshMagic), 1)
-	signature := appendSSH(appendSSH(nil, []byte(sshKeyType)), ed25519.Sign(k.private, signedText(message)))
-	for _, s := range [][]byte{k.Signer().blob(), []byte(bundleNamespace), nil, []byte(sshHash), signature} {
+	signature := appendSSH(appendSSH(nil, []byte(sshKeyType)), ed25519.Sign(k.private, signedText(namespace, message)))
+	for _, s := range [][]byte{k.Signer().blob(), []byte(namespace), nil, []byte(sshHash), signature} {
 		b = appendSSH(b, s)
 	}
 	text := base64.StdEncoding.EncodeToString(b)
@@ -124,11 +138,15 @@ func (k BundleKey) sign(message []byte) []byte {
 	return out.Bytes()
 }
 
-var errSignature = errors.New("the bundle's signature is not good: it was damaged or changed; take it again from where it was made")
+var errSignature = errors.New("the signature is not good: what it signs was damaged or changed; take it again from where it was made")
 
-// checkSSH verifies a signature and tells whose it is. Whether that one is
-// trusted is for the caller.
+// checkSSH verifies a bundle's signature and tells whose it is. Whether that one
+// is trusted is for the caller.
 func checkSSH(message, armoured []byte) (Signer, error) {
+	return checkAs(bundleNamespace, message, armoured)
+}
+
+func checkAs(namespace string, message, armoured []byte) (Signer, error) {
 	text := strings.TrimSpace(string(armoured))
 	inner, ok := strings.CutPrefix(text, sshBegin)
 	inner, ok2 := strings.CutSuffix(inner, sshEnd)
@@ -147,7 +165,7 @@ func checkSSH(message, armoured []byte) (Signer, error) {
 			fields[i], b, ok = sshString(b)
 		}
 	}
-	if !ok || len(b) != 0 || string(fields[1]) != bundleNamespace || len(fields[2]) != 0 || string(fields[3]) != sshHash {
+	if !ok || len(b) != 0 || string(fields[1]) != namespace || len(fields[2]) != 0 || string(fields[3]) != sshHash {
 		return Signer{}, fmt.Errorf("%w (it is for something else)", errSignature)
 	}
 	s, err := signerOf(fields[0])
@@ -156,7 +174,7 @@ func checkSSH(message, armoured []byte) (Signer, error) {
 	}
 	kind, rest, ok := sshString(fields[4])
 	raw, rest, ok2 := sshString(rest)
-	if !ok || !ok2 || len(rest) != 0 || string(kind) != sshKeyType || !ed25519.Verify(s.key, signedText(message), raw) {
+	if !ok || !ok2 || len(rest) != 0 || string(kind) != sshKeyType || !ed25519.Verify(s.key, signedText(namespace, message), raw) {
 		return Signer{}, errSignature
 	}
 	return s, nil
