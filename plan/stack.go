@@ -16,8 +16,11 @@ import (
 const (
 	localClass = "metalrise-local"            // StorageClass of local storage
 	localPath  = "/var/lib/metalrise/volumes" // where its volumes lie on nodes
-	guestImage = "metalrise-guest"            // of the payload: kernel and initial RAM file system of the proofs' guest
 )
+
+// guestImages are the names under which software carries the image with kernel
+// and initial RAM file system of the proofs' guest.
+func guestImages() []string { return []string{"metalrise-guest", "guest"} }
 
 // chooseStack decides on the VM platform. There is one where the nodes' software
 // has KubeVirt and the site does not forbid it.
@@ -52,8 +55,11 @@ func (m *maker) stackPlan(wished bool) *fleet.StackPlan {
 		m.add(fleet.CodePlatformInvalid, fleet.Blocker, "", "platform.memoryOvercommit", fmt.Sprintf("%d percent of memory cannot be promised", s.MemoryOvercommit), "Use 10 to 1000, or leave it out.")
 		s.MemoryOvercommit = 100
 	}
-	if i, ok := m.in.Payload.Image(guestImage); ok && len(i.References) > 0 {
-		s.Guest = i.References[0]
+	for _, name := range guestImages() {
+		if i, ok := m.in.Payload.Image(name); ok && len(i.References) > 0 {
+			s.Guest = i.References[0]
+			break
+		}
 	}
 	hosts := m.hypervisors()
 	m.checkVMNetworks(hosts)

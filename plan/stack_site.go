@@ -143,7 +143,7 @@ func (m *maker) whySkip(p fleet.Proof, s *fleet.StackPlan, hosts []*draft) strin
 		return "skipped because the site file says so"
 	}
 	if s.Guest == "" {
-		return "the nodes' software has no guest for proofs (a container image named metalrise-guest), so no VM is started"
+		return "the nodes' software has no guest for proofs (a container image named guest), so no VM is started"
 	}
 	switch p {
 	case fleet.ProofMigrate, fleet.ProofDrain:
