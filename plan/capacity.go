@@ -58,6 +58,7 @@ func (v vmSize) needMiB(overcommit int) int64 {
 type hypervisor struct {
 	host     string
 	memory   int64 // in MiB: free for VMs
+	bare     int64 // the same without the platform's own needs, which are estimates
 	milliCPU int64
 }
 
@@ -78,12 +79,13 @@ func (h hypervisor) room(v vmSize, overcommit int) int {
 // need. share is the node's part of what the platform's own pods take together.
 func (m *maker) hypervisorOf(d *draft, share int64) hypervisor {
 	h := hypervisor{host: d.Node.Name, memory: -1, milliCPU: -1}
-	milli, mib := int64(hypervisorMilliCPU), int64(hypervisorMiB+evictionMiB)
+	milli, mib := int64(hypervisorMilliCPU), int64(hypervisorMiB)
 	if d.Role != fleet.Worker {
 		milli, mib = milli+controlMilliCPU, mib+controlMiB+share
 	}
 	if have, known := m.plainMemory(d); known {
-		h.memory = max(have-mib-quantity(d.Node.SystemReserved["memory"], map[string]int64{"Mi": 1, "Gi": 1024}), 0)
+		h.bare = max(have-evictionMiB-quantity(d.Node.SystemReserved["memory"], map[string]int64{"Mi": 1, "Gi": 1024}), 0)
+		h.memory = max(h.bare-mib, 0)
 	}
 	if n, known := cpus(d.facts.CPU); known {
 		h.milliCPU = max(int64(n)*1000-milli-quantity(d.Node.SystemReserved["cpu"], map[string]int64{"m": 1, "": 1000}), 0)
@@ -159,22 +161,23 @@ func (m *maker) tellRoom(s *fleet.StackPlan, all []hypervisor, unknown []string)
 	}
 }
 
-// noRoom says what is short. Memory is not shared, so without it no VM starts;
-// CPUs are, and then VMs are slow. Where VMs are emulated nobody counts on them.
+// noRoom says what is short. Without memory for the smallest VM, and be it that
+// the platform took none itself, no VM starts. Else they may, with less memory, or
+// slowly. Where VMs are emulated nobody counts on them.
 func (m *maker) noRoom(s *fleet.StackPlan, all []hypervisor) (fleet.Severity, string) {
 	sizes := vmSizes()
-	least := sizes[len(sizes)-1]
-	memory := int64(0)
+	least, tiny := sizes[len(sizes)-1], vmSize{1, 256}
+	var memory, bare int64
 	for _, h := range all {
-		memory = max(memory, h.memory)
+		memory, bare = max(memory, h.memory), max(bare, h.bare)
 	}
 	need := least.needMiB(s.MemoryOvercommit)
 	if memory >= need {
 		return fleet.Warning, fmt.Sprintf("what the host, Kubernetes and the platform need leaves no hypervisor CPUs for a VM of %d vCPU and %d GiB; VMs will be slow", least.vCPUs, least.memoryMiB>>10)
 	}
-	severity := fleet.Blocker
-	if s.Emulation {
-		severity = fleet.Warning
+	severity := fleet.Warning
+	if bare < tiny.needMiB(s.MemoryOvercommit) && !s.Emulation {
+		severity = fleet.Blocker
 	}
 	return severity, fmt.Sprintf("what the host, Kubernetes and the platform need leaves no hypervisor more than %d MiB of memory for VMs; one of %d vCPU and %d GiB takes %d MiB", memory, least.vCPUs, least.memoryMiB>>10, need)
 }

@@ -109,7 +109,9 @@
 // 4 GiB, or of 1 vCPU and 1 GiB. Each hypervisor counts alone: memory beside huge
 // pages, less what is kept free for the host, what the kubelet keeps and what
 // KubeVirt's makers publish as their own needs; 10 vCPUs to a CPU, KubeVirt's own
-// default; at most 90 VMs. A hypervisor of unknown memory counts nothing, one of
+// default; at most 90 VMs. No room is a warning, because those needs are estimates;
+// it blocks where not even the smallest VM would fit without them, unless VMs are
+// emulated. A hypervisor of unknown memory counts nothing, one of
 // unknown CPUs by its memory.
 //
 // Storage. The class that the site names; else that of local storage. Proofs.

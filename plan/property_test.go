@@ -301,6 +301,9 @@ func FuzzFacts(f *testing.F) {
 			return
 		}
 		in := randomInput(rand.New(rand.NewPCG(uint64(len(b)), 4)))
+		if in.Payload != nil {
+			randomPlatform(rand.New(rand.NewPCG(uint64(len(b)), 6)), &in)
+		}
 		for _, s := range in.Servers {
 			in.Facts[s.ID] = facts
 		}

@@ -369,3 +369,20 @@ func TestDiffOfPlatforms(t *testing.T) {
 		}
 	}
 }
+
+// TestPlatformWithoutCluster: hosts alone have no VM platform, and the plan says
+// that what the site says of one has no effect.
+func TestPlatformWithoutCluster(t *testing.T) {
+	in := readScenario(t, "testdata/five/input.yaml")
+	in.Site.Platform.MemoryOvercommit = 120
+	p := plan.Make(in)
+	if p.Stack != nil || !slices.ContainsFunc(p.Findings, func(f fleet.Finding) bool {
+		return f.Severity == fleet.Info && f.Path == "cluster.software" && strings.Contains(f.Text, "platform")
+	}) {
+		t.Errorf("got\n%s", transcript(p))
+	}
+	in.Site.Platform = fleet.Platform{None: true}
+	if p := plan.Make(in); len(p.Findings) > 0 && strings.Contains(p.Findings[0].Text, "platform") {
+		t.Errorf("got\n%s", transcript(p))
+	}
+}
