@@ -122,7 +122,7 @@ func TestInstallKubeVirt(t *testing.T) {
 		names = append(names, fmt.Sprint(c.Name, " ", c.OK))
 	}
 	wantChecks := []string{"CustomResourceDefinition kubevirts.kubevirt.io true", "Deployment kubevirt/virt-operator true", "KubeVirt kubevirt/kubevirt true", "VMs on w1 true", "VMs on w2 true"}
-	if !slices.Equal(names, wantChecks) || notes[len(notes)-1] != "everything is ready" {
+	if !slices.Equal(names, wantChecks) || notes[len(notes)-1] != "ready" {
 		t.Errorf("%q, %q", names, notes)
 	}
 	// Once more: nothing changes.
@@ -344,6 +344,21 @@ func TestStuckNamesTheCause(t *testing.T) {
 	}
 }
 
+func TestOperatorsPodsAreCounted(t *testing.T) {
+	f, i := newInstaller(t, testPlan(), map[string]string{"operator": operator})
+	f.control = func(f *fakeAPI, path string, o map[string]any) {
+		if o["kind"] != "KubeVirt" {
+			allWell(f, path, o)
+		}
+	}
+	f.set("/api/v1/namespaces/kubevirt/pods/a", `{"kind":"Pod","metadata":{"namespace":"kubevirt"},"status":{"phase":"Running","conditions":[{"type":"Ready","status":"True"}]}}`)
+	f.set("/api/v1/namespaces/kubevirt/pods/b", `{"kind":"Pod","metadata":{"namespace":"kubevirt"},"status":{"phase":"Pending"}}`)
+	err := i.Install(t.Context(), kubevirtPlan, silent)
+	if fleet.CodeOf(err) != fleet.CodeComponentStuck || !strings.Contains(err.Error(), "its operator has not seen it yet; 1 of 2 pods are ready: pod kubevirt/b: it is not started yet") {
+		t.Error(err)
+	}
+}
+
 func TestCrashesAreNoProgress(t *testing.T) {
 	f, i := newInstaller(t, testPlan(), map[string]string{"operator": operator})
 	restarts := 0
@@ -466,6 +481,34 @@ func TestRemove(t *testing.T) {
 	}
 	if seen, err := i.Look(t.Context()); err != nil || len(seen) != 0 {
 		t.Errorf("%+v %v", seen, err)
+	}
+}
+
+func TestMultusLeavesTheNodesClean(t *testing.T) {
+	f, i := newInstaller(t, testPlan(), map[string]string{"m": `
+apiVersion: apps/v1
+kind: DaemonSet
+metadata: {name: multus, namespace: kube-system, labels: {app: multus}}
+spec: {template: {spec: {containers: [{name: c, args: ["--multus-conf-file=auto"]}]}}}
+`})
+	specs := []string{}
+	f.control = func(f *fakeAPI, path string, o map[string]any) {
+		allWell(f, path, o)
+		if o["kind"] == "DaemonSet" {
+			specs = append(specs, fmt.Sprint(o["spec"], o["metadata"].(map[string]any)["labels"]))
+		}
+	}
+	if err := i.Install(t.Context(), fleet.ComponentPlan{Name: fleet.ComponentMultus, Manifests: []string{"m"}}, silent); err != nil {
+		t.Fatal(err)
+	}
+	if err := i.Remove(t.Context(), fleet.ComponentMultus, silent); err != nil {
+		t.Fatal(err)
+	}
+	if len(specs) != 2 || strings.Contains(specs[0], multusCleans) || !strings.Contains(specs[1], "[--multus-conf-file=auto "+multusCleans+"]") || !strings.Contains(specs[1], "app:multus") {
+		t.Errorf("%q", specs)
+	}
+	if len(f.deleted) != 2 {
+		t.Errorf("deleted %q", f.deleted)
 	}
 }
 

@@ -42,6 +42,9 @@ func (i *Installer) remove(ctx context.Context, c fleet.Component, tell Teller) 
 			return err
 		}
 	}
+	if err := i.leave(ctx, *list, tell); err != nil {
+		return err
+	}
 	for _, group := range backwards(list.Objects) {
 		for _, r := range group {
 			tell("deleting "+r.String(), nil)
@@ -54,6 +57,51 @@ func (i *Installer) remove(ctx context.Context, c fleet.Component, tell Teller) 
 		}
 	}
 	return i.cluster.DeleteObject(ctx, kindConfigMap, metav1.NamespaceSystem, inventoryPrefix+string(c))
+}
+
+// multusCleans has Multus' pods take its configuration off the nodes when they
+// end. Without, the nodes would go on to ask a plugin that may no longer ask the
+// API, and no pod would start any more.
+const multusCleans = "--cleanup-config-on-exit=true"
+
+// leave prepares the nodes for the removal of a component that changed them.
+func (i *Installer) leave(ctx context.Context, list inventory, tell Teller) error {
+	if list.Component != fleet.ComponentMultus {
+		return nil
+	}
+	for _, r := range list.Objects {
+		if r.Kind != "DaemonSet" {
+			continue
+		}
+		o, err := i.cluster.Object(ctx, r.kind(), r.Namespace, r.Name)
+		if err != nil || o == nil {
+			return err
+		}
+		containers, _, err := unstructured.NestedSlice(o.Object, "spec", "template", "spec", "containers")
+		if err != nil || len(containers) != 1 {
+			return fleet.NewFault(fleet.CodeComponentRefused, fleet.Invalid, err, "%s has %d containers, want one", r, len(containers))
+		}
+		container, _ := containers[0].(map[string]any)
+		args, _, _ := unstructured.NestedStringSlice(container, "args")
+		if slices.Contains(args, multusCleans) {
+			continue
+		}
+		container["args"] = texts(append(args, multusCleans))
+		spec, _, _ := unstructured.NestedMap(o.Object, "spec")
+		next := object(r.APIVersion, r.Kind, r.Namespace, r.Name, map[string]any{"spec": spec})
+		if err := unstructured.SetNestedSlice(next.Object, containers, "spec", "template", "spec", "containers"); err != nil {
+			return err
+		}
+		next.SetLabels(o.GetLabels())
+		tell("having "+r.String()+" take its configuration off the nodes", nil)
+		if err := i.apply(ctx, list.Component, next, tell); err != nil {
+			return err
+		}
+		if err := i.wait(ctx, task{component: list.Component, objects: []*unstructured.Unstructured{next}, since: time.Now()}, tell); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // backwards groups objects in the order of their removal: objects of custom

@@ -60,7 +60,9 @@ func (i *Installer) wait(ctx context.Context, t task, tell Teller) error {
 			if note := waiting(s.checks); note != "" {
 				tell(note, s.checks)
 			} else {
-				tell("everything is ready", s.checks)
+				if len(s.checks) > 0 {
+					tell("ready", s.checks)
+				}
 				return nil
 			}
 			if print := fingerprint(s); !seen[print] {
@@ -136,7 +138,28 @@ func (i *Installer) look(ctx context.Context, t task) (sight, error) {
 		}
 		s.pods = append(s.pods, pods...)
 	}
+	s.countPods()
 	return s, nil
+}
+
+// countPods says beside an operator's object how many pods are up: the operator
+// itself says nothing for minutes while it exchanges them.
+func (s *sight) countPods() {
+	up := 0
+	for n := range s.pods {
+		if p := &s.pods[n]; p.Status.Phase == corev1.PodSucceeded || kube.PodTrouble(p, nil) == "" {
+			up++
+		}
+	}
+	for _, o := range s.waits {
+		if group := o.GroupVersionKind().Group; group == "apps" || group == "batch" || len(s.pods) == 0 {
+			continue
+		}
+		name := refOf(o).String()
+		if n := slices.IndexFunc(s.checks, func(c fleet.Check) bool { return c.Name == name }); n >= 0 {
+			s.checks[n].Missing += fmt.Sprintf("; %d of %d pods are ready", up, len(s.pods))
+		}
+	}
 }
 
 // spacesOf are the namespaces in which pods can tell why an object waits: its
