@@ -32,6 +32,10 @@ keeps the result under its digest. It talks to nobody. Findings say what could
 not be decided or looks wrong, where, and what to do; the disks that apply would
 erase are listed by serial number.
 
+Where the nodes' software has KubeVirt, the plan also has the VM platform: its
+components in their order, for how many VMs there is room, and which proofs are
+run, or why not. The section platform of the site file changes it.
+
 Servers that an earlier plan installed are kept as they are: they are not erased,
 and what the site file now says differently of them is a finding. --from-scratch
 forgets them: everything is installed anew.
