@@ -115,6 +115,48 @@ func kubevirtDefinitions(t *testing.T) []*unstructured.Unstructured {
 	return out
 }
 
+// cdiDefinition is the definition that the importer's operator brings: made of
+// its published API by the tool that its makers use, once, and kept in the
+// cache.
+func cdiDefinition(t *testing.T) *unstructured.Unstructured {
+	t.Helper()
+	const version, generator = "v1.62.0", "sigs.k8s.io/controller-tools/cmd/controller-gen@v0.19.0"
+	kept := filepath.Join(cacheDir(t), "cdi-definitions-"+version, "cdi.kubevirt.io_cdis.yaml")
+	if _, err := os.Stat(kept); err != nil {
+		source, out := filepath.Join(t.TempDir(), "source"), t.TempDir()
+		if err := os.CopyFS(source, os.DirFS(module(t, "kubevirt.io/containerized-data-importer-api", version))); err != nil {
+			t.Fatal(err)
+		}
+		command := exec.CommandContext(t.Context(), "go", "run", generator, "crd", "paths=./pkg/apis/core/v1beta1/...", "output:crd:dir="+out)
+		command.Dir, command.Env = source, append(os.Environ(), "GOFLAGS=-mod=mod", "GOWORK=off")
+		if said, err := command.CombinedOutput(); err != nil {
+			t.Fatalf("make the importer's definitions: %v\n%s", err, said)
+		}
+		text, err := os.ReadFile(filepath.Join(out, filepath.Base(kept)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := os.MkdirAll(filepath.Dir(kept), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(kept+".new", text, 0o644); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Rename(kept+".new", kept); err != nil {
+			t.Fatal(err)
+		}
+	}
+	text, err := os.ReadFile(kept)
+	if err != nil {
+		t.Fatal(err)
+	}
+	objects, err := kube.ReadObjects(text)
+	if err != nil || len(objects) != 1 {
+		t.Fatalf("%d objects in %s: %v", len(objects), kept, err)
+	}
+	return objects[0]
+}
+
 // realAPI is a real API without nodes.
 func realAPI(t *testing.T, p fleet.Plan) (*kube.Cluster, string) {
 	t.Helper()
@@ -135,18 +177,23 @@ func realAPI(t *testing.T, p fleet.Plan) (*kube.Cluster, string) {
 	return c, dir
 }
 
+func cacheDir(t *testing.T) string {
+	t.Helper()
+	if cache := os.Getenv("METALRISE_CACHE"); cache != "" {
+		return cache
+	}
+	base, err := os.UserCacheDir()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return filepath.Join(base, "metalrise")
+}
+
 // newestPayload is the newest software in the cache, one with manifests of the
 // VM platform if there is one.
 func newestPayload(t *testing.T) string {
 	t.Helper()
-	cache := os.Getenv("METALRISE_CACHE")
-	if cache == "" {
-		base, err := os.UserCacheDir()
-		if err != nil {
-			t.Fatal(err)
-		}
-		cache = filepath.Join(base, "metalrise")
-	}
+	cache := cacheDir(t)
 	for _, pattern := range []string{"platform-*", "payload-*"} {
 		found, err := filepath.Glob(filepath.Join(cache, pattern, "payload.json"))
 		if err != nil {

@@ -59,7 +59,7 @@ func TestRealAPITakesAllThatIsWritten(t *testing.T) {
 	realNodes(t, c, p)
 	i, said := warningsOf(New(c, p, contents(map[string]string{"multus": multus(t)})).WithPace(Pace{Look: 200 * time.Millisecond, Refuse: 20 * time.Second, Still: 20 * time.Second, Most: time.Minute}))
 	// What operators bring: definitions and namespaces.
-	if err := i.applyAll(ctx, "test", append([]*unstructured.Unstructured{object("v1", "Namespace", "", kubevirtNamespace, nil)}, kubevirtDefinitions(t)...), silent); err != nil {
+	if err := i.applyAll(ctx, "test", append([]*unstructured.Unstructured{object("v1", "Namespace", "", kubevirtNamespace, nil)}, append(kubevirtDefinitions(t), cdiDefinition(t))...), silent); err != nil {
 		t.Fatal(err)
 	}
 	brought, err := i.brought(fleet.ComponentPlan{Name: fleet.ComponentMultus, Manifests: []string{"multus"}}, fleet.CatalogueEntry{})
@@ -70,7 +70,7 @@ func TestRealAPITakesAllThatIsWritten(t *testing.T) {
 		t.Fatal(err)
 	}
 	kinds := map[string]int{}
-	for _, component := range []fleet.Component{fleet.ComponentVMNetworks, fleet.ComponentKubeVirt, fleet.ComponentInstanceTypes, fleet.ComponentLocalStorage, fleet.ComponentOpenStackHelm} {
+	for _, component := range []fleet.Component{fleet.ComponentVMNetworks, fleet.ComponentKubeVirt, fleet.ComponentCDI, fleet.ComponentInstanceTypes, fleet.ComponentLocalStorage, fleet.ComponentOpenStackHelm} {
 		var before []string
 		for round := range 2 {
 			objects, err := i.written(ctx, component)
