@@ -369,7 +369,7 @@ func TestLocalStorageRounds(t *testing.T) {
 	}
 	const at = "/api/v1/persistentvolumes/local-w1-"
 	spec := f.get(at + "0")["spec"].(map[string]any)
-	if spec["capacity"].(map[string]any)["storage"] != "536870912" || spec["hostPath"].(map[string]any)["path"] != "/var/lib/metalrise/volumes/0-0" {
+	if spec["capacity"].(map[string]any)["storage"] != "512Mi" || spec["hostPath"].(map[string]any)["path"] != "/var/lib/metalrise/volumes/0-0" {
 		t.Errorf("%v", spec)
 	}
 	f.set(at+"0", `{"status":{"phase":"Released"}}`)

@@ -98,7 +98,7 @@ func volume(a fleet.Assignment, class, root string, slot, round int) *unstructur
 		name += "-" + strconv.Itoa(round)
 	}
 	v := object("v1", "PersistentVolume", "", name, map[string]any{"spec": map[string]any{
-		"capacity":                      map[string]any{"storage": strconv.FormatInt(volumeBytes(a), 10)},
+		"capacity":                      map[string]any{"storage": fmt.Sprintf("%dMi", volumeBytes(a)>>20)},
 		"accessModes":                   []any{"ReadWriteOnce"},
 		"volumeMode":                    "Filesystem",
 		"persistentVolumeReclaimPolicy": "Retain",
