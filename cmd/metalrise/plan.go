@@ -218,7 +218,7 @@ func printPlan(out io.Writer, p fleet.Plan) {
 	_ = w.Flush()
 	if p.Stack != nil {
 		fmt.Fprintln(out)
-		printStack(out, p.Stack)
+		printStack(out, p)
 	}
 	erase := p.ErasedDisks()
 	fmt.Fprintf(out, "\n%d disks will be ERASED:\n", len(erase))

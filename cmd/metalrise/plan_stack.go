@@ -10,7 +10,8 @@ import (
 )
 
 // printStack tells what the VM platform will be; nothing where there is none.
-func printStack(out io.Writer, s *fleet.StackPlan) {
+func printStack(out io.Writer, p fleet.Plan) {
+	s := p.Stack
 	if s == nil {
 		return
 	}
@@ -29,6 +30,9 @@ func printStack(out io.Writer, s *fleet.StackPlan) {
 		row("processor", "emulated: for rehearsal only")
 	} else {
 		row("CPU model", "%s", cmp.Or(s.CPUModel, "the host's own"))
+	}
+	for _, text := range moveTexts(p) {
+		row("moves", "%s", text)
 	}
 	if s.MemoryOvercommit != 100 {
 		row("memory", "%d %% of it is promised to VMs", s.MemoryOvercommit)
@@ -81,6 +85,48 @@ func storageText(s fleet.VMStorage) string {
 		text += ", snapshots by " + s.Snapshots
 	}
 	return text
+}
+
+// mostListed bounds lists of hypervisors; plan lists no more than 16 for each.
+const mostListed = 16
+
+// moveTexts tell to whom hypervisors can hand VMs: in one line where it is to
+// all, else one for each.
+func moveTexts(p fleet.Plan) []string {
+	var hosts []string
+	all := true
+	for _, a := range p.Assignments {
+		if a.Node == nil {
+			continue
+		}
+		if _, runs := a.Node.Labels["node-role.kubernetes.io/worker"]; runs {
+			hosts = append(hosts, a.Node.Name)
+		}
+	}
+	for _, h := range hosts {
+		all = all && len(p.Stack.Migration[h]) == min(len(hosts)-1, mostListed)
+	}
+	switch {
+	case len(hosts) < 2:
+		return nil
+	case all:
+		return []string{"VMs can move between all hypervisors, as far as their processors tell"}
+	}
+	var out []string
+	for i, h := range hosts {
+		to, known := p.Stack.Migration[h]
+		switch {
+		case i == mostListed:
+			return append(out, fmt.Sprintf("and %d more; --output json has all", len(hosts)-i))
+		case !known:
+			out = append(out, h+" to nobody knows whom: processors differ, and do not tell")
+		case len(to) == 0:
+			out = append(out, h+" to nobody")
+		default:
+			out = append(out, h+" to "+strings.Join(to, ", "))
+		}
+	}
+	return out
 }
 
 // roomText is the capacity line.
