@@ -159,6 +159,9 @@ func dressed(a fleet.Assignment, n *corev1.Node) fleet.Check {
 // or one was issued a moment ago.
 func serving(a fleet.Assignment, s *sight) fleet.Check {
 	if since, ok := s.proven[a.Node.Name]; ok {
+		if n := s.nodes[a.Node.Name]; n != nil { // certificates are valid from before they are made
+			since = later(since, n.CreationTimestamp.Time)
+		}
 		return yes(fleet.CheckServing, since)
 	}
 	var last *certificatesv1.CertificateSigningRequest

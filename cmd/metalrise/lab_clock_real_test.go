@@ -2,6 +2,7 @@ package main
 
 import (
 	"os"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -33,7 +34,10 @@ func TestRealWrongClock(t *testing.T) {
 		t.Error("the journal does not say that the clock was wrong")
 	}
 	console := r.must("lab", "console", "--name", r.lab, "n1")
-	if n := strings.Count(console, "2h0m0s off and is set") + strings.Count(console, "1h59m59s off and is set"); n < 2 {
-		t.Errorf("the clock was set %d times, want it in the live and in the installed system:\n%.2000s", n, console[max(0, len(console)-2000):])
+	// The machine's clock and ours drift apart while it is emulated.
+	set := regexp.MustCompile(`clock was (2h0m|1h59m5)\ds off and is set`).FindAllString(console, -1)
+	if len(set) != 2 {
+		t.Errorf("the clock was set %d times, want it once in the live and once in the installed system:\n%.2000s", len(set), console[max(0, len(console)-2000):])
 	}
+	t.Logf("the machine said: %q", set)
 }
