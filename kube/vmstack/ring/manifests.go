@@ -59,7 +59,9 @@ type machine struct {
 	// nodes it may run on; prefer is one of them, or "".
 	nodes  []string
 	prefer string
-	// movable VMs are migrated away when their node is drained.
+	// movable VMs are migrated away when their node is drained. They have no
+	// cloud-init disk: to move one that KubeVirt generated takes a libvirt of 10.9
+	// or later in its images, and says nothing about the cluster.
 	movable bool
 	disk    disk
 	mark    string // what the guest writes on its disk
@@ -189,11 +191,14 @@ func accessMode(s fleet.VMStorage) string {
 // orders are what the guest of a VM is told.
 func (m machine) orders() guest.Orders {
 	o := guest.Orders{
-		Nonce: m.run, Beat: beatPace, Cloud: cloudSerial, Listen: listenPort, Ping: m.ping, Dial: m.dial,
+		Nonce: m.run, Beat: beatPace, Listen: listenPort, Ping: m.ping, Dial: m.dial,
 		Nets: []guest.Net{{MAC: m.mac(0), Address: podNetAddress, Gateway: podNetGateway}},
 	}
 	if m.wire != nil {
 		o.Nets = append(o.Nets, guest.Net{MAC: m.mac(1), Address: m.wire.address})
+	}
+	if !m.movable {
+		o.Cloud = cloudSerial
 	}
 	if m.disk != noDisk {
 		o.Disk, o.Mark = dataSerial, m.mark
@@ -216,16 +221,29 @@ func (m machine) vm() *unstructured.Unstructured {
 	if m.halted {
 		strategy = "Halted"
 	}
-	return made(vmKind, m.name, m, object{"spec": object{
-		"runStrategy":  strategy,
-		"instancetype": object{"kind": sizeKind.Kind, "name": sizeName},
+	spec := object{
+		"runStrategy": strategy,
 		"template": object{
 			"metadata": object{"labels": object{
 				kube.OwnerLabel: kube.Manager, proofLabel: string(m.proof), runLabel: m.run, vmLabel: m.name,
 			}},
 			"spec": m.instance(),
 		},
-	}})
+	}
+	if !m.movable {
+		spec["instancetype"] = object{"kind": sizeKind.Kind, "name": sizeName}
+	}
+	return made(vmKind, m.name, m, object{"spec": spec})
+}
+
+// sizeOfItsOwn is for VMs that move. KubeVirt migrates a VM with a limit of CPU
+// over one stream instead of eight. Eight gain nothing for so little memory, and
+// a QEMU before 8.0 takes the wrong one for the first where they overtake each
+// other on the way. An instance type allows no such limit.
+func sizeOfItsOwn(domain object) {
+	domain["cpu"] = object{"cores": int64(1)}
+	domain["memory"] = object{"guest": sizeMemory}
+	domain["resources"] = object{"requests": object{"cpu": "100m"}, "limits": object{"cpu": "2"}}
 }
 
 // instance is what a VirtualMachineInstance of it is.
@@ -234,10 +252,13 @@ func (m machine) instance() object {
 	if m.movable {
 		eviction = "LiveMigrate"
 	}
-	disks := []any{object{"name": "cloud", "serial": cloudSerial, "disk": object{"bus": "virtio", "readonly": true}}}
-	volumes := []any{object{"name": "cloud", "cloudInitNoCloud": object{
-		"userData": "#cloud-config\n# " + guest.UserMark + " " + m.run + "\n",
-	}}}
+	var disks, volumes []any
+	if !m.movable {
+		disks = append(disks, object{"name": "cloud", "serial": cloudSerial, "disk": object{"bus": "virtio"}})
+		volumes = append(volumes, object{"name": "cloud", "cloudInitNoCloud": object{
+			"userData": "#cloud-config\n# " + guest.UserMark + " " + m.run + "\n",
+		}})
+	}
 	if m.disk != noDisk {
 		disks = append(disks, object{"name": "data", "serial": dataSerial, "disk": object{"bus": "virtio"}})
 	}
@@ -254,23 +275,31 @@ func (m machine) instance() object {
 		cards = append(cards, object{"name": "wire", "bridge": object{}, "model": "virtio", "macAddress": m.mac(1)})
 		networks = append(networks, object{"name": "wire", "multus": object{"networkName": m.wire.network}})
 	}
-	return object{
+	domain := object{
+		"devices": object{
+			"autoattachGraphicsDevice": false, "autoattachMemBalloon": false, "logSerialConsole": true,
+			"interfaces": cards,
+		},
+		"firmware": object{"kernelBoot": object{
+			"container":  object{"image": m.image, "kernelPath": "/boot/vmlinuz", "initrdPath": "/boot/initrd", "imagePullPolicy": "IfNotPresent"},
+			"kernelArgs": "console=ttyS0 quiet panic=-1 " + m.orders().Args(),
+		}},
+	}
+	spec := object{
 		"terminationGracePeriodSeconds": int64(0),
 		"evictionStrategy":              eviction,
 		"affinity":                      m.affinity(),
-		"domain": object{
-			"devices": object{
-				"autoattachGraphicsDevice": false, "autoattachMemBalloon": false, "logSerialConsole": true,
-				"disks": disks, "interfaces": cards,
-			},
-			"firmware": object{"kernelBoot": object{
-				"container":  object{"image": m.image, "kernelPath": "/boot/vmlinuz", "initrdPath": "/boot/initrd", "imagePullPolicy": "IfNotPresent"},
-				"kernelArgs": "console=ttyS0 quiet panic=-1 " + m.orders().Args(),
-			}},
-		},
-		"networks": networks,
-		"volumes":  volumes,
+		"domain":                        domain,
+		"networks":                      networks,
 	}
+	if len(volumes) > 0 { // an empty list is not the same as none to the API
+		spec["volumes"] = volumes
+		domain["devices"].(object)["disks"] = disks
+	}
+	if m.movable {
+		sizeOfItsOwn(domain)
+	}
+	return spec
 }
 
 // affinity pins the VM to its nodes.
