@@ -118,7 +118,7 @@ func (i *Installer) install(ctx context.Context, c fleet.ComponentPlan, tell Tel
 		return err
 	}
 	all := append(slices.Clone(brought), own...)
-	if err := i.wait(ctx, task{component: c.Name, objects: all, extra: i.extra(c.Name), since: started}, tell); err != nil {
+	if err := i.wait(ctx, task{component: c.Name, objects: all, extra: i.extra(c.Name, c.Version), since: started}, tell); err != nil {
 		return err
 	}
 	list.Objects = refsOf(all)

@@ -121,7 +121,7 @@ func TestInstallKubeVirt(t *testing.T) {
 	for _, c := range last {
 		names = append(names, fmt.Sprint(c.Name, " ", c.OK))
 	}
-	wantChecks := []string{"CustomResourceDefinition kubevirts.kubevirt.io true", "Deployment kubevirt/virt-operator true", "KubeVirt kubevirt/kubevirt true", "VMs on w1 true", "VMs on w2 true"}
+	wantChecks := []string{"CustomResourceDefinition kubevirts.kubevirt.io true", "Deployment kubevirt/virt-operator true", "KubeVirt kubevirt/kubevirt true", "version true", "VMs on w1 true", "VMs on w2 true"}
 	if !slices.Equal(names, wantChecks) || notes[len(notes)-1] != "ready" {
 		t.Errorf("%q, %q", names, notes)
 	}
@@ -261,17 +261,28 @@ func TestNewVersionDeletesWhatItLost(t *testing.T) {
 	f, i := newInstaller(t, testPlan(), map[string]string{"operator": operator, "old": old})
 	f.control = allWell
 	f.nodes(`"kubevirt.io/schedulable":"true"`, "w1")
-	before := fleet.ComponentPlan{Name: fleet.ComponentKubeVirt, Version: "v1.5.0", Manifests: []string{"old"}}
-	for _, c := range []fleet.ComponentPlan{before, kubevirtPlan} {
-		if err := i.Install(t.Context(), c, silent); err != nil {
-			t.Fatal(err)
-		}
+	before := fleet.ComponentPlan{Name: fleet.ComponentKubeVirt, Version: "v1.6.0", Manifests: []string{"old"}}
+	if err := i.Install(t.Context(), before, silent); err != nil {
+		t.Fatal(err)
+	}
+	// The operator is exchanged, and KubeVirt itself is not yet.
+	after := fleet.ComponentPlan{Name: fleet.ComponentKubeVirt, Version: "v1.7.0", Manifests: []string{"operator"}}
+	if err := i.Install(t.Context(), after, silent); fleet.CodeOf(err) != fleet.CodeComponentStuck || !strings.Contains(err.Error(), "version: KubeVirt is of version v1.6.0, v1.7.0 is wanted") {
+		t.Fatal(err)
+	}
+	if len(f.deleted) > 0 {
+		t.Errorf("deleted %q before the new version was there", f.deleted)
+	}
+	f.set(pathCR, `{"status":{"observedKubeVirtVersion":"v1.7.0"}}`)
+	f.control = nil
+	if err := i.Install(t.Context(), after, silent); err != nil {
+		t.Fatal(err)
 	}
 	if want := []string{"/api/v1/namespaces/kubevirt/configmaps/old"}; !slices.Equal(f.deleted, want) {
 		t.Errorf("deleted %q", f.deleted)
 	}
 	list := f.get(pathList)["data"].(map[string]any)
-	if list["version"] != "v1.6.0" || list["state"] != "ready" || strings.Contains(list["objects"].(string), `"old"`) {
+	if list["version"] != "v1.7.0" || list["state"] != "ready" || strings.Contains(list["objects"].(string), `"old"`) {
 		t.Errorf("%v", list)
 	}
 }

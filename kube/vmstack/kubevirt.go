@@ -9,6 +9,7 @@ import (
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
 	"metalrise.dev/fleet"
+	"metalrise.dev/kube"
 )
 
 const kubevirtNamespace = "kubevirt" // where its makers' manifests put it
@@ -83,16 +84,40 @@ func texts(in []string) []any {
 }
 
 // extra is what must be true beside the objects of a component; nil for nothing.
-func (i *Installer) extra(c fleet.Component) func(context.Context) ([]fleet.Check, error) {
+func (i *Installer) extra(c fleet.Component, version string) func(context.Context) ([]fleet.Check, error) {
 	switch c {
 	case fleet.ComponentKubeVirt:
-		return i.schedulable
+		return func(ctx context.Context) ([]fleet.Check, error) {
+			runs, err := i.runs(ctx, version)
+			if err != nil || !runs.OK {
+				return []fleet.Check{runs}, err
+			}
+			nodes, err := i.schedulable(ctx)
+			return append([]fleet.Check{runs}, nodes...), err
+		}
 	case fleet.ComponentLocalStorage:
 		return i.volumes
 	case fleet.ComponentInstanceTypes:
 		return i.typesThere
 	}
 	return nil
+}
+
+// runs looks whether KubeVirt is of the version that was asked for: after a
+// change of its operator the old one is Available for a while. An operator that
+// tells no version is believed.
+func (i *Installer) runs(ctx context.Context, version string) (fleet.Check, error) {
+	check := fleet.Check{Name: "version", OK: true}
+	o := KubeVirt(i.plan)
+	now, err := i.cluster.Object(ctx, o.GroupVersionKind(), o.GetNamespace(), o.GetName())
+	if err != nil || now == nil {
+		return check, err
+	}
+	seen, _, _ := unstructured.NestedString(now.Object, "status", "observedKubeVirtVersion")
+	if seen != "" && version != "" && seen != version {
+		check.OK, check.Missing = false, fmt.Sprintf("KubeVirt is of version %s, %s is wanted", kube.Words(seen), version)
+	}
+	return check, nil
 }
 
 // schedulable looks whether KubeVirt takes the hypervisors that are in the

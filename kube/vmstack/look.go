@@ -84,7 +84,7 @@ func (i *Installer) lookAt(ctx context.Context, list inventory) (Installed, erro
 		all.Missing = kube.Words("not there: " + strings.Join(lacking, ", "))
 	}
 	v.Checks = append([]fleet.Check{all}, v.Checks...)
-	if extra := i.extra(list.Component); extra != nil && i.plan.Stack != nil {
+	if extra := i.extra(list.Component, list.Version); extra != nil && i.plan.Stack != nil {
 		more, err := extra(ctx)
 		if err != nil {
 			return v, err
