@@ -440,7 +440,7 @@ func TestLaterPlanProvesNothingAgain(t *testing.T) {
 		if s := stepOf(o.Stack, "fence"); s.State != fleet.StepOK || !strings.Contains(s.Note, first[:12]) || s.Result == nil {
 			t.Errorf("fence %+v", s)
 		}
-		if s := stepOf(o.Stack, "snapshot"); s.State != fleet.StepSkipped || !strings.Contains(s.Note, "verify --prove") {
+		if s := stepOf(o.Stack, "snapshot"); s.State != fleet.StepSkipped || !strings.Contains(s.Note, "verify --proof snapshot") {
 			t.Errorf("snapshot %+v", s)
 		}
 		if err := e.RetryPlatform(t.Context(), fleet.PlatformRetry{By: "test", Prove: []fleet.Proof{fleet.ProofSnapshot}}); err != nil {

@@ -202,13 +202,17 @@ func attend(ctx context.Context, dir, plan string, stop context.CancelCauseFunc)
 
 // watch prints events until nothing moves, then the report.
 func (o *options) watch(ctx context.Context, dir string, p fleet.Plan) error {
+	return o.watchFrom(ctx, dir, p, 0)
+}
+
+// watchFrom is watch without the events up to one.
+func (o *options) watchFrom(ctx context.Context, dir string, p fleet.Plan, last int64) error {
 	names := map[fleet.ServerID]string{}
 	for _, a := range p.Assignments {
 		names[a.Server] = a.Hostname
 	}
 	ctx, stop := context.WithCancelCause(ctx)
 	go attend(ctx, dir, p.ID, stop)
-	last := int64(0)
 	show := func(e fleet.Event) error {
 		last = e.Seq
 		if e.Plan == p.ID && o.output == "text" {
@@ -216,7 +220,7 @@ func (o *options) watch(ctx context.Context, dir string, p fleet.Plan) error {
 		}
 		return nil
 	}
-	err := o.follow(ctx, dir, 0, true, show)
+	err := o.follow(ctx, dir, last, true, show)
 	cause := context.Cause(ctx)
 	stop(nil)
 	if errors.Is(cause, context.Canceled) {
@@ -233,7 +237,23 @@ func (o *options) watch(ctx context.Context, dir string, p fleet.Plan) error {
 	if err := o.follow(ctx, dir, last, false, show); err != nil { // what came with the end
 		return err
 	}
+	o.keepReport(ctx, dir)
 	return o.report(ctx, dir)
+}
+
+// keepReport keeps the as-built report where all is done. The run is no worse
+// without it: handover writes it too.
+func (o *options) keepReport(ctx context.Context, dir string) {
+	view, err := overview(ctx, dir)
+	if err == nil {
+		var st *store.Store
+		if st, err = store.OpenReader(dir); err == nil {
+			err = errors.Join(keepBuilt(ctx, st, view), st.Close())
+		}
+	}
+	if err != nil {
+		fmt.Fprintf(o.errs, "as-built report: %v\n", err)
+	}
 }
 
 // report prints where all servers are, and fails when some are held.

@@ -362,7 +362,7 @@ func (d *daemon) listen(s fleet.Site, a *boot.Authority, lib *library) (*boot.Se
 // server it stays: a retry should find it.
 func (d *daemon) restWhenDone(ctx context.Context) {
 	const rest = 10 * time.Second
-	idle := time.Now()
+	idle, kept := time.Now(), false
 	for {
 		select {
 		case <-time.After(time.Second):
@@ -377,6 +377,14 @@ func (d *daemon) restWhenDone(ctx context.Context) {
 		}
 		if view.Stack != nil && !view.Stack.Done {
 			idle = time.Now()
+		}
+		if !idle.Before(view.At) || view.Plan == "" {
+			kept = false
+		} else if !kept {
+			kept = true
+			if err := keepBuilt(ctx, d.store, view); err != nil {
+				d.log.Error("as-built report", "error", err)
+			}
 		}
 		if time.Since(idle) > rest && time.Since(time.Unix(0, d.busy.Load())) > rest {
 			d.log.Info("nothing left to do")

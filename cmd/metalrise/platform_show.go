@@ -3,6 +3,7 @@ package main
 import (
 	"cmp"
 	"context"
+	"encoding/json"
 	"fmt"
 	"maps"
 	"slices"
@@ -113,6 +114,18 @@ func figures(m map[string]float64) string {
 		out = append(out, fmt.Sprintf("%s %.4g%s", cmp.Or(label, name), m[name], unit))
 	}
 	return strings.Join(out, ", ")
+}
+
+// stepOfEvent names the component or proof that an event is about, "" for others.
+func stepOfEvent(e fleet.Event) string {
+	if e.Action != fleet.ActComponent && e.Action != fleet.ActProve {
+		return ""
+	}
+	var d provision.StepData
+	if json.Unmarshal(e.Data, &d) != nil {
+		return ""
+	}
+	return d.String()
 }
 
 // refuseDark keeps a person from leaving a server off that a proof switched off.

@@ -25,7 +25,7 @@ import (
 )
 
 func reportCommand(o *options) *cobra.Command {
-	return &cobra.Command{
+	c := &cobra.Command{
 		Use:   "report [FILE]",
 		Short: "Write journal, plan and facts into one file for a helper, without secrets",
 		Long: `report gathers what somebody needs who helps from afar: the journal, where every
@@ -33,6 +33,8 @@ server is, the plan, what was seen of the servers, the site file and the end of
 the engine's log. Passwords, keys and tokens are not read into it; values of
 secrets that stand in a text all the same are replaced. Serial numbers, addresses
 and host names are in it: look through it before you send it to strangers.
+
+report as-built writes another one: what the site was built as, to be signed.
 ` + exitHelp,
 		Example: "  metalrise report -f osaka.yaml\n  metalrise report /tmp/osaka.tar.gz",
 		Args:    usage(cobra.MaximumNArgs(1)),
@@ -52,6 +54,8 @@ and host names are in it: look through it before you send it to strangers.
 			return nil
 		},
 	}
+	c.AddCommand(asBuiltCommand(o), reportVerifyCommand(o))
+	return c
 }
 
 // gather writes the report about the state in dir.

@@ -51,7 +51,9 @@ each server there, writing down every step before it is taken.
   metalrise plan         decide roles, names, addresses, disks; list what will be erased
   metalrise apply        do it, after the number of disks was typed
   metalrise status       where every server is
-  metalrise attach       the same on a screen that follows`,
+  metalrise attach       the same on a screen that follows
+  metalrise handover     how to use what was built, and what is proven of it
+  metalrise verify       what differs from that, months later`,
 		Version:       version(),
 		SilenceErrors: true,
 		SilenceUsage:  true,
@@ -78,7 +80,7 @@ each server there, writing down every step before it is taken.
 	root.AddCommand(
 		siteCommand(o), vaultCommand(o), discoverCommand(o), inspectCommand(o), planCommand(o), applyCommand(o), engineCommand(o),
 		statusCommand(o), eventsCommand(o), factsCommand(o), explainCommand(o), retryCommand(o), stopCommand(o), bmcCommand(o), agentCommand(o), labCommand(o), docsCommand(o),
-		clusterCommand(o), nodeCommand(o), attachCommand(o), tuiCommand(o), reportCommand(o), isoCommand(o), mediumCommand(o), probeCommand(o), serveCommand(o), preparedCommand(o), imagesCommand(o), bundleCommand(o),
+		clusterCommand(o), nodeCommand(o), attachCommand(o), tuiCommand(o), reportCommand(o), handoverCommand(o), verifyCommand(o), isoCommand(o), mediumCommand(o), probeCommand(o), serveCommand(o), preparedCommand(o), imagesCommand(o), bundleCommand(o),
 	)
 	return root
 }

@@ -419,6 +419,9 @@ func printEvent(w io.Writer, e fleet.Event, names map[fleet.ServerID]string) {
 	if e.Outcome != "" {
 		what = string(e.Outcome)
 	}
+	if step := stepOfEvent(e); step != "" {
+		e.Note = strings.TrimSuffix(step+": "+e.Note, ": ")
+	}
 	line := fmt.Sprintf("%5d %s %-12s %-10s %-10s", e.Seq, e.At.Local().Format("15:04:05"), name, e.Action, what)
 	var p struct{ Done, Total int64 }
 	if e.Edge == fleet.Progressed && json.Unmarshal(e.Data, &p) == nil && p.Done > 0 {
