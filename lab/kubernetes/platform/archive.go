@@ -9,6 +9,8 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
+	"strings"
 	"time"
 )
 
@@ -16,6 +18,10 @@ import (
 type image struct {
 	name       string   // in the payload
 	references []string // names in the archive, as a node asks for them
+	// pinned names the image by its digest too. KubeVirt asks for that name of an
+	// image that a VM uses when the VM moves: what was seen at its first node must
+	// be what the next one takes.
+	pinned     bool
 	entrypoint []string
 	user       string // "" for root
 	layers     []func(*layer)
@@ -24,59 +30,104 @@ type image struct {
 // written is a layer on disk.
 type written struct {
 	file *os.File
-	diff string // SHA-256 of its bytes
-	size int64
+	descriptor
 }
 
-// write writes the image as a docker archive (Docker Image Specification 1.2):
-// a tar of the layers, the configuration, and manifest.json. The same image
-// always gives the same bytes. Nothing is compressed, as it never travels
-// further than a rack.
-func (i image) write(out io.Writer, scratch string) error {
-	var layers []written
+// descriptor names a content (OCI Image Specification 1.1, descriptor).
+type descriptor struct {
+	MediaType   string            `json:"mediaType"`
+	Digest      string            `json:"digest"`
+	Size        int64             `json:"size"`
+	Annotations map[string]string `json:"annotations,omitempty"`
+}
+
+// Media types of the OCI Image Specification 1.1. Layers are plain: they travel
+// no further than a rack.
+const (
+	indexType    = "application/vnd.oci.image.index.v1+json"
+	manifestType = "application/vnd.oci.image.manifest.v1+json"
+	configType   = "application/vnd.oci.image.config.v1+json"
+	layerType    = "application/vnd.oci.image.layer.v1.tar"
+)
+
+// layout says which version of the specification the archive follows.
+const layout = `{"imageLayoutVersion":"1.0.0"}`
+
+// write writes the image as a tar of an OCI image layout, and returns the names
+// it has there. The same image always gives the same bytes.
+func (i image) write(out io.Writer, scratch string) (references []string, err error) {
+	layers := []descriptor{}
+	w := tar.NewWriter(out)
+	if err := put(w, "oci-layout", strings.NewReader(layout), int64(len(layout))); err != nil {
+		return nil, err
+	}
 	for n, fill := range i.layers {
 		l, err := writeLayer(fill, scratch)
 		if err != nil {
-			return fmt.Errorf("layer %d: %w", n+1, err)
+			return nil, fmt.Errorf("layer %d: %w", n+1, err)
 		}
-		defer os.Remove(l.file.Name())
-		defer l.file.Close()
-		layers = append(layers, l)
-	}
-	var diffs, paths []string
-	for _, l := range layers {
-		diffs, paths = append(diffs, "sha256:"+l.diff), append(paths, l.diff+"/layer.tar")
-	}
-	config, err := i.config(diffs)
-	if err != nil {
-		return err
-	}
-	configName := fmt.Sprintf("%x.json", sha256.Sum256(config))
-	manifest, err := json.Marshal([]any{map[string]any{"Config": configName, "RepoTags": i.references, "Layers": paths}})
-	if err != nil {
-		return err
-	}
-	w := tar.NewWriter(out)
-	if err := put(w, configName, int64(len(config)), bytes.NewReader(config)); err != nil {
-		return err
-	}
-	for n, l := range layers {
-		if err := put(w, paths[n], l.size, l.file); err != nil {
-			return err
+		err = put(w, blob(l.Digest), l.file, l.Size)
+		l.file.Close()
+		os.Remove(l.file.Name())
+		if err != nil {
+			return nil, err
 		}
+		layers = append(layers, l.descriptor)
 	}
-	if err := put(w, "manifest.json", int64(len(manifest)), bytes.NewReader(manifest)); err != nil {
-		return err
+	config, err := putJSON(w, configType, i.config(layers))
+	if err != nil {
+		return nil, err
 	}
-	return w.Close()
+	manifest, err := putJSON(w, manifestType, map[string]any{"schemaVersion": 2, "mediaType": manifestType, "config": config, "layers": layers})
+	if err != nil {
+		return nil, err
+	}
+	references = i.references
+	if i.pinned {
+		repository, _, _ := strings.Cut(i.references[0], ":")
+		references = append(slices.Clone(references), repository+"@"+manifest.Digest)
+	}
+	index, err := json.Marshal(map[string]any{"schemaVersion": 2, "mediaType": indexType, "manifests": named(manifest, references)})
+	if err != nil {
+		return nil, err
+	}
+	if err := put(w, "index.json", bytes.NewReader(index), int64(len(index))); err != nil {
+		return nil, err
+	}
+	return references, w.Close()
 }
 
-func put(w *tar.Writer, name string, size int64, from io.Reader) error {
+// named lists a manifest once for each name. containerd reads the first
+// annotation; the second is the specification's own.
+func named(manifest descriptor, references []string) []descriptor {
+	var all []descriptor
+	for _, name := range references {
+		d := manifest
+		d.Annotations = map[string]string{"io.containerd.image.name": name, "org.opencontainers.image.ref.name": name[strings.LastIndexByte(name, ':')+1:]}
+		all = append(all, d)
+	}
+	return all
+}
+
+// blob is the place of a content in a layout.
+func blob(digest string) string { return "blobs/" + strings.Replace(digest, ":", "/", 1) }
+
+func put(w *tar.Writer, name string, from io.Reader, size int64) error {
 	if err := w.WriteHeader(&tar.Header{Typeflag: tar.TypeReg, Name: name, Mode: 0o644, Size: size, ModTime: epoch()}); err != nil {
 		return err
 	}
 	_, err := io.Copy(w, from)
 	return err
+}
+
+// putJSON writes a value under its digest.
+func putJSON(w *tar.Writer, mediaType string, value any) (descriptor, error) {
+	text, err := json.Marshal(value)
+	if err != nil {
+		return descriptor{}, err
+	}
+	d := descriptor{MediaType: mediaType, Digest: fmt.Sprintf("sha256:%x", sha256.Sum256(text)), Size: int64(len(text))}
+	return d, put(w, blob(d.Digest), bytes.NewReader(text), d.Size)
 }
 
 // writeLayer writes a layer to a file in scratch, which the caller closes and
@@ -89,7 +140,7 @@ func writeLayer(fill func(*layer), scratch string) (w written, err error) {
 	l := newLayer(io.MultiWriter(w.file, sum))
 	fill(l)
 	if err = l.close(); err == nil {
-		w.size, err = w.file.Seek(0, io.SeekCurrent)
+		w.Size, err = w.file.Seek(0, io.SeekCurrent)
 	}
 	if err == nil {
 		_, err = w.file.Seek(0, io.SeekStart)
@@ -99,17 +150,23 @@ func writeLayer(fill func(*layer), scratch string) (w written, err error) {
 		os.Remove(w.file.Name())
 		return w, err
 	}
-	w.diff = hex.EncodeToString(sum.Sum(nil))
+	w.MediaType, w.Digest = layerType, "sha256:"+hex.EncodeToString(sum.Sum(nil))
 	return w, nil
 }
 
-func (i image) config(diffs []string) ([]byte, error) {
-	return json.Marshal(map[string]any{
+// config is the image's configuration. Layers are not compressed, so their
+// digests are those of their contents.
+func (i image) config(layers []descriptor) map[string]any {
+	diffs := []string{}
+	for _, l := range layers {
+		diffs = append(diffs, l.Digest)
+	}
+	return map[string]any{
 		"architecture": "amd64", "os": "linux", "created": epoch().Format(time.RFC3339),
 		"config": map[string]any{
 			"Env":        []string{"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"},
 			"Entrypoint": i.entrypoint, "User": i.user, "WorkingDir": "/",
 		},
 		"rootfs": map[string]any{"type": "layers", "diff_ids": diffs},
-	})
+	}
 }

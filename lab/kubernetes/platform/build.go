@@ -92,11 +92,12 @@ func (b *builder) payload(plain string, kv built, multus, out, work string) erro
 	}
 	for _, i := range []image{controllers(kv), launcher, multusIn(multus), guest} {
 		b.Say("packing the image " + i.name)
-		digest, size, err := keep(out, 0o644, func(w io.Writer) error { return i.write(w, work) })
+		var references []string
+		digest, size, err := keep(out, 0o644, func(w io.Writer) (err error) { references, err = i.write(w, work); return err })
 		if err != nil {
 			return fmt.Errorf("image %s: %w", i.name, err)
 		}
-		p.Images = append(p.Images, fleet.PayloadImage{Name: i.name, References: i.references, Digest: digest, Bytes: size})
+		p.Images = append(p.Images, fleet.PayloadImage{Name: i.name, References: references, Digest: digest, Bytes: size})
 	}
 	text, err := b.operator(kv, work)
 	if err != nil {

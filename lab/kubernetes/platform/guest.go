@@ -44,7 +44,7 @@ func (b *builder) guest(work string) (image, error) {
 	if err := writeInitrd(initrd, program, filepath.Join(root, "lib/modules", release, "kernel")); err != nil {
 		return image{}, err
 	}
-	return image{name: "guest", references: []string{GuestReference}, layers: []func(*layer){func(l *layer) {
+	return image{name: "guest", references: []string{GuestReference}, pinned: true, layers: []func(*layer){func(l *layer) {
 		// KubeVirt looks at both as the user that VMs run as.
 		l.file(strings.TrimPrefix(GuestKernel, "/"), kernel, 0o644, "")
 		l.file(strings.TrimPrefix(GuestInitrd, "/"), initrd, 0o644, "")

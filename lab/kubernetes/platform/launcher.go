@@ -35,11 +35,12 @@ func kept(name string) bool {
 
 // virtqemud stands for the daemon that Debian 12 has not: its libvirt comes as
 // one daemon for all drivers, which listens on a socket of another name. The
-// daemon makes its folder itself, as whoever it runs as.
+// link between the two names is relative, as is that of /var/run below:
+// virt-handler looks at them from outside, where absolute links lead elsewhere,
+// and without the socket no VM can move.
 const virtqemud = `#!/bin/sh
-dir="${XDG_RUNTIME_DIR:-/var/run}/libvirt"
-mkdir -p "$dir" /var/run/libvirt
-ln -sfn "$dir/libvirt-sock" /var/run/libvirt/virtqemud-sock
+mkdir -p /var/run/libvirt
+ln -sfn libvirt-sock /var/run/libvirt/virtqemud-sock
 exec /usr/sbin/libvirtd "$@"
 `
 
@@ -70,7 +71,7 @@ func (b *builder) launcher(kv built) (image, error) {
 			l.folder(dir, 0o755)
 		}
 		l.folder("tmp", 0o1777)
-		l.link("var/run", "/run")
+		l.link("var/run", "../run")
 		l.text("etc/passwd", accounts, 0o644)
 		l.text("etc/group", groups, 0o644)
 		l.text("etc/nsswitch.conf", "passwd: files\ngroup: files\nhosts: files dns\n", 0o644)
