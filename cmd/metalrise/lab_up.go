@@ -34,6 +34,11 @@ type labFlags struct {
 	platform   bool
 }
 
+// platformMemory is for a node that runs two small VMs beside the platform's own
+// programs, in MiB: those, Kubernetes and etcd take 1.2 GiB, a VM 0.4 GiB, and a
+// VM that moves has two places for a while.
+const platformMemory = 4096
+
 // labShape names the flags that an existing lab does not change by.
 var labShape = [...]string{"servers", "machine", "firmware", "disks", "personality", "bmc-port", "memory", "network", "image-dir", "kubernetes", "platform", "clock"}
 
@@ -69,7 +74,7 @@ The lab runs in the background until metalrise lab down.
 	p.IntVar(&f.Disks, "disks", 2, "disks of each server; all but the first hold data")
 	p.StringVar(&f.Personality, "personality", "standard", "habits of the BMCs: "+personalities())
 	p.IntVar(&f.BMCPort, "bmc-port", 443, "port of the BMCs")
-	p.IntVar(&f.MemoryMiB, "memory", 0, "memory of a machine in MiB (default 2048)")
+	p.IntVar(&f.MemoryMiB, "memory", 0, "memory of a machine in MiB (default 2048, with --platform 4096)")
 	p.DurationVar(&f.clock, "clock", 0, "how far the machines' clocks are from this computer's; qemu only")
 	p.StringVar(&f.network, "network", "", "network of the servers, a /24 (default: a free one by the name)")
 	p.BoolVar(&f.kubernetes, "kubernetes", false, "build the software of Kubernetes nodes and let the site file ask for a cluster")
@@ -154,6 +159,9 @@ func (l *labOptions) shape(c *cobra.Command, f *labFlags) (lab.Config, error) {
 		if cfg.ImageDir, err = filepath.Abs(cfg.ImageDir); err != nil {
 			return cfg, err
 		}
+	}
+	if f.platform && cfg.MemoryMiB == 0 {
+		cfg.MemoryMiB = platformMemory
 	}
 	check := cfg
 	check.Ignition = "built later"
