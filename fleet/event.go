@@ -203,6 +203,12 @@ type Stranger struct {
 	UUID string    `json:"uuid,omitempty"`
 	Arch string    `json:"arch,omitempty"`
 	At   time.Time `json:"at"` // when it asked last
+
+	// Of a machine that said more of itself, in a live system.
+	Serial string `json:"serial,omitempty"`
+	Model  string `json:"model,omitempty"` // with its manufacturer
+	Rule   string `json:"rule,omitempty"`  // that it matches
+	Note   string `json:"note,omitempty"`  // what becomes of it
 }
 
 // Found is what answers at one address, as far as it tells without a login.

@@ -26,6 +26,7 @@ type Site struct {
 	Access         Access         `json:"access,omitzero" yaml:"access,omitempty"`
 	Serving        Serving        `json:"serving,omitzero" yaml:"serving,omitempty"`
 	Servers        []Override     `json:"servers,omitempty" yaml:"servers,omitempty"`
+	Rules          []Rule         `json:"rules,omitempty" yaml:"rules,omitempty"`
 }
 
 // BMCs says where to look for BMCs and how to log in.

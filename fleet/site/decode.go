@@ -3,6 +3,7 @@ package site
 import (
 	"fmt"
 	"reflect"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -25,6 +26,9 @@ func (f *File) decode() (fleet.Site, []fleet.Finding) {
 	root := f.doc.Content[0]
 	d.object(root, reflect.ValueOf(&s).Elem(), "", "")
 	d.together(s, root)
+	if len(s.Rules) > 0 && lookup(root, "bmcs") == nil { // all its servers are started by somebody
+		d.findings = slices.DeleteFunc(d.findings, func(f fleet.Finding) bool { return f.Path == "bmcs" })
+	}
 	return s, d.findings
 }
 
@@ -200,6 +204,7 @@ func (d *decoder) together(s fleet.Site, root *yaml.Node) {
 	d.bmcs(s.BMCs, lookup(root, "bmcs"))
 	d.cluster(s.Cluster, lookup(root, "cluster"))
 	d.platform(s.Platform, lookup(root, "platform"))
+	d.rules(s.Rules, lookup(root, "rules"))
 	list := lookup(root, "servers")
 	first := map[string]int{}
 	for i, o := range s.Servers {

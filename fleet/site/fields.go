@@ -21,7 +21,7 @@ type field struct {
 
 // fields lists every field in the order of the documentation.
 func fields() []field {
-	return slices.Concat(bmcFields(), clusterFields(), networkFields(), virtualizationFields(), platformFields(), serverFields())
+	return slices.Concat(bmcFields(), clusterFields(), networkFields(), virtualizationFields(), platformFields(), serverFields(), ruleFields())
 }
 
 // bmcFields are those of the head and of bmcs.
