@@ -5,6 +5,7 @@ import (
 	"testing"
 
 	"metalrise.dev/fleet"
+	"metalrise.dev/fleet/callhome"
 	"metalrise.dev/ignition"
 )
 
@@ -46,6 +47,28 @@ func TestLiveFiles(t *testing.T) {
 	in := liveInput(t, "port")
 	in.Assignment.Network.Address = "x"
 	if _, err := ignition.LiveFiles(in.Assignment); fleet.CodeOf(err) != fleet.CodeSiteInvalid {
+		t.Errorf("%v", err)
+	}
+}
+
+// TestAsking wants a ticket that only asks, and nothing that touches disks.
+func TestAsking(t *testing.T) {
+	in := liveInput(t, "port")
+	ticket := in.Ticket
+	ticket.Stage, ticket.Server, ticket.Plan, ticket.Attempt, ticket.Identity = callhome.Asking, "", "", 0, fleet.Identity{}
+	raw, err := ignition.Asking(ticket, in.Agent, fleet.Access{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := parse(t, raw)
+	if len(p.Storage.Disks)+len(p.Storage.Filesystems) > 0 || !strings.Contains(string(raw), "metalrise-agent.service") || !strings.Contains(string(raw), "method%3Dauto") && !strings.Contains(string(raw), "method=auto") {
+		t.Errorf("%s", raw)
+	}
+	if _, err := ignition.Asking(in.Ticket, in.Agent, fleet.Access{}); fleet.CodeOf(err) != fleet.CodeSiteInvalid {
+		t.Errorf("a server's own ticket: %v", err)
+	}
+	ticket.URL = "https://x'; reboot; '"
+	if _, err := ignition.Asking(ticket, in.Agent, fleet.Access{}); fleet.CodeOf(err) != fleet.CodeSiteInvalid {
 		t.Errorf("%v", err)
 	}
 }

@@ -39,6 +39,16 @@ func LiveFiles(a fleet.Assignment) ([]LiveFile, error) {
 	return out, nil
 }
 
+// AnyNetwork lets a live system that nobody planned for take addresses on any
+// port that has a cable, as the image itself would.
+func AnyNetwork() LiveFile {
+	k := &keyfile{}
+	k.section("connection", "id", "metalrise-any", "uuid", connectionUUID("", "any"), "type", "ethernet", "multi-connect", "3", "autoconnect-retries", "0")
+	k.section("ipv4", "method", "auto", "may-fail", "true")
+	k.section("ipv6", "method", "auto", "may-fail", "true")
+	return LiveFile{Path: connectionsDir + "metalrise-any.nmconnection", Mode: 0o600, Text: k.b.String()}
+}
+
 // SiteLive makes the config of the live system on the medium of a whole site: the
 // program from the medium, which finds out whose machine this is, and the agent,
 // which it starts. Until then the ports keep the image's own settings. It touches
@@ -61,3 +71,43 @@ RestartSec=5
 StandardOutput=journal+console
 StandardError=journal+console
 `
+
+// Asking makes the config of a live system that booted from the network and does
+// not know whose machine it is: the agent, with a ticket to ask with. It takes
+// addresses on any port, and touches no disk. Errors are as those of Live.
+func Asking(t callhome.Ticket, agent Artefact, access fleet.Access) ([]byte, error) {
+	var p problems
+	if t.Stage != callhome.Asking || t.Protocol != callhome.Protocol || t.Token == "" || t.Server != "" {
+		p.add("ticket", "is none to ask with")
+	}
+	if why := baseURLProblem(t.URL); why != "" {
+		p.add("ticket.url", "%s", why)
+	}
+	if _, err := certificates(t.CA); err != nil {
+		p.add("ticket.ca", "%v", err)
+	}
+	checkArtefact(&p, "agent", agent)
+	for i, key := range access.SSHKeys {
+		if why := sshKeyProblem(key); why != "" {
+			p.add(fmt.Sprintf("access.sshKeys[%d]", i), "%s", why)
+		}
+	}
+	if err := p.err(fleet.CodeSiteInvalid, "ignition config of a live system that asks"); err != nil {
+		return nil, err
+	}
+	d := newDocument()
+	d.logins(access.SSHKeys)
+	d.kvm(fleet.Hypervisor{Profile: fleet.ProfileGeneral})
+	network := AnyNetwork()
+	d.file(network.Path, int(network.Mode), network.Text)
+	if err := d.callHome(t, agent); err != nil {
+		return nil, err
+	}
+	d.unit("metalrise-fetch.service", fetchUnit, false)
+	d.unit("metalrise-agent.service", agentUnit, true)
+	raw, err := d.render("")
+	if err != nil {
+		return nil, fmt.Errorf("live system that asks: %w", err)
+	}
+	return raw, nil
+}

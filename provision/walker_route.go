@@ -102,6 +102,9 @@ func (w *walker) noteReading(ctx context.Context) {
 func (w *walker) stageOn(route fleet.BootRoute, missed []fleet.RouteFault) (json.RawMessage, error) {
 	s := staged{Route: route, Missed: missed}
 	bmc, machine := hostOf(w.plan.BMC.Address), hostOf(w.plan.Network.Address)
+	if w.plan.BMC.IsByHand() {
+		bmc = machine
+	}
 	var err error
 	if s.ByBMC, err = w.engine.Routes.Towards(bmc); err == nil {
 		s.ByMachine, err = w.engine.Routes.Towards(machine)

@@ -41,11 +41,10 @@ func (e *Engine) Who(ctx context.Context, c Caller, m callhome.Who) (callhome.Or
 	case m.Protocol != callhome.Protocol:
 		return callhome.Orders{}, fleet.NewFault(fleet.CodeTokenRefused, fleet.Invalid, nil, "protocol %d, this metalrise speaks %d", m.Protocol, callhome.Protocol)
 	}
-	r := e.current()
-	if r == nil {
-		return leftAlone("no plan is being applied"), nil
+	var w *walker
+	if r := e.current(); r != nil {
+		w = r.is(m.Facts.Identity)
 	}
-	w := r.is(m.Facts.Identity)
 	if w == nil {
 		why := fmt.Sprintf("the plan does not name a machine with serial %s, uuid %s", quoted(m.Facts.Identity.Serial), quoted(m.Facts.Identity.UUID))
 		if e.Unknown != nil {

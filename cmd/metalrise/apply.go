@@ -80,6 +80,9 @@ func (o *options) apply(ctx context.Context, id string, how applyHow) error {
 		o.printFindings(p.Findings)
 		return fleet.NewFault(fleet.CodePlanBlocked, fleet.Invalid, nil, "plan %.12s", p.ID)
 	}
+	if hand := startedByHand(p); len(hand) > 0 {
+		return fleet.NewFault(fleet.CodeNoVirtualMedia, fleet.Unsupported, nil, "plan %.12s installs servers that have no BMC (%s): they are started by somebody, so run metalrise serve instead", p.ID, strings.Join(hand, ", "))
+	}
 	n := len(p.ErasedDisks())
 	if !consented { // a plan that was consented to is only continued
 		if n, err = o.consent(p, how.erase); err != nil {

@@ -170,7 +170,8 @@ func (o *options) engine(ctx context.Context, stay bool) error {
 
 // engineRun is how an engine is to work.
 type engineRun struct {
-	unattended *fleet.Consent // no BMC is driven, and this plan is applied at once
+	unattended bool           // no BMC is driven
+	consent    *fleet.Consent // to a plan that is applied at once; may be nil
 	stay       bool           // also when nothing is left to do
 }
 
@@ -186,7 +187,7 @@ func (o *options) runEngine(ctx context.Context, s fleet.Site, how engineRun) er
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
 	d := &daemon{ctx: ctx, stop: stop, store: st, log: slog.New(slog.NewTextHandler(o.errs, nil)), door: newDoor(st),
-		unattended: unattended != nil, stay: how.stay || unattended != nil, strangers: &strangers{store: st, all: map[string]fleet.Stranger{}}}
+		unattended: unattended, stay: how.stay || unattended, strangers: &strangers{store: st, all: map[string]fleet.Stranger{}}}
 	left, err := st.AllOpened(ctx) // before this engine opens its own
 	if err != nil {
 		return err
@@ -201,8 +202,8 @@ func (o *options) runEngine(ctx context.Context, s fleet.Site, how engineRun) er
 	if err := d.Resume(ctx); err != nil {
 		return err
 	}
-	if unattended != nil {
-		if err := d.Apply(*unattended); err != nil {
+	if how.consent != nil {
+		if err := d.Apply(*how.consent); err != nil {
 			stop()
 			d.Wait()
 			return err
@@ -213,7 +214,7 @@ func (o *options) runEngine(ctx context.Context, s fleet.Site, how engineRun) er
 	if !d.stay {
 		g.Go(func() error { d.restWhenDone(gctx); return nil })
 	}
-	if unattended == nil {
+	if !unattended {
 		g.Go(func() error { d.closeLeft(gctx, left); return nil })
 	}
 	err = g.Wait()
@@ -257,6 +258,9 @@ func (d *daemon) prepare(s fleet.Site) (*boot.Server, error) {
 	}
 	port := server.Addr().(*net.TCPAddr).Port
 	way := roads{routes: routes{fixed: s.Serving.Address, port: port}, plain: server.PlainAddr().(*net.TCPAddr).Port}
+	if err := d.askingRoad(s, lib, secret, string(authority.PEM()), port, way.plain); err != nil {
+		return nil, errors.Join(err, server.Close())
+	}
 	way.net = d.netRoad(s, lib)
 	if d.unattended && way.net != "" && s.Serving.Netboot != "" {
 		return nil, errors.Join(errors.New(way.net), server.Close())
@@ -271,6 +275,7 @@ func (d *daemon) prepare(s fleet.Site) (*boot.Server, error) {
 		Routes: way.routes, Roads: way, Unattended: d.unattended, Secret: secret, CA: string(authority.PEM()),
 		Image: callhome.Image{Format: string(release.Disk.Format), SHA256: release.Disk.UncompressedSHA256, Bytes: release.Disk.UnpackedBytes},
 		ISO:   release.ISO.SHA256, Log: d.log, Clusters: clusters,
+		Unknown: (&recogniser{site: s, store: d.store, seen: d.strangers}).unknown,
 	})
 	if err != nil {
 		return nil, errors.Join(err, server.Close())

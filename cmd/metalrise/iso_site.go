@@ -25,6 +25,8 @@ type rackMedium struct {
 	Plan    string       `json:"plan"`
 	Name    string       `json:"name"` // of the site
 	Servers []rackServer `json:"servers"`
+	// Ask lets a machine ask that is none of them, where the site has rules.
+	Ask *callhome.Ticket `json:"ask,omitempty"`
 }
 
 // rackServer is one of them.
@@ -48,7 +50,7 @@ func (o *options) buildSiteISO(ctx context.Context, b *isoBuild) error {
 		return err
 	}
 	p, _, err := findPlan(ctx, dir, "")
-	if err != nil {
+	if err != nil && (fleet.CodeOf(err) != fleet.CodePlanUnknown || len(s.Rules) == 0) {
 		return err
 	}
 	if p.Blocked() {
@@ -63,7 +65,7 @@ func (o *options) buildSiteISO(ctx context.Context, b *isoBuild) error {
 	if err != nil {
 		return err
 	}
-	if release.ISO.SHA256 != p.Image.ISOSHA256 {
+	if len(x.Rack.Servers) > 0 && release.ISO.SHA256 != p.Image.ISOSHA256 {
 		return fleet.NewFault(fleet.CodePlanStale, fleet.Conflict, nil, "plan %.12s was made for release %s %s, and the site's image is another one now", p.ID, p.Image.Stream, p.Image.Version)
 	}
 	v := images.Verifier{Cache: filepath.Join(dir, "verified")}
@@ -128,7 +130,19 @@ func (o *options) rackOf(ctx context.Context, s fleet.Site, p fleet.Plan) (*rack
 		}
 		out.Servers = append(out.Servers, r)
 	}
-	if len(out.Servers) == 0 {
+	if len(s.Rules) > 0 {
+		first, err := netip.ParsePrefix(s.Network.FirstAddress)
+		if err != nil {
+			return nil, fmt.Errorf("network.firstAddress: %w", err)
+		}
+		url, err := way.Towards(first.Addr().String())
+		if err != nil {
+			return nil, err
+		}
+		ticket := provision.AskingTicket(secret, s.Name, url, string(authority.PEM()))
+		out.Ask = &ticket
+	}
+	if len(out.Servers) == 0 && out.Ask == nil {
 		return nil, fleet.NewFault(fleet.CodePlanUnknown, fleet.Invalid, nil, "plan %.12s has no server left to be installed", p.ID)
 	}
 	return out, nil
@@ -153,12 +167,18 @@ func (r *rackMedium) find(id fleet.Identity) (rackServer, bool) {
 func (o *options) oneOf(ctx context.Context, m *medium) error {
 	id := agent.NewHost("/").Identity()
 	self, ok := m.Rack.find(id)
-	if !ok {
+	switch {
+	case !ok && m.Rack.Ask != nil:
+		o.tell("medium %s of site %s has %d servers, and this machine (serial %s, uuid %s) is none of them. It asks the engine, which knows rules for machines; it is only looked at",
+			m.Build, m.Rack.Name, len(m.Rack.Servers), orDash(id.Serial), orDash(id.UUID))
+		self = rackServer{Ticket: *m.Rack.Ask, Files: []ignition.LiveFile{ignition.AnyNetwork()}}
+	case !ok:
 		o.tell("medium %s of site %s has %d servers, and this machine (serial %s, uuid %s) is none of them. Nothing is done to it; take the medium out",
 			m.Build, m.Rack.Name, len(m.Rack.Servers), orDash(id.Serial), orDash(id.UUID))
 		return nil
+	default:
+		o.tell("this machine is %s, %s in plan %.12s of site %s", self.Server, self.Hostname, m.Rack.Plan, m.Rack.Name)
 	}
-	o.tell("this machine is %s, %s in plan %.12s of site %s", self.Server, self.Hostname, m.Rack.Plan, m.Rack.Name)
 	if err := self.settle(ctx); err != nil {
 		return err
 	}

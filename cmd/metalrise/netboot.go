@@ -50,6 +50,9 @@ func startNetRoad(ctx context.Context, device string, lib *library, strange *str
 	}
 	lib.loaders = loaders
 	n.book = &guestBook{engine: &lib.engine, mode: mode}
+	if mode == netboot.Beside { // else nobody gives such a machine an address
+		n.book.asking = lib.asking
+	}
 	seen := make(chan netboot.Sighting, 64)
 	n.server, err = netboot.Listen(ctx, netboot.Config{Interface: device, Mode: mode, Guests: n.book, Files: loaders, Log: log, Report: func(s netboot.Sighting) {
 		select {
@@ -110,6 +113,7 @@ func (n *netRoad) neighbour(ctx context.Context, f netboot.ForeignServer, at tim
 type guestBook struct {
 	engine *atomic.Pointer[provision.Engine]
 	mode   netboot.Mode
+	asking *askingRoad // nil where unnamed machines are not answered
 }
 
 // Guest implements netboot.Guests.
@@ -124,7 +128,10 @@ func (b *guestBook) Guest(c netboot.Client) (netboot.Guest, bool) {
 		i = slices.IndexFunc(all, func(g provision.NetGuest) bool { return strings.EqualFold(g.Identity.UUID, c.UUID) })
 	}
 	if i < 0 {
-		return netboot.Guest{}, false
+		if _, planned := e.Planned(c.MAC, c.UUID); planned { // it is to boot its disk
+			return netboot.Guest{}, false
+		}
+		return b.asking.guest(c, time.Now())
 	}
 	g := all[i]
 	if g.Any { // whatever its firmware was set to

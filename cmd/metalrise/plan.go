@@ -121,8 +121,10 @@ func makePlan(ctx context.Context, f *site.File, st *store.Store, scratch bool) 
 		return fleet.Plan{}, fleet.NewFault(fleet.CodeSiteInvalid, fleet.Invalid, err, "bmcs.addresses")
 	}
 	in.Site = s.WithListed(servers)
+	site, recognised, left := byRules(in.Site, servers, facts)
+	in.Site = site
 	for id, v := range servers {
-		if slices.Contains(wanted, v.BMC.Address) {
+		if _, ok := recognised[id]; ok || slices.Contains(wanted, v.BMC.Address) {
 			in.Servers = append(in.Servers, v)
 			in.Facts[v.ID] = facts[id]
 		}
@@ -141,6 +143,12 @@ func makePlan(ctx context.Context, f *site.File, st *store.Store, scratch bool) 
 		return fleet.Plan{}, err
 	}
 	p := plan.Make(in)
+	if len(left) > 0 {
+		p.Findings = append(p.Findings, left...)
+		if err := p.Seal(); err != nil {
+			return p, err
+		}
+	}
 	if p.Cluster == nil || in.Payload == nil {
 		return p, nil
 	}

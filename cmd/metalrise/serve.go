@@ -31,8 +31,11 @@ anything. Before its disk is written, the live system's serial, UUID and disks a
 compared with the plan, as always; a server that was installed gets no answer any
 more and boots its disk.
 
-A machine that the plan does not name gets no answer and is never installed;
-metalrise status lists it, and the journal keeps when it was seen first.
+A machine that the plan does not name is never installed; metalrise status lists it,
+and the journal keeps when it was seen first. Where the site file has rules, one that
+asks from the site's medium and matches exactly one of them is enrolled with its facts:
+stop serve, look at what metalrise plan makes of it, and serve again with the number
+of disks. Without a plan, serve enrols and installs nothing.
 
 The number of disks that the plan erases is asked for, or given with --erase-disks.
 serve does not end by itself: stop it with Ctrl-C or metalrise stop.
@@ -59,6 +62,10 @@ func (o *options) serve(ctx context.Context, id string, erase int) error {
 		return err
 	}
 	p, consented, err := findPlan(ctx, dir, id)
+	if err != nil && fleet.CodeOf(err) == fleet.CodePlanUnknown && id == "" && len(s.Rules) > 0 {
+		fmt.Fprintln(o.errs, "no plan was made yet: machines that match a rule are enrolled and shown, and nothing is installed")
+		return o.runEngine(ctx, s, engineRun{unattended: true})
+	}
 	if err != nil {
 		return err
 	}
@@ -72,7 +79,7 @@ func (o *options) serve(ctx context.Context, id string, erase int) error {
 			return err
 		}
 	}
-	return o.runEngine(ctx, s, engineRun{unattended: &fleet.Consent{Plan: p.ID, EraseDisks: n, By: who(erase >= 0), At: time.Now()}})
+	return o.runEngine(ctx, s, engineRun{unattended: true, consent: &fleet.Consent{Plan: p.ID, EraseDisks: n, By: who(erase >= 0), At: time.Now()}})
 }
 
 // strangers are machines that asked to boot from the network and that the plan
@@ -105,6 +112,30 @@ func (s *strangers) see(ctx context.Context, c netboot.Client, at time.Time) err
 	return err
 }
 
+// note takes a machine that said what it is. It is journaled when what becomes of
+// it changes.
+func (s *strangers) note(ctx context.Context, m fleet.Stranger) error {
+	key := m.MAC
+	if key == "" {
+		key = "serial " + m.Serial + " uuid " + m.UUID
+	}
+	s.mu.Lock()
+	before, known := s.all[key]
+	if !known && len(s.all) >= mostStrangers {
+		s.mu.Unlock()
+		return nil
+	}
+	m.Arch = before.Arch
+	s.all[key] = m
+	s.mu.Unlock()
+	if known && before.Note == m.Note && before.Serial == m.Serial {
+		return nil
+	}
+	_, err := s.store.Append(ctx, fleet.Event{At: m.At, Action: fleet.ActStranger, Edge: fleet.Ended, Outcome: fleet.OK,
+		Note: fmt.Sprintf("machine serial %s, uuid %s (%s) asked who it is; the plan does not name it. %s", orDash(m.Serial), orDash(m.UUID), orDash(m.Model), m.Note)})
+	return err
+}
+
 func (s *strangers) list() []fleet.Stranger {
 	if s == nil {
 		return nil
@@ -129,6 +160,10 @@ func orDash(s string) string {
 // printStrangers lists them below the servers.
 func printStrangers(w io.Writer, all []fleet.Stranger) {
 	for _, s := range all {
+		if s.Serial != "" || s.Note != "" {
+			fmt.Fprintf(w, "not in the plan: machine serial %s, uuid %s (%s) asked at %s who it is; %s\n", orDash(s.Serial), orDash(s.UUID), orDash(s.Model), s.At.Local().Format(time.DateTime), orDash(s.Note))
+			continue
+		}
 		fmt.Fprintf(w, "not in the plan: machine %s (uuid %s, %s) asked to boot from the network at %s and got no answer\n", s.MAC, orDash(s.UUID), s.Arch, s.At.Local().Format(time.DateTime))
 	}
 }

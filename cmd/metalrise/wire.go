@@ -266,6 +266,7 @@ type library struct {
 	software  *images.Payload // nil where the site has no cluster
 
 	loaders *netboot.Loaders // nil where nothing boots from the network
+	asking  *askingRoad      // nil where unnamed machines are not answered
 
 	media *iso.Cache // by key: BMCs read one medium in hundreds of requests
 }
@@ -285,13 +286,16 @@ const (
 )
 
 func (l *library) Open(_ context.Context, key string) (boot.Content, error) {
-	e := l.engine.Load()
-	if e == nil {
-		return boot.Content{}, errors.New("the engine is starting")
-	}
-	r, ok, err := e.Open(key)
-	if err != nil {
-		return boot.Content{}, err
+	r, ok := l.asking.open(key)
+	if !ok {
+		e := l.engine.Load()
+		if e == nil {
+			return boot.Content{}, errors.New("the engine is starting")
+		}
+		var err error
+		if r, ok, err = e.Open(key); err != nil {
+			return boot.Content{}, err
+		}
 	}
 	if !ok {
 		return boot.Content{}, fs.ErrNotExist

@@ -1,0 +1,120 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"slices"
+	"strings"
+	"time"
+
+	"metalrise.dev/boot"
+	"metalrise.dev/boot/netboot"
+	"metalrise.dev/fleet"
+	"metalrise.dev/fleet/callhome"
+	"metalrise.dev/ignition"
+	"metalrise.dev/provision"
+)
+
+// askingRoad boots machines that nobody planned for from the network, into a live
+// system that only looks and asks who it is. Its addresses are as long as this
+// engine lives, and the same for all such machines.
+type askingRoad struct {
+	rules  []fleet.Rule
+	access fleet.Access
+	ticket callhome.Ticket
+	agent  agentFile
+	base   string            // "http://10.0.0.5:8080"
+	keys   map[string]string // by name of the part
+	parts  map[string]string // name of the part by key
+}
+
+// askingAgent is the part that is the program; the others are those of any boot
+// from the network.
+const askingAgent = "metalrise"
+
+// askingFor is for how long an answer to a machine counts: it asks again at each start.
+const askingFor = time.Hour
+
+func newAskingRoad(s fleet.Site, ticket callhome.Ticket, agent agentFile, base string) *askingRoad {
+	a := &askingRoad{rules: s.Rules, access: s.Access, ticket: ticket, agent: agent, base: base, keys: map[string]string{}, parts: map[string]string{}}
+	for _, name := range []string{askingAgent, provision.NetLoader, provision.NetScript, provision.NetKernel, provision.NetInitrd, provision.NetPersonal, provision.NetRootfs} {
+		key := netboot.NewKey()
+		a.keys[name], a.parts[key] = key, name
+	}
+	return a
+}
+
+func (a *askingRoad) address(name string) string { return a.base + boot.MediaPath(a.keys[name], name) }
+
+// open finds what a key opens.
+func (a *askingRoad) open(key string) (provision.Resource, bool) {
+	if a == nil {
+		return provision.Resource{}, false
+	}
+	name, ok := a.parts[key]
+	if !ok {
+		return provision.Resource{}, false
+	}
+	if name == askingAgent {
+		return provision.Resource{Kind: provision.AgentProgram}, true
+	}
+	return provision.Resource{Kind: provision.NetArtefact, Name: name, Address: a.address, Ignition: func() ([]byte, error) {
+		return ignition.Asking(a.ticket, ignition.Artefact{Path: boot.MediaPath(a.keys[askingAgent], askingAgent), SHA256: a.agent.sha256, Bytes: a.agent.bytes}, a.access)
+	}}, true
+}
+
+// guest answers a machine that may match a rule by what its firmware shows, its
+// MAC. A rule without one answers nobody here: a machine that only happens to ask
+// the network first must start its own system.
+func (a *askingRoad) guest(c netboot.Client, now time.Time) (netboot.Guest, bool) {
+	if a == nil || !slices.ContainsFunc(a.rules, func(r fleet.Rule) bool {
+		return r.Match.MACPrefix != "" && strings.HasPrefix(strings.ToLower(c.MAC), strings.ToLower(r.Match.MACPrefix))
+	}) {
+		return netboot.Guest{}, false
+	}
+	g := netboot.Guest{Name: "machine " + c.MAC + " that nobody named", Road: netboot.RoadPXE, Script: a.address(provision.NetScript), Until: now.Add(askingFor)}
+	if c.Class == netboot.ClassHTTP {
+		g.Road, g.Image = netboot.RoadUEFIHTTP, a.address(provision.NetLoader)
+	}
+	return g, true
+}
+
+// addressOn is our own address on an interface, IPv4 first.
+func addressOn(device string) (string, error) {
+	i, err := net.InterfaceByName(device)
+	if err != nil {
+		return "", fmt.Errorf("interface %s: %w", device, err)
+	}
+	all, err := i.Addrs()
+	if err != nil {
+		return "", fmt.Errorf("addresses of %s: %w", device, err)
+	}
+	for _, a := range all {
+		if p, err := netip.ParsePrefix(a.String()); err == nil && p.Addr().Is4() {
+			return p.Addr().String(), nil
+		}
+	}
+	return "", errors.New("interface " + device + " has no IPv4 address")
+}
+
+// askingRoad sets up the boot of unnamed machines from the network where the site
+// has rules and serves as they come.
+func (d *daemon) askingRoad(s fleet.Site, lib *library, secret []byte, ca string, port, plain int) error {
+	if !d.unattended || len(s.Rules) == 0 || s.Serving.Netboot == "" {
+		return nil
+	}
+	address := s.Serving.Address
+	if address == "" {
+		var err error
+		if address, err = addressOn(s.Serving.Netboot); err != nil {
+			return err
+		}
+	}
+	at := func(scheme string, port int) string {
+		return fmt.Sprintf("%s://%s", scheme, net.JoinHostPort(address, fmt.Sprint(port)))
+	}
+	lib.asking = newAskingRoad(s, provision.AskingTicket(secret, s.Name, at("https", port), ca), lib.agentFile, at("http", plain))
+	return nil
+}
