@@ -200,6 +200,10 @@ func reference(p fleet.Payload, name string) (image, fleet.PayloadImage, bool) {
 // make out of a repository and a tag: no digests, no bare names.
 var referenceShape = regexp.MustCompile(`^([a-zA-Z0-9][a-zA-Z0-9.:_-]*(?:/[a-z0-9]+(?:[._-]+[a-z0-9]+)*)*)/([a-z0-9]+(?:[._-]+[a-z0-9]+)*):([A-Za-z0-9_][A-Za-z0-9._-]{0,127})$`)
 
+// pinnedShape is a name with the digest of what it stands for. An archive may hold
+// an image under one besides its tag: KubeVirt asks for it when a VM moves.
+var pinnedShape = regexp.MustCompile(`^[a-zA-Z0-9][a-zA-Z0-9.:_-]*(?:/[a-z0-9]+(?:[._-]+[a-z0-9]+)*)+@sha256:[0-9a-f]{64}$`)
+
 func parseReference(s string) (image, bool) {
 	m := referenceShape.FindStringSubmatch(s)
 	if m == nil || len(s) > 500 {

@@ -184,6 +184,9 @@ func TestValidatePayload(t *testing.T) {
 		{"twice", func(_ *fleet.Plan, p *fleet.Payload) {
 			p.Images[2].References = append(p.Images[2].References, "registry.k8s.io/etcd:3.5.1-0")
 		}, fleet.CodePayloadInvalid, "there twice"},
+		{"pinned badly", func(_ *fleet.Plan, p *fleet.Payload) {
+			p.Images[2].References = append(p.Images[2].References, "metalrise.dev/guest@sha256:abc")
+		}, fleet.CodePayloadInvalid, "metalrise.dev/guest@sha256:abc"},
 		{"relative", func(_ *fleet.Plan, p *fleet.Payload) { p.Files[1].Path = "opt/x" }, fleet.CodePayloadInvalid, "no plain absolute path"},
 		{"upwards", func(_ *fleet.Plan, p *fleet.Payload) { p.Files[1].Path = "/opt/../etc/passwd" }, fleet.CodePayloadInvalid, "no plain absolute path"},
 		{"shell", func(_ *fleet.Plan, p *fleet.Payload) { p.Files[1].Path = "/opt/$(reboot)" }, fleet.CodePayloadInvalid, "no plain absolute path"},
@@ -205,6 +208,16 @@ func TestValidatePayload(t *testing.T) {
 			}
 			t.Errorf("no finding %s with %q in %+v", c.code, c.want, Validate(plan, payload))
 		})
+	}
+}
+
+// An archive may name an image by its digest besides its tag.
+func TestValidatePinnedImage(t *testing.T) {
+	plan, payload := testPlan(t, 3, fleet.VirtualIP), testPayload()
+	plan.Cluster.PayloadDigest = ""
+	payload.Images[3].References = append(payload.Images[3].References, "ghcr.io/flannel-io/flannel@sha256:"+testDigest("flannel"))
+	if f := Validate(plan, payload); len(f) != 0 {
+		t.Errorf("findings %+v", f)
 	}
 }
 
