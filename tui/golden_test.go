@@ -128,6 +128,17 @@ func scenes() map[string]func(l Language, w, h int) *App {
 			a.hub.go_(stepHandOff)
 			return a
 		},
+		"run-platform": func(l Language, w, h int) *App { return attach(l, w, h, provenCluster(5, true)) },
+		"hand-off-platform": func(l Language, w, h int) *App {
+			a := onRun(l, w, h, provenCluster(5, false))
+			a.hub.go_(stepHandOff)
+			return a
+		},
+		"hand-off-platform-held": func(l Language, w, h int) *App {
+			a := onRun(l, w, h, provenCluster(5, true))
+			a.hub.go_(stepHandOff)
+			return a
+		},
 		"hand-off-commands": func(l Language, w, h int) *App {
 			a := onRun(l, w, h, readyCluster(5))
 			a.hub.go_(stepHandOff)

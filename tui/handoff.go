@@ -26,10 +26,13 @@ func (a *App) handOff(b *body) {
 	if emulated := r.emulated(); len(emulated) > 0 && c != nil {
 		b.text(Warn, "! "+a.f("%d nodes have no KVM: their VMs are emulated, which is slow and only for rehearsal.", len(emulated)))
 	}
-	if c != nil {
-		b.text(Plain, a.t("Not built yet: KubeVirt, storage, VM networks and a first virtual machine. Nothing of that was done or checked; that VMs run is not proven."))
-	} else {
-		b.text(Plain, a.t("This plan ends with installed hypervisors: no cluster was asked for (cluster.software). KubeVirt and a first virtual machine are not built yet; nothing of that was done or checked."))
+	switch s := r.view.Stack; {
+	case s != nil:
+		a.handOffPlatform(b, *s)
+	case c != nil:
+		b.text(Plain, a.t("This plan ends with ready nodes: it has no VM platform, because the software has no KubeVirt or the site file says so. Nothing of that was done or checked; that VMs run is not proven."))
+	default:
+		b.text(Plain, a.t("This plan ends with installed hypervisors: no cluster was asked for (cluster.software), so there is no VM platform. Nothing of that was done or checked; that VMs run is not proven."))
 	}
 	if len(r.view.Servers) > 0 {
 		a.handOffTable(b)
@@ -146,6 +149,13 @@ func (a *App) pasteCard() *popup {
 			}
 		}
 		add(a.t("Log in to a server with the key of Software:"), "ssh core@"+address)
+	}
+	if s := a.run.view.Stack; s != nil {
+		add(a.t("The whole hand-off with a first VM, the report to sign, and later what differs from it:"), "metalrise handover -f "+a.hub.sheet.Path,
+			"metalrise report as-built FOLDER -f "+a.hub.sheet.Path, "metalrise verify -f "+a.hub.sheet.Path)
+		if s.Held {
+			add(a.t("Try again what failed of the VM platform:"), "metalrise retry --platform -f "+a.hub.sheet.Path)
+		}
 	}
 	add(a.t("Watch the run again, and gather what a helper needs:"), "metalrise attach -f "+a.hub.sheet.Path, "metalrise report -f "+a.hub.sheet.Path)
 	return p

@@ -54,6 +54,7 @@ func (a *App) tellRun() {
 			l.say(a.statusSentence(s))
 		}
 	}
+	defer a.tellPlatform()
 	if len(changed) > 10 {
 		l.say(a.f("%d servers moved on; Enter tells how all stand.", len(changed)))
 	}

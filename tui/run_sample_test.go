@@ -44,6 +44,37 @@ func readyCluster(n int) Watched {
 	return w
 }
 
+// provenCluster is a cluster with a VM platform: all is proven, or a proof failed.
+func provenCluster(n int, failed bool) Watched {
+	w := readyCluster(n)
+	s := &fleet.StackStatus{Done: !failed, Held: failed}
+	for _, c := range []fleet.Component{fleet.ComponentKubeVirt, fleet.ComponentCDI, fleet.ComponentInstanceTypes} {
+		x := fleet.StackStep{Component: c, State: fleet.StepOK, Took: 118, Tries: 1}
+		if c != fleet.ComponentInstanceTypes {
+			x.Version = "v1.6.0"
+		}
+		s.Steps = append(s.Steps, x)
+	}
+	for _, p := range fleet.Proofs() {
+		x := fleet.StackStep{Proof: p, State: fleet.StepOK, Took: 31, Tries: 1}
+		switch p {
+		case fleet.ProofSnapshot:
+			x.State, x.Note = fleet.StepSkipped, "waived by anna"
+		case fleet.ProofNetwork:
+			x.Result = &fleet.ProofResult{Measured: map[string]float64{"pingMilliseconds": 0.42}}
+		case fleet.ProofFence:
+			x.Result = &fleet.ProofResult{Measured: map[string]float64{"restartSeconds": 95}}
+			if failed {
+				x.State, x.Result = fleet.StepFailed, nil
+				x.Cause = &fleet.Cause{Code: fleet.CodeFencingFailed, Kind: fleet.Transient, Chain: []string{"fence did not end within 1h0m0s; last: switch off osaka-w2"}}
+			}
+		}
+		s.Steps = append(s.Steps, x)
+	}
+	w.Overview.Stack = s
+	return w
+}
+
 // heldBy is a run whose second server is held with this code.
 func heldBy(c fleet.Code) Watched {
 	w := sampleRun(5)

@@ -16,6 +16,9 @@ func (a *App) runRoom() int {
 	if a.run.view.Cluster != nil {
 		room--
 	}
+	if a.run.view.Stack != nil {
+		room--
+	}
 	return room
 }
 
@@ -24,6 +27,9 @@ func (a *App) viewRun() Picture {
 	p.Lines = append(p.Lines, a.runTitle(), a.siteBar(), a.runNotice())
 	if a.run.view.Cluster != nil {
 		p.Lines = append(p.Lines, a.clusterLine())
+	}
+	if a.run.view.Stack != nil {
+		p.Lines = append(p.Lines, a.platformLine())
 	}
 	room := a.runRoom()
 	switch {
@@ -167,6 +173,11 @@ func (a *App) runNotice() Line {
 		settled, held := r.count()
 		if held > 0 {
 			return line(Warn, " ! "+a.f("nothing moves: %d installed, %d held for a person", settled, held))
+		}
+		if s := r.view.Stack; s != nil && !s.Done {
+			return line(Warn, " ! "+a.t("nothing moves: the VM platform needs a person; metalrise retry --platform tries again"))
+		} else if s != nil {
+			return line(Good, " ✓ "+a.t("the VM platform is there; Hand-off says how to use it"))
 		}
 		if r.view.Cluster != nil {
 			return line(Good, " ✓ "+a.t("all nodes are ready; Hand-off says how to use the cluster"))

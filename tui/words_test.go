@@ -77,7 +77,8 @@ func engineWords() []string {
 	for _, s := range []fleet.Action{fleet.ActEnroll, fleet.ActInspect, fleet.ActPlan, fleet.ActConsent, fleet.ActStage, fleet.ActIdentify, fleet.ActEject,
 		fleet.ActInsert, fleet.ActBootOnce, fleet.ActPowerOff, fleet.ActPowerOn, fleet.ActHello, fleet.ActWrite, fleet.ActRestart, fleet.ActArrive,
 		fleet.ActHold, fleet.ActRetry, fleet.ActFinish, fleet.ActProgress, fleet.ActWithdraw, fleet.ActPrepare, fleet.ActBegin, fleet.ActBase, fleet.ActInvite,
-		fleet.ActJoin, fleet.ActAdmit, fleet.ActReady, fleet.ActReset, fleet.ActDrain, fleet.ActLeave, fleet.ActErase, fleet.ActRemove} {
+		fleet.ActJoin, fleet.ActAdmit, fleet.ActReady, fleet.ActReset, fleet.ActDrain, fleet.ActLeave, fleet.ActErase, fleet.ActRemove, fleet.ActComponent,
+		fleet.ActProve, fleet.ActHandOver} {
 		out = append(out, string(s))
 	}
 	return append(out, fleet.CheckRegistered, fleet.CheckDressed, fleet.CheckServing, fleet.CheckNetwork, fleet.CheckKubelet, fleet.CheckPressure,
