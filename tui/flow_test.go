@@ -11,6 +11,18 @@ import (
 	"metalrise.dev/fleet"
 )
 
+// TestRetryOfThePlatform: r asks for the VM platform where no server is held.
+func TestRetryOfThePlatform(t *testing.T) {
+	a := onRun(English, 80, 24, provenCluster(5, true))
+	if acts := press(a, "r"); len(acts) != 1 || acts[0].Do != DoRetry || acts[0].Server != "" {
+		t.Errorf("asked for %+v", acts)
+	}
+	a = onRun(English, 80, 24, provenCluster(5, false))
+	if acts := press(a, "r"); len(acts) != 0 {
+		t.Errorf("a platform that is done is tried again: %+v", acts)
+	}
+}
+
 func TestStartNeedsTheTypedNumber(t *testing.T) {
 	s := sampleSheet(5)
 	a := New(Options{Sheet: &s})

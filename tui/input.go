@@ -75,7 +75,7 @@ const (
 	DoFind     Do = "find"     // ask all addresses who is there
 	DoInspect  Do = "inspect"  // log in and read facts
 	DoApply    Do = "apply"    // keep the plan and hand it to the engine
-	DoRetry    Do = "retry"    // another attempt for a held Server
+	DoRetry    Do = "retry"    // another attempt for a held Server; without one, for the VM platform
 	DoEngine   Do = "engine"   // start the engine again; it continues by itself
 	DoWatch    Do = "watch"    // look at the run, after a short while
 	DoPace     Do = "pace"     // learn from earlier runs how long servers take
@@ -156,7 +156,8 @@ type Runs interface {
 	// number above after, oldest first. It works without an engine.
 	Watch(ctx context.Context, after int64) (fleet.Overview, []fleet.Event, error)
 	// Retry gives a held server another attempt, which begins with this way to
-	// boot; the engine chooses where it is "".
+	// boot; the engine chooses where it is "". Without a server it is the VM
+	// platform that is tried again.
 	Retry(ctx context.Context, server fleet.ServerID, route fleet.BootRoute) error
 	// StartEngine starts the engine unless it runs; it continues by itself.
 	StartEngine(ctx context.Context) error

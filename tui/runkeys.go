@@ -82,6 +82,10 @@ func (a *App) forServer(key string, s fleet.Status) []Action {
 	r := &a.run
 	switch key {
 	case "r":
+		if p := r.view.Stack; s.Condition != fleet.Held && p != nil && !p.Done && r.view.Quiet {
+			r.note = a.t("asking for another try of the VM platform")
+			return []Action{{Do: DoRetry}}
+		}
 		if s.Condition != fleet.Held {
 			r.note = a.t("only a held server can be given another attempt")
 			return nil

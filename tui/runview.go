@@ -175,7 +175,7 @@ func (a *App) runNotice() Line {
 			return line(Warn, " ! "+a.f("nothing moves: %d installed, %d held for a person", settled, held))
 		}
 		if s := r.view.Stack; s != nil && !s.Done {
-			return line(Warn, " ! "+a.t("nothing moves: the VM platform needs a person; metalrise retry --platform tries again"))
+			return line(Warn, " ! "+a.t("nothing moves: the VM platform needs a person; r tries it again"))
 		} else if s != nil {
 			return line(Good, " ✓ "+a.t("the VM platform is there; Hand-off says how to use it"))
 		}

@@ -61,6 +61,9 @@ func (w *watcher) Retry(ctx context.Context, server fleet.ServerID, route fleet.
 	if err := w.o.ensureEngine(ctx, client, dir); err != nil {
 		return err
 	}
+	if server == "" {
+		return client.RetryPlatform(ctx, fleet.PlatformRetry{By: who(false)})
+	}
 	return retryBy(ctx, client, server, route)
 }
 
