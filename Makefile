@@ -21,7 +21,7 @@ PACKAGES := \
 	qemu-system-x86 qemu-utils ovmf \
 	mmdebstrap squashfs-tools xorriso isolinux syslinux-common dosfstools mtools gdisk e2fsprogs \
 	grub-common grub-efi-amd64-bin grub-pc-bin cpio xz-utils zstd gzip \
-	gcc libc6-dev libblkid-dev iproute2 procps curl python3-sushy openipmi ipmitool jq tmux \
+	gcc libc6-dev libblkid-dev libvirt-dev pkg-config iproute2 procps curl python3-sushy openipmi ipmitool jq tmux \
 	ipxe dnsmasq-base busybox isc-dhcp-client atftp tftp-hpa
 
 # What `make bench` measures beside.
@@ -57,6 +57,10 @@ test-quick: lint ## Run the everyday tests, with the race detector
 payload: build ## Build what the lab's nodes run (the first time: about ten minutes)
 	@# before the tests, so that it shows how far it is and eats no test's time
 	$(BIN) lab payload
+
+.PHONY: payload-platform
+payload-platform: build ## The same with a VM platform, KubeVirt (the first time: some five minutes more)
+	$(BIN) lab payload --platform
 
 .PHONY: test-real
 test-real: payload ## Run the tests with real parts: image, machines, installs, clusters (as root)
