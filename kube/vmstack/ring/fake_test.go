@@ -26,6 +26,7 @@ type ills struct {
 	silent    bool // guests say nothing although VMs run
 	dies      bool // guests stop after their second line
 	pending   bool // no VM is ever Running
+	crashes   bool // VMs fail again and again
 	anew      bool // a migrated guest boots again
 	refuses   bool // migrations fail
 	lost      bool // what was written is gone after a restart
@@ -159,8 +160,11 @@ func (f *fake) boot(vm *fakeVM, not string) {
 	args, _, _ := unstructured.NestedString(spec, "domain", "firmware", "kernelBoot", "kernelArgs")
 	vm.orders, _ = guest.ParseOrders(args)
 	vm.boot, vm.born, vm.phase = fmt.Sprintf("%016x", f.boots), time.Now().Add(3*time.Second), "Running"
-	if f.ills.pending {
+	if f.ills.pending || f.ills.crashes {
 		vm.phase = "Scheduling"
+	}
+	if f.ills.crashes {
+		unstructured.SetNestedField(vm.m.Object, "CrashLoopBackOff", "status", "printableStatus")
 	}
 	if f.ills.lost && f.boots > 1 {
 		vm.disk = guest.Blank()
@@ -306,7 +310,7 @@ func (f *fake) say(name string, vm *fakeVM, s stay, since time.Time) (out []byte
 	out = fmt.Appendf(out, "%s SeaBIOS (version 1.16)\r\n", s.from.Add(-time.Second).Format(time.RFC3339Nano))
 	for i := 0; ; i++ {
 		at := s.from.Add(time.Duration(i) * beatPace)
-		if at.After(time.Now()) || !s.to.IsZero() && at.After(s.to) || f.ills.silent || f.ills.pending || f.ills.dies && i > 1 {
+		if at.After(time.Now()) || !s.to.IsZero() && at.After(s.to) || f.ills.silent || f.ills.pending || f.ills.crashes || f.ills.dies && i > 1 {
 			return out
 		}
 		if at.Before(since) {

@@ -221,7 +221,9 @@ func (r *run) proveNetwork(ctx context.Context) error {
 	}
 	if len(r.plan.Stack.Networks) == 0 {
 		r.saw("the site has no VM network: only the pods' network is tried")
-		return each(pairs(names), func(p Move) error { return r.reach(ctx, p, nil) })
+	}
+	if err := each(pairs(names), func(p Move) error { return r.reach(ctx, p, nil) }); err != nil {
+		return err
 	}
 	for _, n := range r.plan.Stack.Networks {
 		nodes := pairs(names)

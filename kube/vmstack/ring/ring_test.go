@@ -91,6 +91,7 @@ func TestProofsOfAnIllCluster(t *testing.T) {
 		"a VM runs and its guest is silent":         {ills{silent: true}, fleet.ProofStart, fleet.CodeGuestSilent, "SeaBIOS"},
 		"a guest that stops at once":                {ills{dies: true}, fleet.ProofStart, fleet.CodeGuestSilent, "number 2"},
 		"a VM without room":                         {ills{pending: true}, fleet.ProofStart, fleet.CodeVMNotStarted, "0/3 nodes are available"},
+		"a VM that crashes again and again":         {ills{crashes: true}, fleet.ProofStart, fleet.CodeVMNotStarted, "again and again"},
 		"cloud-init data do not arrive":             {ills{leaks: true}, fleet.ProofStart, fleet.CodeVMNotStarted, "cloud-init"},
 		"a refused migration":                       {ills{refuses: true}, fleet.ProofMigrate, fleet.CodeMigrationFailed, "no room"},
 		"a new boot instead of a migration":         {ills{anew: true}, fleet.ProofMigrate, fleet.CodeMigrationFailed, "booted anew"},

@@ -235,7 +235,10 @@ func (v *vm) speaks(ctx context.Context, notBoot string) error {
 		return nil
 	}
 	s, err := v.until(ctx, v.limits.start, "wait until VM "+v.name+" is Running", func(s sight) (bool, error) {
-		return s.phase == "Running" || alive() != nil, nil
+		if s.phase == "Running" || alive() != nil {
+			return true, nil
+		}
+		return false, v.crashed(ctx, s)
 	})
 	if err != nil {
 		return v.unstarted(ctx, s, err)
@@ -248,6 +251,19 @@ func (v *vm) speaks(ctx context.Context, notBoot string) error {
 		return v.silent(ctx, s, time.Since(since), err)
 	}
 	return nil
+}
+
+// crashed is the fault of a VM that KubeVirt itself has given up to start at once:
+// nothing is gained by waiting to the end.
+func (v *vm) crashed(ctx context.Context, s sight) error {
+	u, err := v.cluster.Object(ctx, vmKind, Namespace, v.name)
+	if err != nil || u == nil {
+		return err
+	}
+	if status, _, _ := unstructured.NestedString(u.Object, "status", "printableStatus"); status != "CrashLoopBackOff" {
+		return nil
+	}
+	return fleet.NewFault(fleet.CodeVMNotStarted, fleet.Conflict, nil, "VM %s on %s fails again and again: %s", v.name, listed(v.nodes), v.explain(ctx, s))
 }
 
 func (v *vm) unstarted(ctx context.Context, s sight, err error) error {
