@@ -20,6 +20,13 @@ func netRack(t *testing.T, lab, firmware string) *rack {
 	if os.Getenv("METALRISE_QEMU") == "" {
 		t.Skip("skipped: heavy, software emulation takes minutes; set METALRISE_QEMU=1")
 	}
+	file := ""
+	t.Cleanup(func() { // after the lab is down: its folder stays while something else lies in it
+		if file != "" {
+			_ = os.Remove(file)
+			_ = os.Remove(filepath.Dir(file))
+		}
+	})
 	r := newRack(t, lab, 1, "--machine", "qemu", "--firmware", firmware)
 	old, err := os.ReadFile(r.site)
 	if err != nil {
@@ -31,7 +38,7 @@ func netRack(t *testing.T, lab, firmware string) *rack {
 	if err := json.Unmarshal([]byte(r.must("lab", "status", "--name", lab, "--output", "json")), &view); err != nil || view.Bridge == "" {
 		t.Fatal(view, err)
 	}
-	file := filepath.Join(filepath.Dir(r.site), "net.yaml")
+	file = filepath.Join(filepath.Dir(r.site), "net.yaml")
 	if err := os.WriteFile(file, append(old, []byte("\nserving:\n  netboot: "+view.Bridge+"\n")...), 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -170,6 +177,7 @@ func TestRealPowerCut(t *testing.T) {
 			t.Fatalf("it was quicker than the switch: %+v", e)
 		}
 	}
+	r.byHand("media", r.overview().Servers[0].BMC, "eject") // firmware would go on with it
 	r.must("lab", "power", "--name", r.lab, "n1", "on")
 	for end := time.Now().Add(time.Minute); ; time.Sleep(time.Second) {
 		out := r.must("lab", "status", "--name", r.lab, "--output", "json")
