@@ -80,8 +80,8 @@ func (o *options) apply(ctx context.Context, id string, how applyHow) error {
 		o.printFindings(p.Findings)
 		return fleet.NewFault(fleet.CodePlanBlocked, fleet.Invalid, nil, "plan %.12s", p.ID)
 	}
-	if hand := startedByHand(p); len(hand) > 0 {
-		return fleet.NewFault(fleet.CodeNoVirtualMedia, fleet.Unsupported, nil, "plan %.12s installs servers that have no BMC (%s): they are started by somebody, so run metalrise serve instead", p.ID, strings.Join(hand, ", "))
+	if err := startedByHand(p); err != nil {
+		return err
 	}
 	n := len(p.ErasedDisks())
 	if !consented { // a plan that was consented to is only continued
@@ -286,6 +286,7 @@ func (o *options) report(ctx context.Context, dir string) error {
 func (o *options) printOverview(view fleet.Overview) {
 	if view.Plan == "" {
 		o.printf("no plan was applied yet\n")
+		printStrangers(o.out, view.Strangers)
 		return
 	}
 	engine := "engine running"

@@ -145,6 +145,11 @@ type daemon struct {
 // Apply starts work that outlives the call. It is api's way in.
 func (d *daemon) Apply(c fleet.Consent) error {
 	d.busy.Store(time.Now().UnixNano())
+	if p, ok, err := d.store.Plan(d.ctx, c.Plan); err == nil && ok && !d.unattended {
+		if err := startedByHand(p); err != nil {
+			return err
+		}
+	}
 	if err := d.Engine.Apply(d.ctx, c); err != nil {
 		return err
 	}

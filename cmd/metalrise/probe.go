@@ -192,6 +192,9 @@ func (o *options) probeWhom(ctx context.Context, st *store.Store, only []string)
 	targets := map[fleet.ServerID][]string{}
 	for place, s := range known {
 		targets[s.ID] = facts[place].BootTargets
+		if s.BMC.IsByHand() { // there is nobody to ask
+			continue
+		}
 		if len(only) == 0 || slices.Contains(only, string(s.ID)) {
 			out = append(out, s)
 		}

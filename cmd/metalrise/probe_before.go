@@ -66,7 +66,7 @@ func probedFirst(p fleet.Plan, fresh map[fleet.ServerID]bool) []fleet.Server {
 		if len(ladder) == 0 {
 			ladder = fleet.BootRoutes()
 		}
-		if a.Role == fleet.Excluded || a.Kept != "" || a.BMC.Address == "" || fresh[a.Server] || !slices.Contains(ladder, fleet.VirtualMedia) {
+		if a.Role == fleet.Excluded || a.Kept != "" || a.BMC.Address == "" || a.BMC.IsByHand() || fresh[a.Server] || !slices.Contains(ladder, fleet.VirtualMedia) {
 			continue
 		}
 		out = append(out, fleet.Server{ID: a.Server, Identity: a.Identity, BMC: a.BMC})

@@ -150,13 +150,17 @@ func uuidAlone(i fleet.Identity) string {
 	return i.UUID
 }
 
-// startedByHand lists the servers of a plan that no engine can start.
-func startedByHand(p fleet.Plan) []string {
+// startedByHand refuses a plan for servers that no engine can start.
+func startedByHand(p fleet.Plan) error {
 	var out []string
 	for _, a := range p.Assignments {
 		if a.BMC.IsByHand() && a.Role != fleet.Excluded && a.Kept == "" {
 			out = append(out, string(a.Server))
 		}
 	}
-	return out
+	if len(out) == 0 {
+		return nil
+	}
+	return fleet.NewFault(fleet.CodeNoVirtualMedia, fleet.Unsupported, nil,
+		"plan %.12s installs servers that have no BMC (%s): they are started by somebody, so run metalrise serve instead", p.ID, strings.Join(out, ", "))
 }
