@@ -252,6 +252,9 @@ func (c *bundleChecker) images(b Bundle) {
 			c.listed(fmt.Sprintf("payload.files[%d]", i), f.Digest, f.Bytes)
 		}
 	}
+	for i, m := range b.Payload.Manifests {
+		c.listed(fmt.Sprintf("payload.manifests[%d]", i), m.Digest, m.Bytes)
+	}
 	for i, m := range b.Payload.Images {
 		if size, ok := made[m.Digest]; !ok || size != m.Bytes {
 			c.fault(fmt.Sprintf("payload.images[%d]", i), m.Digest, "is not among the archives", bundleRemedy)

@@ -148,6 +148,10 @@ func (k *Packing) payload(ctx context.Context, dir string, v Verifier, p Progres
 			k.opens[f.Digest] = func() (io.ReadCloser, error) { file, _, err := load.Open(f.Digest); return file, err }
 		}
 	}
+	for _, m := range out.Manifests {
+		sizes[m.Digest] = m.Bytes
+		k.opens[m.Digest] = func() (io.ReadCloser, error) { file, _, err := load.Open(m.Digest); return file, err }
+	}
 	for i, m := range out.Images {
 		a, err := k.archive(ctx, m, sizes)
 		if err != nil {

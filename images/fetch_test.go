@@ -321,7 +321,7 @@ func TestImportAndPrune(t *testing.T) {
 	if err != nil || len(got.Entries) != 1 || len(got.Contents) != 5 || got.Bytes != dry.Bytes || len(dry.Contents) != 5 {
 		t.Errorf("%+v %+v %v", got, dry, err)
 	}
-	if e, b := s.count(t); e != 1 || b != 3 {
+	if e, b := s.count(t); e != 1 || b != 4 {
 		t.Errorf("%d entries, %d blobs", e, b)
 	}
 	put(t, filepath.Join(s.dir, "releases", "odd", recordName), []byte("{}"))
