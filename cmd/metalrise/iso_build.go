@@ -326,11 +326,14 @@ func (p *buildParts) appendAll(ctx context.Context, a *appendix, x *mediumIndex)
 }
 
 func (p *buildParts) appendSoftware(v fleet.Payload, add func(string, *os.File, string, int64, bool) error) error {
-	sums := make([]string, 0, len(v.Files)+len(v.Images))
+	sums := make([]string, 0, len(v.Files)+len(v.Images)+len(v.Manifests))
 	for _, x := range v.Files {
 		sums = append(sums, x.Digest)
 	}
 	for _, x := range v.Images {
+		sums = append(sums, x.Digest)
+	}
+	for _, x := range v.Manifests {
 		sums = append(sums, x.Digest)
 	}
 	done := map[string]bool{"": true} // links have no content
