@@ -56,6 +56,7 @@ type Assignment struct {
 	Ignition    string     `json:"ignition"`          // digest of the installed system's config, without the run's own addresses and tokens
 	Foreign     string     `json:"foreign,omitempty"` // serial of the foreign disk a person allowed to erase
 	Node        *NodePlan  `json:"node,omitempty"`    // nil exactly where Plan.Cluster is
+	Bridges     []VMBridge `json:"bridges,omitempty"` // by which VMs leave the node, sorted by name
 	// BootRoutes is the boot ladder of this server in the order in which it is
 	// tried; empty means BootRoutes(), all there are.
 	BootRoutes []BootRoute `json:"bootRoutes,omitempty"`

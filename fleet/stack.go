@@ -95,6 +95,13 @@ type VMNetwork struct {
 	Subnet string `json:"subnet,omitempty" yaml:"subnet,omitempty"` // "10.0.20.0/24", where the proofs take two addresses; "": link-local ones
 }
 
+// VMBridge is a bridge of the installed system with one port of the node in it.
+type VMBridge struct {
+	Name  string `json:"name"`            // "br-vm"
+	Port  string `json:"port"`            // as the kernel names it: "eno2"
+	VLANs []int  `json:"vlans,omitempty"` // tagged on the port, sorted; none: the bridge knows no VLANs
+}
+
 // VMStorage is where disks of VMs lie.
 type VMStorage struct {
 	Class string `json:"class,omitempty" yaml:"class,omitempty"` // name of the default StorageClass; "": there is none

@@ -55,6 +55,9 @@ func configs(t testing.TB) []config {
 		}
 		out = append(out, config{"installed-member-" + string(role), func() ([]byte, error) { return ignition.Installed(member) }, nil})
 	}
+	bridged := installedInput(t, fleet.Worker, "port", fleet.ProfileGeneral)
+	bridged.Assignment.Bridges = []fleet.VMBridge{{Name: "br-dmz", Port: "eno3"}, {Name: "br-vm", Port: "eno2", VLANs: []int{20, 30}}}
+	out = append(out, config{"installed-bridges", func() ([]byte, error) { return ignition.Installed(bridged) }, nil})
 	six := installedInput(t, fleet.Worker, "ipv6", fleet.ProfileGeneral)
 	six.Spec = ignition.Spec35
 	out = append(out, config{"installed-ipv6-spec35", func() ([]byte, error) { return ignition.Installed(six) }, nil})

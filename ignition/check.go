@@ -34,6 +34,7 @@ func checkAssignment(p *problems, a fleet.Assignment) {
 		checkHostname(p, "assignment.node.name", a.Node.Name)
 	}
 	checkNetwork(p, "assignment.network", a.Network)
+	checkBridges(p, "assignment.bridges", a.Bridges, a.Network)
 	checkHypervisor(p, "assignment.hypervisor", a.Hypervisor)
 	for i, key := range a.Access.SSHKeys {
 		if why := sshKeyProblem(key); why != "" {

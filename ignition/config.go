@@ -62,6 +62,7 @@ func Installed(in InstalledInput) ([]byte, error) {
 	}
 	d := newDocument()
 	d.host(a)
+	d.bridges(a.Server, a.Bridges)
 	d.kernelArguments(KernelArguments(a))
 	d.trust(a.Access.CACertificates)
 	if a.Node != nil {

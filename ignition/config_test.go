@@ -248,13 +248,26 @@ func TestInvalidOnItsOwn(t *testing.T) {
 		change func(*ignition.InstalledInput)
 		path   string
 	}{
-		"excluded":           {func(in *ignition.InstalledInput) { in.Assignment.Role = fleet.Excluded }, "assignment.role"},
-		"no name":            {func(in *ignition.InstalledInput) { in.Assignment.Hostname = "" }, "assignment.hostname"},
-		"capital":            {func(in *ignition.InstalledInput) { in.Assignment.Hostname = "Node" }, "assignment.hostname"},
-		"long name":          {func(in *ignition.InstalledInput) { in.Assignment.Hostname = strings.Repeat("a.", 32) + "b" }, "assignment.hostname"},
-		"zero MAC":           {func(in *ignition.InstalledInput) { in.Assignment.Network.MAC = "00:00:00:00:00:00" }, "assignment.network.mac"},
-		"other family":       {func(in *ignition.InstalledInput) { in.Assignment.Network.Gateway = "fd00::1" }, "assignment.network.gateway"},
-		"zone":               {func(in *ignition.InstalledInput) { in.Assignment.Network.DNS = []string{"fe80::1%eth0\n"} }, "assignment.network.dns[0]"},
+		"excluded":     {func(in *ignition.InstalledInput) { in.Assignment.Role = fleet.Excluded }, "assignment.role"},
+		"no name":      {func(in *ignition.InstalledInput) { in.Assignment.Hostname = "" }, "assignment.hostname"},
+		"capital":      {func(in *ignition.InstalledInput) { in.Assignment.Hostname = "Node" }, "assignment.hostname"},
+		"long name":    {func(in *ignition.InstalledInput) { in.Assignment.Hostname = strings.Repeat("a.", 32) + "b" }, "assignment.hostname"},
+		"zero MAC":     {func(in *ignition.InstalledInput) { in.Assignment.Network.MAC = "00:00:00:00:00:00" }, "assignment.network.mac"},
+		"other family": {func(in *ignition.InstalledInput) { in.Assignment.Network.Gateway = "fd00::1" }, "assignment.network.gateway"},
+		"zone":         {func(in *ignition.InstalledInput) { in.Assignment.Network.DNS = []string{"fe80::1%eth0\n"} }, "assignment.network.dns[0]"},
+		"bridge's name": {func(in *ignition.InstalledInput) {
+			in.Assignment.Bridges = []fleet.VMBridge{{Name: "../br", Port: "eno2"}}
+		}, "assignment.bridges[0].name"},
+		"port of two bridges": {func(in *ignition.InstalledInput) {
+			in.Assignment.Bridges = []fleet.VMBridge{{Name: "br-a", Port: "eno2"}, {Name: "br-b", Port: "eno2"}}
+		}, "assignment.bridges[1].port"},
+		"bridge over the own bond": {func(in *ignition.InstalledInput) {
+			in.Assignment.Network.Bond = &fleet.Bond{Mode: "802.3ad", MACs: []string{in.Assignment.Network.MAC}}
+			in.Assignment.Bridges = []fleet.VMBridge{{Name: "br-a", Port: "bond0"}}
+		}, "assignment.bridges[0].port"},
+		"bridge's VLAN": {func(in *ignition.InstalledInput) {
+			in.Assignment.Bridges = []fleet.VMBridge{{Name: "br-a", Port: "eno2", VLANs: []int{4095}}}
+		}, "assignment.bridges[0].vlans[0]"},
 		"bond without ports": {func(in *ignition.InstalledInput) { in.Assignment.Network.Bond = &fleet.Bond{Mode: "802.3ad"} }, "assignment.network.bond.macs"},
 		"node name":          {func(in *ignition.InstalledInput) { in.Assignment.Node = &fleet.NodePlan{Name: "a\nb"} }, "assignment.node.name"},
 		"token":              {func(in *ignition.InstalledInput) { in.Ticket.Token = "" }, "ticket.token"},

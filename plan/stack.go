@@ -63,6 +63,7 @@ func (m *maker) stackPlan(wished bool) *fleet.StackPlan {
 	}
 	hosts := m.hypervisors()
 	m.checkVMNetworks(hosts)
+	m.chooseBridges(hosts)
 	m.chooseStorage(s, hosts)
 	m.chooseCPU(s, hosts)
 	m.chooseCapacity(s, hosts)

@@ -76,16 +76,21 @@ func (m *maker) checkVMSubnet(v fleet.VMNetwork, path string) {
 // checkVMPort looks for the port on each hypervisor whose facts name ports as
 // Linux does, which only those of the agent do.
 func (m *maker) checkVMPort(v fleet.VMNetwork, path string, hosts []*draft) {
-	m.add(fleet.CodePlatformInvalid, fleet.Warning, "", path, fmt.Sprintf("nothing makes %s a port of bridge %s on the nodes by itself; until the hosts are set up so, VMs of network %s do not leave their node and the proof of networks fails", v.Port, v.Bridge, v.Name),
-		"Set it up on the hosts, by NetworkManager or NMState; or leave port out, and VMs of one node are proven to reach each other.")
-	var own, absent []string
+	var own, absent, without []string
 	for _, d := range hosts {
+		if d.kept && !slices.ContainsFunc(d.Bridges, func(b fleet.VMBridge) bool { return b.Name == v.Bridge && b.Port == v.Port }) {
+			without = append(without, d.Node.Name)
+		}
+		if d.Network.Bond != nil && v.Port == ownBond {
+			own = append(own, d.Node.Name)
+			continue
+		}
 		if !d.hasFacts || d.facts.Source != fleet.SeenByAgent || d.facts.NICs == nil {
 			continue
 		}
 		i := slices.IndexFunc(d.facts.NICs, func(n fleet.NIC) bool { return n.Name == v.Port })
 		switch {
-		case i < 0 && !strings.HasPrefix(v.Port, "bond"):
+		case i < 0:
 			absent = append(absent, d.Node.Name)
 		case i >= 0 && d.Network.Has(d.facts.NICs[i].MAC):
 			own = append(own, d.Node.Name)
@@ -94,8 +99,43 @@ func (m *maker) checkVMPort(v fleet.VMNetwork, path string, hosts []*draft) {
 	if len(own) > 0 {
 		m.add(fleet.CodePlatformInvalid, fleet.Blocker, "", path, fmt.Sprintf("%s carries the own address of these nodes; as a port of bridge %s it would cut them off: %s", v.Port, v.Bridge, someOf(own)), "Name another port.")
 	}
+	if len(without) > 0 {
+		m.add(fleet.CodePlatformInvalid, fleet.Warning, "", path, fmt.Sprintf("these nodes are installed already without %s as a port of bridge %s, and VMs of network %s do not leave them: %s", v.Port, v.Bridge, v.Name, someOf(without)),
+			"Set it up on them, by NetworkManager or NMState; or replace them one by one with `metalrise node replace`.")
+	}
 	if len(absent) > 0 {
 		m.add(fleet.CodePlatformInvalid, fleet.Warning, "", path, fmt.Sprintf("these nodes have no port called %s: %s", v.Port, someOf(absent)), "Compare with `metalrise inspect`; VMs of this network do not leave these nodes.")
+	}
+}
+
+// ownBond is what package ignition calls the bond over a server's ports.
+const ownBond = "bond0"
+
+// chooseBridges gives the hypervisors that are to be installed the bridges of
+// VM networks that have a port: one for all VLANs of the same bridge. A bridge
+// without a port is made by the pod plugin when a VM needs it.
+func (m *maker) chooseBridges(hosts []*draft) {
+	var bridges []fleet.VMBridge
+	for _, v := range m.in.Site.Platform.Networks {
+		if v.Port == "" {
+			continue
+		}
+		i := slices.IndexFunc(bridges, func(b fleet.VMBridge) bool { return b.Name == v.Bridge })
+		if i < 0 {
+			i, bridges = len(bridges), append(bridges, fleet.VMBridge{Name: v.Bridge, Port: v.Port})
+		}
+		if v.VLAN != 0 {
+			bridges[i].VLANs = append(bridges[i].VLANs, v.VLAN)
+		}
+	}
+	for _, b := range bridges {
+		slices.Sort(b.VLANs)
+	}
+	slices.SortFunc(bridges, func(a, b fleet.VMBridge) int { return strings.Compare(a.Name, b.Name) })
+	for _, d := range hosts {
+		if !d.kept {
+			d.Bridges = bridges
+		}
 	}
 }
 
