@@ -385,6 +385,19 @@ func TestLocalStorageRounds(t *testing.T) {
 	}
 	f.set(at+"0", `{"status":{"phase":"Released"}}`)
 	f.set(at+"1", `{"status":{"phase":"Bound"}}`)
+	if seen, err := i.Look(t.Context()); err != nil || !seen[0].Ready {
+		t.Errorf("one volume was given back: %+v %v", seen, err)
+	}
+	f.mu.Lock()
+	kept := f.objects[at+"7"]
+	delete(f.objects, at+"7")
+	f.mu.Unlock()
+	if seen, err := i.Look(t.Context()); err != nil || seen[0].Ready || !strings.Contains(waiting(seen[0].Checks), "local-w1-7") {
+		t.Errorf("one volume is gone: %+v %v", seen, err)
+	}
+	f.mu.Lock()
+	f.objects[at+"7"] = kept
+	f.mu.Unlock()
 	// The site file moved the folder meanwhile: volumes that are there stay where they are.
 	p := testPlan()
 	p.Stack.Storage.Path = "/srv/vms"

@@ -135,7 +135,9 @@ func volumeBytes(a fleet.Assignment) int64 {
 	return max(volumeLeast, a.InstallDisk.SizeBytes/volumeShare/volumeUnit*volumeUnit)
 }
 
-// volumes looks whether each hypervisor has its volumes.
+// volumes looks whether each hypervisor has its volumes. One that was given back
+// counts as there: its slot gets a new folder when the component is installed
+// again.
 func (i *Installer) volumes(ctx context.Context) ([]fleet.Check, error) {
 	there, err := i.cluster.Objects(ctx, kindVolume, "", volumeSelector)
 	if err != nil {
@@ -144,15 +146,19 @@ func (i *Installer) volumes(ctx context.Context) ([]fleet.Check, error) {
 	have := slots(there)
 	var out []fleet.Check
 	for _, a := range hypervisors(i.plan) {
-		n := 0
+		begun, good := 0, 0
 		for slot := range volumesPerNode {
-			if have[slotKey{a.Node.Name, slot}].kept != nil {
-				n++
+			s := have[slotKey{a.Node.Name, slot}]
+			if s.rounds > 0 {
+				begun++
+			}
+			if s.kept != nil {
+				good++
 			}
 		}
-		check := fleet.Check{Name: "volumes on " + a.Node.Name, OK: n == volumesPerNode}
+		check := fleet.Check{Name: "volumes on " + a.Node.Name, OK: begun == volumesPerNode && good > 0}
 		if !check.OK {
-			check.Missing = fmt.Sprintf("%d of %d volumes are free or in use", n, volumesPerNode)
+			check.Missing = fmt.Sprintf("%d of %d volumes are free or in use", good, volumesPerNode)
 		}
 		out = append(out, check)
 	}
