@@ -107,10 +107,18 @@ func (m *Machine) lookMemory() (out fleet.Maybe[int64]) {
 	return out
 }
 
-// cpuFlags are the processor flags that matter to hypervisors.
+// cpuFlags are the processor flags that matter to hypervisors: what makes them
+// work and, on the later lines, what tells processors apart between which VMs
+// are to move. sse2 is one that every x86-64 has: where it is told, all are.
 func cpuFlags() []string {
-	return []string{"vmx", "svm", "ept", "npt", "vpid", "ept_ad", "flexpriority", "tpr_shadow", "vnmi", "avic", "x2apic",
-		"aes", "avx", "avx2", "avx512f", "amx_tile", "hypervisor", "pdpe1gb", "sev", "sev_es", "sev_snp", "tdx_host_platform", "la57"}
+	return strings.Fields(`vmx svm ept npt vpid ept_ad flexpriority tpr_shadow vnmi avic x2apic
+		aes avx avx2 avx512f amx_tile hypervisor pdpe1gb sev sev_es sev_snp tdx_host_platform la57 sse2
+		3dnowprefetch abm adx amx_bf16 amx_int8 avx512_bf16 avx512_bitalg avx512_fp16 avx512_vbmi2 avx512_vnni
+		avx512_vpopcntdq avx512bw avx512cd avx512dq avx512ifma avx512vbmi avx512vl avx_vnni bmi1 bmi2 clflushopt clwb
+		clzero cx16 erms f16c fma fma4 fsgsbase fsrm gfni hle ibrs invpcid lahf_lm misalignsse movbe pcid pclmulqdq
+		pku popcnt rdpid rdrand rdseed rdtscp rtm serialize sha_ni smap smep ssbd sse4_1 sse4_2 sse4a ssse3 tbm
+		tsc_deadline_timer tsxldtrk umip vaes vpclmulqdq wbnoinvd xgetbv1 xop xsave xsavec xsaveerptr
+	`)
 }
 
 func (m *Machine) lookCPU() fleet.CPU {
