@@ -404,7 +404,11 @@ func (d *daemon) restWhenDone(ctx context.Context) {
 	}
 }
 
+// settled tells whether all that the plan wants is done.
 func settled(view fleet.Overview) bool {
+	if view.Stack != nil && !view.Stack.Done {
+		return false
+	}
 	return !slices.ContainsFunc(view.Servers, func(s fleet.Status) bool { return s.Condition != fleet.Settled })
 }
 

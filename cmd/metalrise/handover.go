@@ -16,6 +16,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"metalrise.dev/fleet"
+	"metalrise.dev/fleet/site"
 	"metalrise.dev/provision/store"
 )
 
@@ -139,8 +140,8 @@ func (o *options) handOff(ctx context.Context, dir string) (handOff, fleet.Overv
 // programPath finds a program of the nodes' software that runs here, "" when
 // there is none.
 func (o *options) programPath(ctx context.Context, dir, name string) string {
-	f, _, err := o.siteFile()
-	if err != nil {
+	f, _ := site.Load(o.file)
+	if f == nil { // on a node that was installed from a prepared medium, for example
 		return ""
 	}
 	path, err := payloadProgram(ctx, f.Site().Cluster.Software, dir, name)

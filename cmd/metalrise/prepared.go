@@ -354,6 +354,9 @@ func (o *options) tidy(view fleet.Overview) error {
 	if c := view.Cluster; c != nil {
 		o.tell("the API of its cluster is %s, the administrator's kubeconfig %s", c.Endpoint, store.KubeconfigPath(preparedState))
 	}
+	if s := view.Stack; s != nil {
+		o.tell("VM platform: %s; how to use it: metalrise handover --state %s", platformText(*s), preparedState)
+	}
 	o.tell("what was done: metalrise events --state %s", preparedState)
 	o.tell("this machine is done; the medium can be taken out")
 	return nil

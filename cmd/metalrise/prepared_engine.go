@@ -105,6 +105,7 @@ func (p *preparing) start(d *daemon, own *ownMachine, lib *preparedLibrary, soft
 			if lib.software, err = verifiedPayload(d.ctx, *software, d.store.Dir()); err != nil {
 				return nil, err
 			}
+			clusters.Stacks = stacksOf(lib.software)
 		}
 	}
 	server, err := boot.Listen(d.ctx, boot.Config{Addr: net.JoinHostPort("127.0.0.1", strconv.Itoa(preparedPort)), Authority: authority,
