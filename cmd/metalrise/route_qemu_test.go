@@ -177,7 +177,7 @@ func TestRealPowerCut(t *testing.T) {
 			t.Fatalf("it was quicker than the switch: %+v", e)
 		}
 	}
-	r.byHand("media", r.overview().Servers[0].BMC, "eject") // firmware would go on with it
+	r.byHand("media", r.overview().Servers[0].BMC, "eject", "--while-on") // firmware would go on with it
 	r.must("lab", "power", "--name", r.lab, "n1", "on")
 	for end := time.Now().Add(time.Minute); ; time.Sleep(time.Second) {
 		out := r.must("lab", "status", "--name", r.lab, "--output", "json")
