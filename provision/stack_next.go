@@ -151,7 +151,7 @@ func (t *StackTrack) leavesOut(p fleet.ProofPlan) string {
 	case p.Skip != "":
 		return p.Skip
 	case t.Earlier && !st.Again && !st.OK:
-		return "the cluster was handed over before, and VMs may run in it: metalrise verify --proof "+string(p.Name)+" runs it"
+		return "the cluster was handed over before, and VMs may run in it: metalrise verify --proof " + string(p.Name) + " runs it"
 	}
 	return ""
 }

@@ -287,6 +287,9 @@ func TestNodeThatStaysOff(t *testing.T) {
 		for e.Overview().Servers[2].Step != "switched off for the proof fence" {
 			time.Sleep(time.Second)
 		}
+		if err := e.Remove(t.Context(), "SN003", fleet.Removal{By: "test"}); err == nil {
+			t.Error("a node that a proof switched off was let be taken away")
+		}
 		time.Sleep(5 * time.Second)
 		last.mu.Lock()
 		last.dead = true

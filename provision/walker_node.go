@@ -154,6 +154,10 @@ func (e *Engine) Remove(ctx context.Context, id fleet.ServerID, r fleet.Removal)
 		return fmt.Errorf("encode removal: %w", err)
 	}
 	w.mu.Lock()
+	if w.track.Lent != nil {
+		w.mu.Unlock()
+		return fleet.NewFault(fleet.CodeFencingFailed, fleet.Conflict, nil, "server %s is switched off for a proof; remove it when that is over", id)
+	}
 	if already := w.track.Node.Removal; already != nil && (w.track.Node.Removed || *already == r && w.track.Hold == nil) {
 		w.mu.Unlock()
 		return nil

@@ -272,8 +272,8 @@ func (o *options) printHandOff(h handOff, view fleet.Overview) {
 		}
 		row("API", "%s (Kubernetes %s), %s", h.API, h.Kubernetes, answers)
 		row("kubeconfig", "%s", h.Kubeconfig)
-		row("kubectl", "%s", cmp.Or(h.Kubectl, "not in the nodes' software"))
-		row("virtctl", "%s", cmp.Or(h.Virtctl, "not in the nodes' software"))
+		row("kubectl", "%s", cmp.Or(h.Kubectl, "not found in the nodes' software"))
+		row("virtctl", "%s", cmp.Or(h.Virtctl, "not found in the nodes' software"))
 		row("web console", "%s", h.Console)
 	}
 	title("Credentials (nothing is shown here)")
