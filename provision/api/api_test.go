@@ -36,7 +36,12 @@ func (e *engine) RetryBy(_ context.Context, _ fleet.ServerID, _ string, r fleet.
 	return nil
 }
 func (e *engine) Reinstall(context.Context, fleet.ServerID, string) error     { return nil }
-func (e *engine) RetryPlatform(context.Context, fleet.PlatformRetry) error    { return nil }
+func (e *engine) RetryPlatform(_ context.Context, q fleet.PlatformRetry) error {
+	if len(q.Waive) != 1 || len(q.Prove) != 1 || q.By != "anna" {
+		return fleet.NewFault(fleet.CodePlatformInvalid, fleet.Invalid, nil, "not what was asked: %+v", q)
+	}
+	return nil
+}
 func (e *engine) Remove(context.Context, fleet.ServerID, fleet.Removal) error { return nil }
 func (e *engine) Withdraw(context.Context, string) error                      { return nil }
 func (e *engine) Medium(w http.ResponseWriter, _ *http.Request, id fleet.ServerID) error {
@@ -110,6 +115,14 @@ func TestSocket(t *testing.T) {
 	}
 	if err := c.RetryBy(ctx, "SN1", "test", "floppy"); fleet.CodeOf(err) != fleet.CodeNoVirtualMedia {
 		t.Errorf("retry by a route that is none: %v", err)
+	}
+
+	q := fleet.PlatformRetry{By: "anna", Waive: []string{"migrate"}, Prove: []fleet.Proof{fleet.ProofStart}}
+	if err := c.RetryPlatform(ctx, q); err != nil {
+		t.Errorf("retry of the platform: %v", err)
+	}
+	if err := c.RetryPlatform(ctx, fleet.PlatformRetry{}); fleet.CodeOf(err) != fleet.CodePlatformInvalid {
+		t.Errorf("a refused retry of the platform: %v", err)
 	}
 
 	j.add(3)
