@@ -35,7 +35,7 @@ func (e *engine) RetryBy(_ context.Context, _ fleet.ServerID, _ string, r fleet.
 	}
 	return nil
 }
-func (e *engine) Reinstall(context.Context, fleet.ServerID, string) error     { return nil }
+func (e *engine) Reinstall(context.Context, fleet.ServerID, string) error { return nil }
 func (e *engine) RetryPlatform(_ context.Context, q fleet.PlatformRetry) error {
 	if len(q.Waive) != 1 || len(q.Prove) != 1 || q.By != "anna" {
 		return fleet.NewFault(fleet.CodePlatformInvalid, fleet.Invalid, nil, "not what was asked: %+v", q)
