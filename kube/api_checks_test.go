@@ -114,6 +114,17 @@ func TestNodeChecksAllTrue(t *testing.T) {
 	}
 }
 
+// TestServingIsNotOlderThanItsNode: signers date certificates back by some
+// minutes.
+func TestServingIsNotOlderThanItsNode(t *testing.T) {
+	s := wellSight()
+	a := fleet.Assignment{Node: &fleet.NodePlan{Name: "oslo-cp1"}}
+	s.proven["oslo-cp1"] = at(0)
+	if c := serving(a, s); !c.OK || !c.Since.Equal(at(1)) {
+		t.Errorf("%+v, want it since the node is there", c)
+	}
+}
+
 func TestNodeChecks(t *testing.T) {
 	for _, one := range []struct {
 		name, check string
