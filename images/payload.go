@@ -30,6 +30,9 @@ type Payload struct {
 
 	mu       sync.Mutex
 	verified map[string]Verified // by digest
+	refused  map[string]stamp    // what was read again and is another content, by digest
+
+	rereading sync.Mutex // one content at a time
 }
 
 // blob is one content of the payload.
@@ -69,7 +72,7 @@ func LoadPayload(ctx context.Context, dir string) (*Payload, error) {
 	if err != nil {
 		return nil, invalid(err)
 	}
-	p := &Payload{dir: abs, value: value, blobs: blobsOf(value), verified: map[string]Verified{}}
+	p := &Payload{dir: abs, value: value, blobs: blobsOf(value), verified: map[string]Verified{}, refused: map[string]stamp{}}
 	if p.digest, err = fleet.Digest(value); err != nil {
 		return nil, invalid(err)
 	}
@@ -193,7 +196,9 @@ var ErrNotVerified = errors.New("it was not verified yet")
 
 // Open opens one content by its digest and gives its size in bytes. Only a
 // content that payload.json lists, that Verify has hashed and that is unchanged since is
-// given out. Errors are faults: KUBE-003 when it is not listed, KUBE-004 otherwise.
+// given out. One whose file is not as it was is read once more first: a link to it or a
+// backup touches the file and not what is in it, and nodes wait for it. Errors are
+// faults: KUBE-003 when it is not listed, KUBE-004 otherwise.
 func (p *Payload) Open(sha256 string) (*os.File, int64, error) {
 	listed := false
 	for _, b := range p.blobs {
@@ -212,12 +217,51 @@ func (p *Payload) Open(sha256 string) (*os.File, int64, error) {
 	f, now, err := openStamped(v.artifact.Path)
 	if err == nil && now != v.stamp {
 		f.Close()
-		err = ErrChanged
+		f, now, err = p.reread(sha256)
 	}
 	if err != nil {
 		return nil, 0, blobError(context.Background(), err, what)
 	}
 	return f, now.Size, nil
+}
+
+// reread hashes a content whose file is not as it was, and opens it if it is the
+// same still.
+func (p *Payload) reread(sha256 string) (*os.File, stamp, error) {
+	p.rereading.Lock()
+	defer p.rereading.Unlock()
+	f, now, err := openStamped(p.path(sha256))
+	if err != nil {
+		return nil, now, err
+	}
+	p.mu.Lock()
+	known, refused := p.verified[sha256].stamp == now, p.refused[sha256] == now
+	p.mu.Unlock()
+	if known { // somebody else just read it
+		return f, now, nil
+	}
+	f.Close()
+	if refused {
+		return nil, now, ErrChanged
+	}
+	again, err := Verifier{}.verify(context.Background(), Artifact{Path: p.path(sha256), SHA256: sha256}, nil)
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	var corrupt *CorruptError
+	switch {
+	case errors.As(err, &corrupt):
+		p.refused[sha256] = now
+		return nil, now, ErrChanged
+	case err != nil:
+		return nil, now, err
+	}
+	p.verified[sha256] = again
+	f, now, err = openStamped(again.artifact.Path)
+	if err == nil && now != again.stamp {
+		f.Close()
+		return nil, now, ErrChanged
+	}
+	return f, now, err
 }
 
 func (p *Payload) path(sha256 string) string {

@@ -192,6 +192,41 @@ func TestPayloadDamaged(t *testing.T) {
 			t.Errorf("removed content: %v", err)
 		}
 	})
+	t.Run("touched", func(t *testing.T) {
+		dir := payloadFolder(t, goodPayload())
+		p, err := LoadPayload(ctx, dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := p.Verify(ctx, Verifier{}, nil); err != nil {
+			t.Fatal(err)
+		}
+		file, id := path(dir, "hyper"), sum(payloadContents["hyper"])
+		for what, touch := range map[string]func() error{
+			"linked":     func() error { return os.Link(file, filepath.Join(dir, "link")) },
+			"other mode": func() error { return os.Chmod(file, 0o755) },
+			"written anew": func() error {
+				return errors.Join(os.Remove(file), os.WriteFile(file, payloadContents["hyper"], 0o644))
+			},
+		} {
+			if err := touch(); err != nil {
+				t.Fatal(err)
+			}
+			f, n, err := p.Open(id)
+			if err != nil || n != int64(len(payloadContents["hyper"])) {
+				t.Fatalf("%s: %d bytes, %v", what, n, err)
+			}
+			f.Close()
+		}
+		b := bytes.Clone(payloadContents["hyper"])
+		b[0] ^= 1
+		put(t, file, b)
+		for range 2 { // the second time it is not read again
+			if _, _, err := p.Open(id); !errors.Is(err, ErrChanged) {
+				t.Errorf("another content of the same size: %v", err)
+			}
+		}
+	})
 	t.Run("stopped", func(t *testing.T) {
 		p, err := LoadPayload(ctx, payloadFolder(t, goodPayload()))
 		if err != nil {
