@@ -3,6 +3,7 @@ package main
 import (
 	"encoding/json"
 	"fmt"
+	"net/url"
 	"os"
 	"os/exec"
 	"strings"
@@ -216,18 +217,58 @@ func (r *rack) anyBegan(a fleet.Action) bool {
 	return false
 }
 
-// losesControlPlane cuts the power of the first control plane through its BMC:
-// the API must stay reachable under its address.
+// losesControlPlane cuts the power of the control plane that holds the API's
+// address, through its BMC: the API must be reachable under that address again,
+// answered by another one.
 func (r *rack) losesControlPlane() {
 	r.t.Helper()
-	r.must("bmc", "power", r.bmcOf("LAB0001"), "off", "--meanwhile")
-	after := r.eventually(2*time.Minute, "the API without its first control plane", func() error {
+	holder := r.holder()
+	r.must("bmc", "power", r.bmcOf(holder), "off", "--meanwhile")
+	after := r.eventually(2*time.Minute, "the API without the control plane that held its address", func() error {
 		out, err := r.kubectl("", "get", "--raw", "/readyz", "--request-timeout=2s")
 		return annotate(err, out)
 	})
-	r.t.Logf("the API answered %s after the first control plane was off", after.Round(100*time.Millisecond))
-	r.must("bmc", "power", r.bmcOf("LAB0001"), "on", "--meanwhile")
+	next := r.holder()
+	r.t.Logf("the API answered %s after %s, which held its address, was off; %s holds it now", after.Round(100*time.Millisecond), holder, next)
+	if next == holder {
+		r.t.Errorf("a server that is off holds the API's address: %s", holder)
+	}
+	r.must("bmc", "power", r.bmcOf(holder), "on", "--meanwhile")
 	r.ready(5)
+}
+
+// holder finds the control plane that holds the API's address: by the network
+// port that this computer just sent to.
+func (r *rack) holder() fleet.ServerID {
+	r.t.Helper()
+	if out, err := r.kubectl("", "get", "--raw", "/readyz", "--request-timeout=5s"); err != nil {
+		r.t.Fatal(annotate(err, out))
+	}
+	v := r.overview()
+	u, err := url.Parse(v.Cluster.Endpoint)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	table, err := os.ReadFile("/proc/net/arp")
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	var lab struct {
+		Servers []struct{ Serial, MAC string }
+	}
+	if err := json.Unmarshal([]byte(r.must("lab", "status", "--name", r.lab, "--output", "json")), &lab); err != nil {
+		r.t.Fatal(err)
+	}
+	for line := range strings.Lines(string(table)) {
+		f := strings.Fields(line)
+		for _, s := range lab.Servers {
+			if len(f) > 3 && f[0] == u.Hostname() && strings.EqualFold(f[3], s.MAC) {
+				return fleet.ServerID(s.Serial)
+			}
+		}
+	}
+	r.t.Fatalf("nobody is seen to hold %s:\n%s", u.Hostname(), table)
+	return ""
 }
 
 func (r *rack) bmcOf(id fleet.ServerID) string {
