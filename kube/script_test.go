@@ -63,7 +63,7 @@ func (s stage) read(path string) string {
 
 // script writes a script whose absolute paths lead into the stage.
 func (s stage) script(name, text string) string {
-	for _, root := range []string{"/opt/", "/etc/", "/proc/", "/run/"} {
+	for _, root := range []string{"/opt/", "/etc/", "/proc/", "/run/", "/boot/", "/usr/src/", "/usr/lib/modules/", "/usr/lib/ostree-boot/", "/usr/lib/kernel/"} {
 		text = strings.ReplaceAll(text, root, s.dir+root)
 	}
 	return s.write(name, text)
@@ -84,6 +84,7 @@ func TestKubeadmRunsOnce(t *testing.T) {
 	s.write("opt/metalrise/bin/kubeadm", "#!/bin/sh\necho \"$@\" >>"+s.dir+"/calls\n[ ! -e "+s.dir+"/broken ]\n")
 	mark := filepath.Join(s.dir, "mark")
 	s.write("broken", "")
+	s.write("proc/config.gz", "")
 	if s.run(once, mark, "init") == nil || s.read("calls") != "init\n" {
 		t.Errorf("a failure is not told; calls: %q", s.read("calls"))
 	}
@@ -108,6 +109,37 @@ func TestKubeadmRunsOnce(t *testing.T) {
 	}
 	if got := s.read("calls"); !strings.HasSuffix(got, "reset\nreset\n") {
 		t.Errorf("reset did not run each time: %q", got)
+	}
+}
+
+// A kernel that does not show its configuration is no reason to refuse a node.
+func TestKubeadmWithoutKernelConfig(t *testing.T) {
+	s := newStage(t)
+	n := testNode(t, testPlan(t, 1, fleet.NodeAddress), "oslo-cp1", hardware())
+	once := s.script("once", n.once())
+	s.write("opt/metalrise/bin/kubeadm", "#!/bin/sh\necho \"$@\" >>"+s.dir+"/calls\n")
+	s.write("opt/metalrise/bin/uname", "#!/bin/sh\necho 6.1.0-56-cloud\n")
+	calls := func() string {
+		_ = os.Remove(filepath.Join(s.dir, "calls"))
+		for _, verb := range []string{"init", "join", "reset"} {
+			if err := s.run(once, "-", verb, "--config", "x"); err != nil {
+				t.Error(err)
+			}
+		}
+		return s.read("calls")
+	}
+	const ignore = " --ignore-preflight-errors=SystemVerification"
+	if got := calls(); got != "init --config x"+ignore+"\njoin --config x"+ignore+"\nreset --config x\n" {
+		t.Errorf("without: %q", got)
+	}
+	for _, file := range []string{"boot/config-6.1.0-56-cloud", "usr/lib/modules/6.1.0-56-cloud/config"} {
+		s.write(file, "")
+		if got := calls(); strings.Contains(got, "ignore") {
+			t.Errorf("with %s: %q", file, got)
+		}
+		if err := os.Remove(filepath.Join(s.dir, file)); err != nil {
+			t.Fatal(err)
+		}
 	}
 }
 

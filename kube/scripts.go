@@ -158,6 +158,11 @@ exec restorecon -R "$@"
 // once runs kubeadm and leaves a mark when it succeeded. Both are one step, so
 // that a machine that stops in between is rare; a second run is then refused by
 // kubeadm's own checks (join), or does no harm (init).
+//
+// kubeadm refuses a system that does not show how its kernel was configured, in
+// any of the places that its checks know (k8s.io/system-validators, kernel
+// validator). That says nothing of the kernel: what nodes need of it is loaded
+// and tried before and after. So where there is no such file, that one check only warns.
 func (n Node) once() string {
 	return fmt.Sprintf(`#!/bin/sh
 # kubeadm-once MARK ARGUMENT...: runs kubeadm unless MARK says that it was done.
@@ -168,6 +173,17 @@ export PATH
 mark=$1
 shift
 [ ! -e "$mark" ] || exit 0
+case $1 in init | join)
+	modprobe -q configs 2>/dev/null
+	kernel=$(uname -r)
+	shown=
+	for file in /proc/config.gz /boot/config-$kernel /usr/src/linux-$kernel/.config /usr/src/linux/.config /usr/lib/modules/$kernel/config \
+		/usr/lib/ostree-boot/config-$kernel /usr/lib/kernel/config-$kernel /usr/src/linux-headers-$kernel/.config /lib/modules/$kernel/build/.config; do
+		[ ! -e $file ] || shown=1
+	done
+	[ -n "$shown" ] || set -- "$@" --ignore-preflight-errors=SystemVerification
+	;;
+esac
 %s "$@" || exit $?
 [ "$mark" = - ] || { : >"$mark" && sync; }
 `, n.searchPath(), n.program("kubeadm"))
