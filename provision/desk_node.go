@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"regexp"
 	"strings"
 	"time"
 
@@ -162,6 +163,10 @@ func (w *walker) backLocked(ctx context.Context) error {
 	return w.recordLocked(ctx, fleet.Event{Action: fleet.ActArrive, Edge: fleet.Ended, Outcome: fleet.OK, Data: data, Note: "the node speaks again"})
 }
 
+// colours are what programs put around words for a terminal; their first
+// character may be lost on the way.
+var colours = regexp.MustCompile("\x1b?\\[[0-9;]*m ?")
+
 // taskCause makes a fault of what a node reported, with the end of the output
 // of the program that failed.
 func taskCause(a fleet.Action, m callhome.TaskReport) *fleet.Cause {
@@ -182,7 +187,7 @@ func taskCause(a fleet.Action, m callhome.TaskReport) *fleet.Cause {
 	c.Chain = append([]string{fmt.Sprintf("%s: step %d, %s", clip(m.Task), m.Step+1, clip(m.Name))}, c.Chain...)
 	lines := strings.Split(strings.TrimSpace(m.Output), "\n")
 	for _, line := range lines[max(0, len(lines)-12):] {
-		if line = strings.TrimSpace(line); line != "" {
+		if line = strings.TrimSpace(colours.ReplaceAllString(line, "")); line != "" {
 			c.Chain = append(c.Chain, "it wrote: "+clip(line))
 		}
 	}
