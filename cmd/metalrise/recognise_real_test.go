@@ -47,6 +47,7 @@ func TestRealRules(t *testing.T) {
 	bare = append(bare, "\nserving:\n  port: 18556\nrules:\n  - {name: first, role: control-plane, match: {macPrefix: \""+lab.Servers[0].MAC+"\", disks: 1}}\n"...)
 	site := r.site
 	r.site = filepath.Join(filepath.Dir(site), "rules.yaml")
+	t.Cleanup(func() { _ = os.Remove(r.site) }) // else the lab's folder stays
 	if err := os.WriteFile(r.site, bare, 0o600); err != nil {
 		t.Fatal(err)
 	}
