@@ -23,7 +23,7 @@ func defaultEntries() []CatalogueEntry {
 			About:  "The site's bridges, as network attachments.",
 			Needs:  []Component{ComponentMultus},
 			Gives:  []string{"a NetworkAttachmentDefinition for each of platform.networks"},
-			Asks:   "The port of a bridge is the host's matter: the bridge plugin makes the bridge, and only Ignition or NMState makes a port of the node its member.",
+			Asks:   "A bridge gets its port when the node is installed; on nodes that were installed before, set it up by NetworkManager or NMState. Without a port the bridge plugin makes the bridge, for VMs of one node.",
 			Ready:  "The API has every network attachment as planned.",
 			Proof:  "The proof of networks: two VMs reach each other over it, with their latency.",
 			Remove: "The network attachments are deleted. Bridges on the nodes stay.",

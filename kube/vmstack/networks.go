@@ -26,7 +26,7 @@ type bridgeConfig struct {
 // Networks are the VM networks as network attachments.
 //
 // The plugin makes the bridge where it is not there yet. It never makes a port
-// of the node the bridge's member: that is the host's configuration, and until
+// of the node the bridge's member: Ignition does that at installation, and until
 // it is so, VMs of one node reach each other and nobody else.
 //
 // The network of live migrations is offered to KubeVirt's own pods too, which
