@@ -63,16 +63,16 @@ payload-platform: build ## The same with a VM platform, KubeVirt (the first time
 	$(BIN) lab payload --platform
 
 .PHONY: test-real
-test-real: payload ## Run the tests with real parts: image, machines, installs, clusters (as root)
+test-real: payload payload-platform ## Run the tests with real parts: image, machines, installs, clusters (as root)
 	METALRISE_REAL=1 $(GO) test -count=1 -timeout 30m -p 1 ./lab/... ./ignition
-	METALRISE_REAL=1 $(GO) test -count=1 -timeout 20m ./kube
+	METALRISE_REAL=1 $(GO) test -count=1 -timeout 20m -p 1 ./kube ./kube/vmstack
 	METALRISE_REAL=1 $(GO) test -count=1 -timeout 40m -v -run 'TestReal' -skip '$(LONG)' ./cmd/metalrise
 
 # What takes minutes each and proves faults and rarer ways; not in CI.
-LONG := TestRealClusterFaults|TestRealPreparedSingleNode|TestRealBundle|TestRealProbe
+LONG := TestRealPlatform|TestRealClusterFaults|TestRealPreparedSingleNode|TestRealBundle|TestRealProbe
 
 .PHONY: test-long
-test-long: payload ## Run the long tests: faults of clusters, the single node's medium, bundles, probes (not in CI)
+test-long: payload payload-platform ## Run the long tests: KubeVirt and its proofs, faults of clusters, the single node's medium, bundles, probes (not in CI)
 	METALRISE_REAL=1 $(GO) test -count=1 -timeout 60m -v -run '$(LONG)' ./cmd/metalrise
 
 # What needs real firmware: wrong clocks, every rung of the boot ladder, power cuts.
