@@ -63,8 +63,6 @@ type fakeVM struct {
 	born   time.Time // of the boot
 	phase  string
 	stays  []stay // of this boot and earlier ones, the last is where it is
-	moved  bool
-	ip     string
 }
 
 // stay is a time on one node in one pod.
