@@ -35,7 +35,10 @@ type Config struct {
 	ImageDir    string `json:"imageDir"`           // folder with stream.json, for the site file
 	Ignition    string `json:"ignition"`           // the Ignition program; container machines need it
 	Software    string `json:"software,omitempty"` // folder with payload.json, for the site file; "": no cluster
-	BMCPort     int    `json:"bmcPort"`            // the same for all; 0 takes any free one
+	// VMNetwork plugs the second port of each server into a network of its own,
+	// for VMs, and the site file asks for a bridge on it. Container machines only.
+	VMNetwork bool `json:"vmNetwork,omitempty"`
+	BMCPort   int  `json:"bmcPort"`            // the same for all; 0 takes any free one
 	MemoryMiB   int    `json:"memoryMiB"`          // of each server; 0: 2048
 	// Network is the bridge's network; its first address is the host's. The zero
 	// value has Start take one of a few that the name decides.
@@ -94,6 +97,7 @@ func (c Config) Check() error {
 		add(true, "machine %q: want %s or %s", c.Machine, machine.Container, machine.QEMU)
 	}
 	add(c.Clock != 0 && c.Machine != machine.QEMU, "clock %s: machines of kind %s run with the host's clock; only %s ones have their own", c.Clock, c.Machine, machine.QEMU)
+	add(c.VMNetwork && c.Machine == machine.QEMU, "VM network: only machines of kind %s have a port for it", machine.Container)
 	if _, err := redfish.ParsePersonality(c.Personality); err != nil {
 		wrong = append(wrong, err)
 	}

@@ -109,7 +109,7 @@ func (l *Lab) network() error {
 		l.cfg.Network = l.cfg.networks()[0] // for the site file only
 		return nil
 	}
-	if err := l.cfg.deleteBridge(); err != nil {
+	if err := l.cfg.deleteBridges(); err != nil {
 		return err
 	}
 	used, err := usedNetworks()
@@ -124,7 +124,7 @@ func (l *Lab) network() error {
 		return err
 	}
 	l.bridged = true
-	return l.cfg.addBridge()
+	return l.cfg.addBridges()
 }
 
 func (l *Lab) server(ctx context.Context, n int, password string) (Server, error) {
@@ -214,7 +214,7 @@ func (l *Lab) Close() error {
 	}
 	err := g.Wait()
 	if l.bridged {
-		err = errors.Join(err, l.cfg.deleteBridge())
+		err = errors.Join(err, l.cfg.deleteBridges())
 	}
 	err = errors.Join(err, l.lock.Close())
 	l.lock = nil
@@ -263,7 +263,7 @@ func (c Config) clean(ctx context.Context) error {
 		all = append(all, err)
 	}
 	if c.Machine != machine.Fake {
-		all = append(all, c.deleteBridge())
+		all = append(all, c.deleteBridges())
 	}
 	return errors.Join(all...)
 }

@@ -74,32 +74,41 @@ func usedNetworks() ([]netip.Prefix, error) {
 	return used, nil
 }
 
-// addBridge makes the bridge that all servers are plugged into. c.Network is set.
-func (c Config) addBridge() error {
-	attrs := netlink.NewLinkAttrs()
-	attrs.Name = c.bridge()
-	bridge := &netlink.Bridge{LinkAttrs: attrs}
-	if err := netlink.LinkAdd(bridge); err != nil {
-		return fmt.Errorf("lab %s: make bridge %s: %w", c.Name, attrs.Name, err)
-	}
-	own := &netlink.Addr{IPNet: &net.IPNet{IP: c.host(1).AsSlice(), Mask: net.CIDRMask(c.Network.Bits(), 32)}}
-	if err := errors.Join(netlink.AddrAdd(bridge, own), netlink.LinkSetUp(bridge)); err != nil {
-		return errors.Join(fmt.Errorf("lab %s: bridge %s: %w", c.Name, attrs.Name, err), c.deleteBridge())
+// addBridges makes the bridge that all servers are plugged into, and that of the
+// VMs' network if there is one, which gets no address. c.Network is set.
+func (c Config) addBridges() error {
+	for _, name := range c.bridges() {
+		attrs := netlink.NewLinkAttrs()
+		attrs.Name = name
+		bridge := &netlink.Bridge{LinkAttrs: attrs}
+		if err := netlink.LinkAdd(bridge); err != nil {
+			return errors.Join(fmt.Errorf("lab %s: make bridge %s: %w", c.Name, name, err), c.deleteBridges())
+		}
+		var err error
+		if name == c.bridge() {
+			err = netlink.AddrAdd(bridge, &netlink.Addr{IPNet: &net.IPNet{IP: c.host(1).AsSlice(), Mask: net.CIDRMask(c.Network.Bits(), 32)}})
+		}
+		if err := errors.Join(err, netlink.LinkSetUp(bridge)); err != nil {
+			return errors.Join(fmt.Errorf("lab %s: bridge %s: %w", c.Name, name, err), c.deleteBridges())
+		}
 	}
 	return nil
 }
 
-// deleteBridge removes the lab's bridge if it is there.
-func (c Config) deleteBridge() error {
-	link, err := netlink.LinkByName(c.bridge())
-	if gone := new(netlink.LinkNotFoundError); errors.As(err, gone) {
-		return nil
+// deleteBridges removes the lab's bridges that are there.
+func (c Config) deleteBridges() error {
+	var all []error
+	for _, name := range c.bridges() {
+		link, err := netlink.LinkByName(name)
+		if gone := new(netlink.LinkNotFoundError); errors.As(err, gone) {
+			continue
+		}
+		if err == nil {
+			err = netlink.LinkDel(link)
+		}
+		if err != nil {
+			all = append(all, fmt.Errorf("lab %s: delete bridge %s: %w", c.Name, name, err))
+		}
 	}
-	if err == nil {
-		err = netlink.LinkDel(link)
-	}
-	if err != nil {
-		return fmt.Errorf("lab %s: delete bridge %s: %w", c.Name, c.bridge(), err)
-	}
-	return nil
+	return errors.Join(all...)
 }

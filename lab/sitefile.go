@@ -14,6 +14,7 @@ const (
 	siteFile     = "site.yaml"
 	passwordFile = "bmc-password"
 	username     = "admin"
+	vmPort       = "ens4" // what a container machine calls its second port
 )
 
 // SiteName is the name of the site that a lab's site file describes. Labs never
@@ -92,6 +93,12 @@ func (c Config) cluster(line func(f string, a ...any)) {
 	line("\n# Machines of a lab often have no KVM of their own; their VMs are then emulated.")
 	line("virtualization:")
 	line("  emulation: true")
+	if c.VMNetwork {
+		line("\n# The second port of each server is for VMs.")
+		line("platform:")
+		line("  networks:")
+		line("    - {name: vms, bridge: br-vm, port: %s, subnet: 198.19.%d.0/24}", vmPort, c.block())
+	}
 }
 
 // ranges is the shortest way to write the addresses: one range where they share

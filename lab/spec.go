@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net/netip"
 	"path/filepath"
+	"strings"
 
 	"metalrise.dev/lab/machine"
 )
@@ -32,6 +33,9 @@ func (c Config) spec(n int) machine.Spec {
 			{MAC: c.mac(n, 0), Bridge: c.bridge()},
 			{MAC: c.mac(n, 1)}, // no cable, as most ports of a real server
 		},
+	}
+	if c.VMNetwork {
+		s.NICs[1].Bridge = c.vmBridge()
 	}
 	for i := range c.Disks {
 		s.Disks = append(s.Disks, c.disk(n, i))
@@ -88,6 +92,17 @@ func (c Config) mac(n, port int) string {
 func (c Config) bridge() string {
 	sum := sha256.Sum256([]byte(c.Name + "\x00" + c.Dir))
 	return fmt.Sprintf("mr-%.7s%x", c.Name, sum[:2])
+}
+
+// vmBridge is that of the VMs' network. Nothing of this computer is in it.
+func (c Config) vmBridge() string { return "mv" + strings.TrimPrefix(c.bridge(), "mr") }
+
+// bridges are all that the lab makes.
+func (c Config) bridges() []string {
+	if c.VMNetwork {
+		return []string{c.bridge(), c.vmBridge()}
+	}
+	return []string{c.bridge()}
 }
 
 // block is the number that the name decides, 1 to 254.

@@ -148,3 +148,22 @@ func TestSiteNamesItsServersShortly(t *testing.T) {
 		}
 	}
 }
+
+func TestVMNetworkIsPluggedIntoSecondPorts(t *testing.T) {
+	c := testConfig("/lab")
+	if a := c.spec(1); a.NICs[1].Bridge != "" || len(c.bridges()) != 1 || strings.Contains(c.site(nil), "platform:") {
+		t.Errorf("without a VM network: %+v, bridges %q", a.NICs, c.bridges())
+	}
+	c.VMNetwork, c.Software, c.Machine = true, "/software", machine.Container
+	a, b := c.spec(1), c.spec(2)
+	if v := a.NICs[1].Bridge; v == "" || v == a.NICs[0].Bridge || v != b.NICs[1].Bridge || len(v) > 15 || !slices.Equal(c.bridges(), []string{a.NICs[0].Bridge, v}) {
+		t.Errorf("%+v, %+v, bridges %q", a.NICs, b.NICs, c.bridges())
+	}
+	if text := c.site(nil); !strings.Contains(text, "platform:\n  networks:\n") || !strings.Contains(text, "port: "+vmPort) {
+		t.Errorf("the site file asks for no VM network:\n%s", text)
+	}
+	c.Machine = machine.QEMU
+	if err := c.Check(); err == nil || !strings.Contains(err.Error(), "VM network") {
+		t.Errorf("full virtual machines have no port for it: %v", err)
+	}
+}

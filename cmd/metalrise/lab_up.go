@@ -40,7 +40,7 @@ type labFlags struct {
 const platformMemory = 4096
 
 // labShape names the flags that an existing lab does not change by.
-var labShape = [...]string{"servers", "machine", "firmware", "disks", "personality", "bmc-port", "memory", "network", "image-dir", "kubernetes", "platform", "clock"}
+var labShape = [...]string{"servers", "machine", "firmware", "disks", "personality", "bmc-port", "memory", "network", "image-dir", "kubernetes", "platform", "vm-network", "clock"}
 
 func labUpCommand(l *labOptions) *cobra.Command {
 	f := &labFlags{}
@@ -79,6 +79,7 @@ The lab runs in the background until metalrise lab down.
 	p.StringVar(&f.network, "network", "", "network of the servers, a /24 (default: a free one by the name)")
 	p.BoolVar(&f.kubernetes, "kubernetes", false, "build the software of Kubernetes nodes and let the site file ask for a cluster")
 	p.BoolVar(&f.platform, "platform", false, "the same with a VM platform in the software")
+	p.BoolVar(&f.VMNetwork, "vm-network", false, "plug the servers' second ports into a network for VMs")
 	p.StringVar(&f.ImageDir, "image-dir", "", "folder with a release (stream.json) instead of the lab's own image")
 	return c
 }
