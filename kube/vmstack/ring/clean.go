@@ -114,7 +114,11 @@ func (r *Ring) sweep(ctx context.Context, rest rest) error {
 		return fleet.NewFault(fleet.CodeVMNotStarted, fleet.Conflict, nil,
 			"the namespace %s is not ours: it lacks the label %s=%s; remove it if it is no longer needed", Namespace, kube.OwnerLabel, kube.Manager)
 	}
-	if err := poll(ctx, r.limits.clean, r.limits.pace, "wait until the proof's VMs are gone", r.empty); err != nil {
+	looks := 0
+	if err := poll(ctx, r.limits.clean, r.limits.pace, "wait until the proof's VMs are gone", func(ctx context.Context) (bool, error) {
+		looks++
+		return r.empty(ctx, looks%wakeEach == 0)
+	}); err != nil {
 		return err
 	}
 	if err := r.cluster.DeleteObject(ctx, spaceKind, "", Namespace); err != nil || rest == dropSpace {
@@ -126,9 +130,16 @@ func (r *Ring) sweep(ctx context.Context, rest rest) error {
 	})
 }
 
+// wakeEach counts the looks after which objects that do not go are touched.
+// After a node was lost KubeVirt's controllers may be refused by their own
+// webhook once, and then try again only after up to 16 minutes, or at a change.
+const wakeEach = 20
+
+const wokenMark = "metalrise.dev/woken"
+
 // empty deletes what is left in the namespace and tells whether there was
 // nothing. VMs go before the namespace: their controllers need it to finish.
-func (r *Ring) empty(ctx context.Context) (bool, error) {
+func (r *Ring) empty(ctx context.Context, wake bool) (bool, error) {
 	left := 0
 	for _, kind := range ours() {
 		all, err := r.cluster.Objects(ctx, kind, Namespace, "")
@@ -138,6 +149,9 @@ func (r *Ring) empty(ctx context.Context) (bool, error) {
 		for _, u := range all {
 			left++
 			if u.GetDeletionTimestamp() != nil {
+				if wake { // refused or gone: the next look tells
+					_ = r.cluster.Merge(ctx, kind, Namespace, u.GetName(), object{"metadata": object{"annotations": object{wokenMark: time.Now().UTC().Format(time.RFC3339)}}})
+				}
 				continue
 			}
 			if err := r.cluster.DeleteObject(ctx, kind, Namespace, u.GetName()); err != nil {

@@ -35,6 +35,7 @@ type ills struct {
 	noRestart bool // a lost VM is not started elsewhere
 	noOff     bool // the BMC does not switch off
 	noSnap    bool // snapshots do not become ready
+	hangs     bool // deleted VMs stay until they are touched
 	leaks     bool // cloud-init data do not arrive
 }
 
@@ -205,6 +206,13 @@ func (f *fake) Merge(_ context.Context, kind schema.GroupVersionKind, namespace,
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	u := f.objects[key(kind, namespace, name)]
+	if patch["spec"] == nil { // a touch
+		if u.GetDeletionTimestamp() != nil {
+			delete(f.objects, key(kind, namespace, name))
+			delete(f.vms, name)
+		}
+		return nil
+	}
 	maps.Copy(u.Object["spec"].(map[string]any), patch["spec"].(map[string]any))
 	f.strategy(f.vms[name])
 	return nil
@@ -255,6 +263,11 @@ func (f *fake) DeleteObject(_ context.Context, kind schema.GroupVersionKind, nam
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.called("delete %s %s", kind.Kind, name)
+	if u := f.objects[key(kind, namespace, name)]; f.ills.hangs && kind == vmKind && u != nil {
+		now := metav1.Now()
+		u.SetDeletionTimestamp(&now)
+		return nil
+	}
 	delete(f.objects, key(kind, namespace, name))
 	if kind == vmKind {
 		delete(f.vms, name)

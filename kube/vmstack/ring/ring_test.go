@@ -173,6 +173,15 @@ func TestCleanAfterACrash(t *testing.T) {
 	}
 }
 
+// A VM whose controller sleeps is woken by a change.
+func TestHangingVMsAreWoken(t *testing.T) {
+	f := newFake("w1", "w2")
+	f.ills.hangs = true
+	if _, err := prove(t, f, somePlan("w1", "w2"), fleet.ProofStart); err != nil {
+		t.Fatal(err)
+	}
+}
+
 func TestForeignNamespaceIsLeftAlone(t *testing.T) {
 	f := newFake("w1")
 	u := space()
