@@ -22,6 +22,9 @@ const (
 // and initial RAM file system of the proofs' guest.
 func guestImages() []string { return []string{"metalrise-guest", "guest"} }
 
+// snapshotGate is KubeVirt's feature gate of VirtualMachineSnapshot.
+const snapshotGate = "Snapshot"
+
 // chooseStack decides on the VM platform. There is one where the nodes' software
 // has KubeVirt and the site does not forbid it.
 func (m *maker) chooseStack() {
@@ -65,6 +68,9 @@ func (m *maker) stackPlan(wished bool) *fleet.StackPlan {
 	m.checkVMNetworks(hosts)
 	m.chooseBridges(hosts)
 	m.chooseStorage(s, hosts)
+	if s.Storage.Snapshots != "" && !slices.Contains(s.FeatureGates, snapshotGate) { // KubeVirt refuses snapshots of VMs without it
+		s.FeatureGates = slices.Sorted(slices.Values(append(s.FeatureGates, snapshotGate)))
+	}
 	m.chooseCPU(s, hosts)
 	m.chooseCapacity(s, hosts)
 	m.chooseProofs(s, hosts)

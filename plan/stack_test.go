@@ -107,6 +107,7 @@ func TestStackProperties(t *testing.T) {
 
 func checkStack(in plan.Input, p fleet.Plan, check func(bool, string, ...any)) {
 	s := p.Stack
+	check(p.Stack.Storage.Snapshots == "" || slices.Contains(p.Stack.FeatureGates, "Snapshot"), "snapshots without KubeVirt's gate: %q", p.Stack.FeatureGates)
 	before := map[fleet.Component]bool{}
 	for _, c := range s.Components {
 		e, known := fleet.CatalogueOf(c.Name)

@@ -309,7 +309,7 @@ func (r *rig) BootNet(ctx context.Context, route fleet.BootRoute, url string) er
 
 func (r *rig) Power(ctx context.Context, to fleet.PowerState) error {
 	return r.call(ctx, "power", func() error {
-		time.AfterFunc(0, r.w.kube.poke)
+		go r.w.kube.poke()
 		time.AfterFunc(systemUp, r.w.kube.poke)
 		switch {
 		case to == fleet.PowerOff && r.power == fleet.PowerOn:
