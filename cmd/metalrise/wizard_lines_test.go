@@ -242,7 +242,7 @@ func TestRealWizardSingleNode(t *testing.T) {
 	p.moves("[ More settings ]") // what is seldom needed
 	p.presses("Enter")
 	p.sees("Emulation")
-	p.presses("Up", "Up")
+	p.presses("Up", "Up", "Up", "Up") // past what concerns VMs
 	p.sees("> Emulation")
 	p.presses("Space") // the lab's machines have no KVM
 	p.values++
