@@ -10,6 +10,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"metalrise.dev/fleet"
 	"metalrise.dev/lab/kubernetes"
@@ -28,9 +29,24 @@ const payloadFile = "payload.json"
 // builder makes one payload.
 type builder struct{ *recipe.Builder }
 
+// part is one component of the payload, compiled.
+type part struct {
+	// made is the folder in the cache with what was compiled, and packages are the
+	// Debian packages that its images hold: with either, the payload changes.
+	made     string
+	packages []string
+	// pack puts the part's images, manifests and programs into the payload.
+	pack func(p *packing) error
+}
+
+// parts are all components, in the order in which they are made.
+func (b *builder) parts() []func() (part, error) {
+	return []func() (part, error){b.kubevirt, b.multus, b.guest}
+}
+
 // Build returns the folder of a payload (fleet.Payload) with everything that
-// kubernetes.Build puts into one, KubeVirt and Multus. It is made under cacheDir if
-// nothing made from the same inputs is there. The first build also compiles
+// kubernetes.Build puts into one, and the VM platform. It is made under cacheDir
+// if nothing made from the same inputs is there. The first build also compiles
 // KubeVirt: about six minutes on two cores besides the time of Kubernetes; an
 // interrupted one goes on where it was. Beyond what kubernetes.Build needs, it
 // needs libvirt's header files.
@@ -46,78 +62,101 @@ func Build(ctx context.Context, cacheDir string, progress func(step string)) (pa
 		return "", err
 	}
 	b := &builder{r}
-	kv, err := b.kubevirt()
-	if err != nil {
-		return "", fmt.Errorf("build KubeVirt %s: %w", Version, err)
-	}
-	multus, err := b.multus()
-	if err != nil {
-		return "", fmt.Errorf("build Multus %s: %w", MultusVersion, err)
-	}
-	init, err := b.guestProgram()
-	if err != nil {
-		return "", fmt.Errorf("build the guest of the proofs: %w", err)
-	}
 	k := recipe.NewKey()
-	for _, made := range []string{plain, kv.root, multus, filepath.Dir(init)} {
-		k.Add("made", filepath.Base(made))
+	k.Add("made", filepath.Base(plain))
+	var parts []part
+	for _, compile := range b.parts() {
+		p, err := compile()
+		if err != nil {
+			return "", err
+		}
+		k.Add("made", filepath.Base(p.made))
+		k.Add("packages", p.packages...)
+		parts = append(parts, p)
 	}
-	k.Add("packages", append(launcherPackages(), kernelPackages()...)...)
 	if err := k.AddFiles(content, "."); err != nil {
 		return "", err
 	}
-	dir, err := b.Cached("platform", k.Sum(), func(out, work string) error { return b.payload(plain, kv, multus, out, work) })
+	dir, err := b.Cached("platform", k.Sum(), func(out, work string) error { return b.payload(plain, parts, out, work) })
 	if err != nil {
-		return "", fmt.Errorf("build payload of KubeVirt %s: %w", Version, err)
+		return "", fmt.Errorf("build payload of the VM platform: %w", err)
 	}
 	return dir, nil
 }
 
 // payload makes the payload's folder in out.
-func (b *builder) payload(plain string, kv built, multus, out, work string) error {
-	p, err := share(plain, out)
+func (b *builder) payload(plain string, parts []part, out, work string) error {
+	shared, err := share(plain, out)
 	if err != nil {
 		return fmt.Errorf("share %s: %w", plain, err)
 	}
-	if err := addFile(&p, out, "virtctl", kv.static("virtctl")); err != nil {
-		return err
-	}
-	launcher, err := b.launcher(kv)
-	if err != nil {
-		return err
-	}
-	guest, err := b.guest(work)
-	if err != nil {
-		return err
-	}
-	for _, i := range []image{controllers(kv), launcher, multusIn(multus), guest} {
-		b.Say("packing the image " + i.name)
-		var references []string
-		digest, size, err := keep(out, 0o644, func(w io.Writer) (err error) { references, err = i.write(w, work); return err })
-		if err != nil {
-			return fmt.Errorf("image %s: %w", i.name, err)
+	p := &packing{builder: b, payload: shared, out: out, work: work}
+	for _, part := range parts {
+		if err := part.pack(p); err != nil {
+			return err
 		}
-		p.Images = append(p.Images, fleet.PayloadImage{Name: i.name, References: references, Digest: digest, Bytes: size})
 	}
-	text, err := b.operator(kv, work)
-	if err != nil {
-		return err
-	}
-	if err := addManifest(&p, out, fleet.PayloadManifest{Component: fleet.ComponentKubeVirt, Name: "operator", Version: Version}, text); err != nil {
-		return err
-	}
-	daemonset, err := os.ReadFile(filepath.Join(multus, multusYAML))
-	if err != nil {
-		return err
-	}
-	if err := addManifest(&p, out, fleet.PayloadManifest{Component: fleet.ComponentMultus, Name: "daemonset", Version: MultusVersion}, string(daemonset)); err != nil {
-		return err
-	}
-	list, err := json.MarshalIndent(p, "", "  ")
+	list, err := json.MarshalIndent(p.payload, "", "  ")
 	if err != nil {
 		return err
 	}
 	return write(filepath.Join(out, payloadFile), string(list)+"\n")
+}
+
+// packing is a payload while its parts are put in.
+type packing struct {
+	*builder
+	payload fleet.Payload
+	out     string // folder of the payload
+	work    string // folder for what is needed only while it is made
+}
+
+// images puts container images in, for all nodes.
+func (p *packing) images(all ...image) error {
+	for _, i := range all {
+		p.Say("packing the image " + i.name)
+		var references []string
+		digest, size, err := keep(p.out, 0o644, func(w io.Writer) (err error) { references, err = i.write(w, p.work); return err })
+		if err != nil {
+			return fmt.Errorf("image %s: %w", i.name, err)
+		}
+		p.payload.Images = append(p.payload.Images, fleet.PayloadImage{Name: i.name, References: references, Digest: digest, Bytes: size})
+	}
+	return nil
+}
+
+// program puts a program for the nodes in.
+func (p *packing) program(name, source string) error {
+	in, err := os.Open(source)
+	if err != nil {
+		return err
+	}
+	defer in.Close()
+	digest, size, err := keep(p.out, 0o755, func(w io.Writer) error { _, err := io.Copy(w, in); return err })
+	if err != nil {
+		return fmt.Errorf("file %s: %w", name, err)
+	}
+	p.payload.Files = append(p.payload.Files, fleet.PayloadFile{Name: name, Path: filepath.Join(kubernetes.BinDir, name), Mode: 0o755, Digest: digest, Bytes: size})
+	return nil
+}
+
+// manifest puts a manifest of a component in.
+func (p *packing) manifest(c fleet.Component, name, version, text string) error {
+	digest, size, err := keep(p.out, 0o644, func(w io.Writer) error { _, err := io.WriteString(w, text); return err })
+	if err != nil {
+		return fmt.Errorf("manifest %s of %s: %w", name, c, err)
+	}
+	p.payload.Manifests = append(p.payload.Manifests, fleet.PayloadManifest{Component: c, Name: name, Version: version, Digest: digest, Bytes: size})
+	return nil
+}
+
+// goVersion is the compiler's, which is a part of the key of all it makes.
+func (b *builder) goVersion() (string, error) {
+	version, err := b.Output(recipe.Command{Name: "go", Args: []string{"env", "GOVERSION"}})
+	if err != nil {
+		return "", fmt.Errorf("ask for the Go version: %w", err)
+	}
+	return strings.TrimSpace(version), nil
 }
 
 // share makes a payload with the contents of another one, without a copy.
@@ -144,31 +183,6 @@ func share(from, to string) (fleet.Payload, error) {
 		}
 	}
 	return p, nil
-}
-
-// addFile puts a program for the nodes into the payload at dir.
-func addFile(p *fleet.Payload, dir, name, source string) error {
-	in, err := os.Open(source)
-	if err != nil {
-		return err
-	}
-	defer in.Close()
-	digest, size, err := keep(dir, 0o755, func(w io.Writer) error { _, err := io.Copy(w, in); return err })
-	if err != nil {
-		return fmt.Errorf("file %s: %w", name, err)
-	}
-	p.Files = append(p.Files, fleet.PayloadFile{Name: name, Path: filepath.Join(kubernetes.BinDir, name), Mode: 0o755, Digest: digest, Bytes: size})
-	return nil
-}
-
-// addManifest puts a manifest into the payload at dir; m has its names only.
-func addManifest(p *fleet.Payload, dir string, m fleet.PayloadManifest, text string) (err error) {
-	m.Digest, m.Bytes, err = keep(dir, 0o644, func(w io.Writer) error { _, err := io.WriteString(w, text); return err })
-	if err != nil {
-		return fmt.Errorf("manifest %s of %s: %w", m.Name, m.Component, err)
-	}
-	p.Manifests = append(p.Manifests, m)
-	return nil
 }
 
 // keep writes one content under its digest.

@@ -17,12 +17,23 @@ import (
 // makes for virtual machines.
 func kernelPackages() []string { return []string{"linux-image-cloud-amd64"} }
 
-// guest is the image with the guest of the proofs.
-func (b *builder) guest(work string) (image, error) {
+// guest is the guest of the proofs: one image.
+func (b *builder) guest() (part, error) {
 	program, err := b.guestProgram()
 	if err != nil {
-		return image{}, err
+		return part{}, fmt.Errorf("build the guest of the proofs: %w", err)
 	}
+	return part{made: filepath.Dir(program), packages: kernelPackages(), pack: func(p *packing) error {
+		i, err := b.guestImage(program, p.work)
+		if err != nil {
+			return err
+		}
+		return p.images(i)
+	}}, nil
+}
+
+// guestImage holds a kernel and an initial RAM file system with program.
+func (b *builder) guestImage(program, work string) (image, error) {
 	tree, err := b.DebianTree(recipe.Extracted, kernelPackages())
 	if err != nil {
 		return image{}, err
@@ -65,12 +76,12 @@ func only(pattern string) (string, error) {
 // guestProgram compiles package guest, from the sources that this program
 // carries, to the one program of the guest.
 func (b *builder) guestProgram() (string, error) {
-	version, err := b.Output(recipe.Command{Name: "go", Args: []string{"env", "GOVERSION"}})
+	version, err := b.goVersion()
 	if err != nil {
-		return "", fmt.Errorf("ask for the Go version: %w", err)
+		return "", err
 	}
 	k := recipe.NewKey()
-	k.Add("go", strings.TrimSpace(version))
+	k.Add("go", version)
 	sources, err := guestSources()
 	if err != nil {
 		return "", err

@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"strings"
 
+	"metalrise.dev/fleet"
 	"metalrise.dev/lab/recipe"
 )
 
@@ -37,23 +38,37 @@ const (
 	multusFixed = `"%s://%s:%s"`
 )
 
-// multus returns a folder with Multus' programs and its manifest.
-func (b *builder) multus() (dir string, err error) {
-	version, err := b.Output(recipe.Command{Name: "go", Args: []string{"env", "GOVERSION"}})
+// multus is Multus: its image and its DaemonSet.
+func (b *builder) multus() (part, error) {
+	version, err := b.goVersion()
 	if err != nil {
-		return "", fmt.Errorf("ask for the Go version: %w", err)
+		return part{}, err
 	}
 	k := recipe.NewKey()
-	k.Add("go", strings.TrimSpace(version))
+	k.Add("go", version)
 	k.Add("programs", multusPrograms()...)
 	k.Add("manifest", multusManifest, MultusVersion)
 	k.Add("fixed", multusEntry, multusHost, multusFixed)
 	if err := k.AddFiles(content, "_modules/multus"); err != nil {
-		return "", err
+		return part{}, err
 	}
-	return b.Cached("multus", k.Sum(), b.compileMultus)
+	dir, err := b.Cached("multus", k.Sum(), b.compileMultus)
+	if err != nil {
+		return part{}, fmt.Errorf("build Multus %s: %w", MultusVersion, err)
+	}
+	return part{made: dir, pack: func(p *packing) error {
+		if err := p.images(multusIn(dir)); err != nil {
+			return err
+		}
+		text, err := os.ReadFile(filepath.Join(dir, multusYAML))
+		if err != nil {
+			return err
+		}
+		return p.manifest(fleet.ComponentMultus, "daemonset", MultusVersion, string(text))
+	}}, nil
 }
 
+// compileMultus makes Multus' programs and its manifest in out.
 func (b *builder) compileMultus(out, work string) error {
 	if err := place("_modules/multus", work); err != nil {
 		return err

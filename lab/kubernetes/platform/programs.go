@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"metalrise.dev/fleet"
 	"metalrise.dev/lab/recipe"
 )
 
@@ -77,14 +78,39 @@ func moduleFiles() []string {
 	}
 }
 
-// kubevirt returns KubeVirt's programs, and files of its module.
-func (b *builder) kubevirt() (built, error) {
-	version, err := b.Output(recipe.Command{Name: "go", Args: []string{"env", "GOVERSION"}})
+// kubevirt is KubeVirt: its images, virtctl, and its operator's manifest.
+func (b *builder) kubevirt() (part, error) {
+	kv, err := b.compileKubeVirt()
 	if err != nil {
-		return built{}, fmt.Errorf("ask for the Go version: %w", err)
+		return part{}, fmt.Errorf("build KubeVirt %s: %w", Version, err)
+	}
+	return part{made: kv.root, packages: launcherPackages(), pack: func(p *packing) error {
+		if err := p.program("virtctl", kv.static("virtctl")); err != nil {
+			return err
+		}
+		launcher, err := b.launcher(kv)
+		if err != nil {
+			return err
+		}
+		if err := p.images(controllers(kv), launcher); err != nil {
+			return err
+		}
+		text, err := b.operator(kv, p.work)
+		if err != nil {
+			return err
+		}
+		return p.manifest(fleet.ComponentKubeVirt, "operator", Version, text)
+	}}, nil
+}
+
+// compileKubeVirt returns KubeVirt's programs, and files of its module.
+func (b *builder) compileKubeVirt() (built, error) {
+	version, err := b.goVersion()
+	if err != nil {
+		return built{}, err
 	}
 	k := recipe.NewKey()
-	k.Add("go", strings.TrimSpace(version))
+	k.Add("go", version)
 	k.Add("files", moduleFiles()...)
 	if err := k.AddFiles(content, "_modules/kubevirt"); err != nil {
 		return built{}, err
