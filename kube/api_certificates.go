@@ -116,10 +116,10 @@ func (w *following) lookAround(ctx context.Context) {
 	for ctx.Err() == nil {
 		s, complete := w.sight()
 		if complete {
-			members := w.askMembers(ctx, s)
+			members, err := w.askMembers(ctx, s)
 			proven, unproven := w.greetKubelets(ctx, s)
 			w.mu.Lock()
-			w.members, w.proven, w.unproven = members, proven, unproven
+			w.members, w.noMembers, w.proven, w.unproven = members, err, proven, unproven
 			w.mu.Unlock()
 			w.changed.set()
 		}
@@ -132,22 +132,22 @@ func (w *following) lookAround(ctx context.Context) {
 	}
 }
 
-// askMembers keeps what was known while nobody can be asked: etcd does not lose
-// members by itself.
-func (w *following) askMembers(ctx context.Context, s *sight) fleet.Maybe[[]Member] {
+// askMembers keeps what was known while nobody can be asked, beside the reason:
+// etcd does not lose members by itself.
+func (w *following) askMembers(ctx context.Context, s *sight) (fleet.Maybe[[]Member], error) {
 	w.mu.Lock()
 	before := w.members
 	w.mu.Unlock()
 	if !slices.ContainsFunc(s.pods, isReadyEtcd) {
-		return before
+		return before, nil
 	}
 	ctx, cancel := context.WithTimeout(ctx, membersWithin)
 	defer cancel()
 	members, err := w.c.Members(ctx)
 	if err != nil {
-		return before
+		return before, err
 	}
-	return fleet.Known(members)
+	return fleet.Known(members), nil
 }
 
 // greetKubelets greets those of registered nodes that are not proven yet, and

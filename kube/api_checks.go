@@ -32,6 +32,8 @@ type sight struct {
 	dns      *appsv1.Deployment
 	base     *corev1.ConfigMap
 	members  fleet.Maybe[[]Member]
+	// noMembers is why etcd did not tell its members when it was asked last.
+	noMembers error
 	// proven holds, by node name, since when its kubelet was seen to serve with a
 	// certificate of the cluster's authority.
 	proven map[string]time.Time
@@ -327,7 +329,10 @@ func schedulable(n *corev1.Node) fleet.Check {
 // memberships compares etcd with the planned control planes.
 func memberships(p fleet.Plan, s *sight) fleet.Check {
 	members, known := s.members.Get()
-	if !known {
+	switch {
+	case !known && s.noMembers != nil:
+		return not(ClusterEtcd, "etcd does not tell its members: %v", s.noMembers)
+	case !known:
 		return not(ClusterEtcd, "etcd has not been asked for its members yet")
 	}
 	var absent, strange []string

@@ -1,6 +1,7 @@
 package kube
 
 import (
+	"errors"
 	"strings"
 	"testing"
 	"time"
@@ -253,6 +254,13 @@ func TestClusterChecks(t *testing.T) {
 		if c := checkOf(checks, name); c.OK || !strings.Contains(c.Missing, want) {
 			t.Errorf("%+v, want %q", c, want)
 		}
+	}
+	s.members = fleet.Maybe[[]Member]{}
+	for _, want := range []string{"has not been asked", "does not tell its members: list etcd's members: no time left"} {
+		if c := checkOf(clusterChecks(apiPlan(), s, ""), ClusterEtcd); c.OK || !strings.Contains(c.Missing, want) {
+			t.Errorf("%+v, want %q", c, want)
+		}
+		s.noMembers = errors.New("list etcd's members: no time left")
 	}
 	s = wellSight()
 	s.dns.Status.Conditions[0].Status = corev1.ConditionFalse

@@ -62,12 +62,14 @@ type following struct {
 	look    signal // etcd or kubelets to ask
 	pulse   signal // a connection was lost
 
-	mu       sync.Mutex
-	missing  string // why the API does not answer; "" when it does
-	known    bool   // missing was found out
-	members  fleet.Maybe[[]Member]
-	proven   map[string]time.Time
-	unproven map[string]string
+	mu      sync.Mutex
+	missing string // why the API does not answer; "" when it does
+	known   bool   // missing was found out
+	members fleet.Maybe[[]Member]
+	// noMembers is why etcd did not tell its members when it was asked last.
+	noMembers error
+	proven    map[string]time.Time
+	unproven  map[string]string
 }
 
 // signal wakes one waiting goroutine; several signals are one.
@@ -346,7 +348,7 @@ func (w *following) sight() (s *sight, complete bool) {
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	s.members, s.proven, s.unproven = w.members, maps.Clone(w.proven), maps.Clone(w.unproven)
+	s.members, s.noMembers, s.proven, s.unproven = w.members, w.noMembers, maps.Clone(w.proven), maps.Clone(w.unproven)
 	return s, complete
 }
 

@@ -30,6 +30,7 @@ func japaneseChecks() map[string]string {
 		"nobody has looked":                                       "未確認",
 		"it is cordoned":                                          "配置停止中です",
 		"etcd has not been asked for its members yet":             "etcd のメンバーは未確認です",
+		"etcd does not tell its members: %v":                      "etcd がメンバーを知らせません: %v",
 		"not voting and healthy: %s":                              "投票できる健全な状態でない: %s",
 		"members that are in no plan: %s":                         "どの計画にもないメンバー: %s",
 		"there is no Deployment coredns in kube-system":           "kube-system に Deployment coredns がありません",

@@ -11,25 +11,6 @@ import (
 	"metalrise.dev/fleet"
 )
 
-// workerLabel is the label by which a plan says that a node takes work.
-const workerLabel = "node-role.kubernetes.io/worker"
-
-// Hypervisors lists the nodes of a plan that run VMs, by node name in fleet's
-// order of names.
-func Hypervisors(p fleet.Plan) []string {
-	var names []string
-	for _, a := range p.Assignments {
-		if a.Node == nil || a.Role == fleet.Excluded {
-			continue
-		}
-		if _, works := a.Node.Labels[workerLabel]; works {
-			names = append(names, a.Node.Name)
-		}
-	}
-	slices.SortFunc(names, fleet.CompareNames)
-	return names
-}
-
 // isControl tells whether a node is a control plane of the plan.
 func isControl(p fleet.Plan, name string) bool {
 	return slices.ContainsFunc(p.Assignments, func(a fleet.Assignment) bool {
@@ -37,39 +18,14 @@ func isControl(p fleet.Plan, name string) bool {
 	})
 }
 
-// Skips tells which proofs cannot be run for a plan, and why, in words for
-// people. A proof that is missing in it can be.
-func Skips(p fleet.Plan) map[fleet.Proof]string {
-	skips := map[fleet.Proof]string{}
-	all := func(why string, proofs ...fleet.Proof) {
-		for _, proof := range proofs {
-			if skips[proof] == "" {
-				skips[proof] = why
-			}
-		}
+// whyNot says why a proof cannot be run for a plan, in words for people; "" when
+// it can. A plan that is missing servers since it was made says other things than
+// it did then.
+func whyNot(p fleet.Plan, proof fleet.Proof) string {
+	if p.Stack == nil {
+		return "the plan has no VM platform"
 	}
-	nodes := Hypervisors(p)
-	switch {
-	case p.Stack == nil:
-		all("the plan has no VM platform", fleet.Proofs()...)
-		return skips
-	case p.Stack.Guest == "":
-		all("the software carries no guest for VMs that prove it", fleet.Proofs()...)
-	case len(nodes) == 0:
-		all("the plan has no hypervisor", fleet.Proofs()...)
-	case len(nodes) == 1:
-		all("there is one hypervisor, and no other one to move to", fleet.ProofMigrate, fleet.ProofDrain)
-		all("there is one hypervisor, and no other one to restart on", fleet.ProofFence)
-	case len(Moves(nodes, p.Stack.Migration)) == 0:
-		all("no hypervisor's CPU fits a VM of another one", fleet.ProofMigrate, fleet.ProofDrain)
-	}
-	if p.Stack.Storage.Class == "" {
-		all("there is no storage class for volumes of VMs", fleet.ProofVolume, fleet.ProofSnapshot)
-	}
-	if p.Stack.Storage.Snapshots == "" {
-		all("the storage takes no snapshots: there is no volume snapshot class", fleet.ProofSnapshot)
-	}
-	return skips
+	return fleet.GroundOf(p).WhyNot(proof)
 }
 
 // Move is one step round the ring.
@@ -127,7 +83,7 @@ func victim(nodes []node, may map[string][]string, all []string) (name string, o
 	case len(free) == 0:
 		return "", nil, "each hypervisor runs VMs of others, which a proof does not touch"
 	}
-	return "", nil, "no hypervisor's CPU fits a VM of another one"
+	return "", nil, "no two hypervisors have processors between which VMs can move"
 }
 
 // rank is higher for what is taken away rather.

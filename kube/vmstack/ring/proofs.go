@@ -26,7 +26,7 @@ func (r *run) ready(ctx context.Context) (can []kube.NodeState, cannot []string,
 	if err != nil {
 		return nil, nil, err
 	}
-	for _, name := range Hypervisors(r.plan) {
+	for _, name := range fleet.GroundOf(r.plan).Hypervisors {
 		i := slices.IndexFunc(states, func(n kube.NodeState) bool { return n.Name == name })
 		switch {
 		case i < 0:

@@ -140,7 +140,7 @@ type run struct {
 // with one of the codes VM-006 to VM-012, a *Skipped where the cluster cannot do
 // it, or what the API said. It may be repeated at any time.
 func (r *Ring) Prove(ctx context.Context, p fleet.Plan, proof fleet.Proof, fencer Fencer, tell func(note string)) (fleet.ProofResult, error) {
-	if why := Skips(p)[proof]; why != "" {
+	if why := whyNot(p, proof); why != "" {
 		return fleet.ProofResult{}, &Skipped{why}
 	}
 	if tell == nil {
