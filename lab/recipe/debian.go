@@ -20,29 +20,45 @@ const (
 	Extracted Variant = "extract"
 )
 
-// DebianTree returns the path of a tar that holds the named packages of Debian
+// Release is a release of Debian.
+type Release string
+
+const (
+	// Bookworm is Debian 12, what the lab's machines run.
+	Bookworm Release = "bookworm"
+	// Trixie is Debian 13.
+	Trixie Release = "trixie"
+)
+
+// DebianTree returns the path of a tar that holds the named packages of Debian 12
 // and what they need, from the archives this computer itself uses. Downloaded
 // packages and the tar are kept.
 func (b *Builder) DebianTree(v Variant, packages []string) (string, error) {
-	sources, err := hostSources("/")
+	return b.DebianTreeOf(Bookworm, v, packages)
+}
+
+// DebianTreeOf is DebianTree of another release. This computer's keys must know
+// that release's archive: those of a current Debian 12 know Debian 13.
+func (b *Builder) DebianTreeOf(release Release, v Variant, packages []string) (string, error) {
+	sources, err := hostSources("/", release)
 	if err != nil {
 		return "", err
 	}
 	k := NewKey()
-	k.Add("release", release)
+	k.Add("release", string(release))
 	k.Add("packages", packages...)
-	k.Add("options", v.arguments("", "", nil)...)
+	k.Add("options", v.arguments(release, "", "", nil)...)
 	name := "packages"
 	if v == Extracted {
 		name = "programs"
 	}
 	dir, err := b.Cached(name, k.Sum(), func(out, work string) error {
 		b.Say("installing " + fmt.Sprint(len(packages)) + " Debian packages and what they need into a tree")
-		debs := filepath.Join(b.CacheDir, "debs")
+		debs := filepath.Join(b.CacheDir, release.debs())
 		if err := os.MkdirAll(debs, 0o755); err != nil {
 			return err
 		}
-		args := v.arguments(debs, filepath.Join(out, "tree.tar"), packages)
+		args := v.arguments(release, debs, filepath.Join(out, "tree.tar"), packages)
 		// INITRD: the kernel package must not make an initramfs, we do.
 		env := append(os.Environ(), "INITRD=No", "TMPDIR="+work, "LC_ALL=C.UTF-8")
 		return b.Run(Command{Name: "mmdebstrap", Args: append(args, sources...), Env: env})
@@ -55,7 +71,7 @@ func (b *Builder) DebianTree(v Variant, packages []string) (string, error) {
 
 // arguments are mmdebstrap's but for the sources. Downloaded packages are kept
 // in debs.
-func (v Variant) arguments(debs, out string, packages []string) []string {
+func (v Variant) arguments(release Release, debs, out string, packages []string) []string {
 	args := []string{"--mode=root", "--variant=" + string(v), "--format=tar", "--quiet",
 		"--aptopt=APT::Install-Recommends \"false\"", "--aptopt=Acquire::Languages \"none\"",
 		"--dpkgopt=force-unsafe-io",
@@ -68,5 +84,14 @@ func (v Variant) arguments(debs, out string, packages []string) []string {
 		"--setup-hook=sync-in "+debs+" /var/cache/apt/archives/",
 		"--customize-hook=sync-out /var/cache/apt/archives "+debs,
 		`--customize-hook=rm -f "$1"/var/cache/apt/archives/*.deb`,
-		"--include="+strings.Join(packages, ","), release, out)
+		"--include="+strings.Join(packages, ","), string(release), out)
+}
+
+// debs is the folder of the cache for the release's downloaded packages, one for
+// each release: apt would look through those of the other one too.
+func (r Release) debs() string {
+	if r == Bookworm {
+		return "debs"
+	}
+	return "debs-" + string(r)
 }

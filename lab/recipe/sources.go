@@ -9,16 +9,13 @@ import (
 	"strings"
 )
 
-// release is the Debian release the image is made of.
-const release = "bookworm"
-
 // hostSources returns the apt sources of the host that serve Debian itself, as
-// one-line entries for this image's release: the image comes from the mirrors
+// one-line entries for another release: what is made comes from the mirrors
 // that the host's administrator chose. root is "/" but for tests.
 //
 // Entries of other archives are left out. They are told apart by the suite: an
 // archive of Debian calls it by the host's code name, alone or with a suffix.
-func hostSources(root string) ([]string, error) {
+func hostSources(root string, release Release) ([]string, error) {
 	codename, err := hostCodename(root)
 	if err != nil {
 		return nil, err
@@ -46,9 +43,9 @@ func hostSources(root string) ([]string, error) {
 		if !ok || (suffix != "" && suffix != "-updates" && suffix != "-security") || !slices.Contains(e.components, "main") {
 			continue
 		}
-		line := "deb " + e.uri + " " + release + suffix + " main"
+		line := "deb " + e.uri + " " + string(release) + suffix + " main"
 		if e.signedBy != "" {
-			line = "deb [signed-by=" + e.signedBy + "] " + e.uri + " " + release + suffix + " main"
+			line = "deb [signed-by=" + e.signedBy + "] " + e.uri + " " + string(release) + suffix + " main"
 		}
 		if !slices.Contains(lines, line) {
 			lines = append(lines, line)

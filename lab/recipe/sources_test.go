@@ -4,6 +4,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 )
 
@@ -43,9 +44,15 @@ func TestHostSources(t *testing.T) {
 				put(t, filepath.Join(root, "etc/apt", path), text)
 			}
 			put(t, filepath.Join(root, "etc/os-release"), "ID=debian\nVERSION_CODENAME=trixie\n")
-			got, err := hostSources(root)
+			got, err := hostSources(root, Bookworm)
 			if (err == nil) != (c.want != nil) || !slices.Equal(got, c.want) {
 				t.Errorf("got %q, %v\nwant %q", got, err, c.want)
+			}
+			next, _ := hostSources(root, Trixie)
+			for i, line := range next {
+				if line != strings.ReplaceAll(c.want[i], string(Bookworm), string(Trixie)) {
+					t.Errorf("Debian 13: got %q beside %q", line, c.want[i])
+				}
 			}
 		})
 	}
