@@ -10,7 +10,7 @@ import (
 const (
 	labelProfile      = "metalrise.dev/profile"
 	labelControlPlane = "node-role.kubernetes.io/control-plane"
-	labelWorker       = "node-role.kubernetes.io/worker"
+	labelWorker       = fleet.LabelWorker
 	// maxNodeName: the name becomes the value of label kubernetes.io/hostname, and
 	// values of labels have at most 63 characters.
 	maxNodeName = 63

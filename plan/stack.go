@@ -73,7 +73,7 @@ func (m *maker) stackPlan(wished bool) *fleet.StackPlan {
 	}
 	m.chooseCPU(s, hosts)
 	m.chooseCapacity(s, hosts)
-	m.chooseProofs(s, hosts)
+	m.chooseProofs(s)
 	return s
 }
 

@@ -166,9 +166,9 @@ func (m *maker) chooseStorage(s *fleet.StackPlan, hosts []*draft) {
 }
 
 // chooseProofs decides which proofs are run, and says of the others why not.
-func (m *maker) chooseProofs(s *fleet.StackPlan, hosts []*draft) {
+func (m *maker) chooseProofs(s *fleet.StackPlan) {
 	for _, p := range fleet.Proofs() {
-		s.Proofs = append(s.Proofs, fleet.ProofPlan{Name: p, Skip: m.whySkip(p, s, hosts)})
+		s.Proofs = append(s.Proofs, fleet.ProofPlan{Name: p, Skip: m.whySkip(p, s)})
 	}
 	for i, p := range m.in.Site.Platform.SkipProofs {
 		if !slices.Contains(fleet.Proofs(), p) {
@@ -178,54 +178,18 @@ func (m *maker) chooseProofs(s *fleet.StackPlan, hosts []*draft) {
 }
 
 // whySkip says why a proof is not run; "" runs it.
-func (m *maker) whySkip(p fleet.Proof, s *fleet.StackPlan, hosts []*draft) string {
+func (m *maker) whySkip(p fleet.Proof, s *fleet.StackPlan) string {
 	if slices.Contains(m.in.Site.Platform.SkipProofs, p) {
 		return "skipped because the site file says so"
 	}
-	if s.Guest == "" {
-		return "the nodes' software has no guest for proofs (a container image named guest), so no VM is started"
-	}
-	switch p {
-	case fleet.ProofMigrate, fleet.ProofDrain:
-		switch {
-		case len(hosts) < 2:
-			return "there is only one hypervisor"
-		case !movable(s, hosts):
-			return "no two hypervisors have processors between which VMs can move"
-		}
-	case fleet.ProofFence:
-		switch {
-		case len(hosts) < 2:
-			return "there is only one hypervisor"
-		case !slices.ContainsFunc(hosts, m.expendable):
-			return "every hypervisor is a control plane that the cluster cannot be without"
-		}
-	case fleet.ProofStart, fleet.ProofNetwork: // without VM networks, that of the pods is tried
-	case fleet.ProofVolume:
-		if s.Storage.Class == "" {
-			return "there is no storage class (platform.storage)"
-		}
-	case fleet.ProofSnapshot:
-		if s.Storage.Snapshots == "" {
-			return "there is no VolumeSnapshotClass (platform.storage.snapshots)"
-		}
-	}
-	return ""
+	return m.ground(s).WhyNot(p)
 }
 
-// movable tells whether some VM can move, as far as is known: a host that the
-// map leaves out is not known to be limited.
-func movable(s *fleet.StackPlan, hosts []*draft) bool {
-	for _, to := range s.Migration {
-		if len(to) > 0 {
-			return true
-		}
+// ground is what of the plan decides which proofs can be given.
+func (m *maker) ground(s *fleet.StackPlan) fleet.ProofGround {
+	p := fleet.Plan{Stack: s}
+	for _, d := range m.active() {
+		p.Assignments = append(p.Assignments, d.Assignment)
 	}
-	return len(s.Migration) < len(hosts)
-}
-
-// expendable tells whether a hypervisor may be switched off for a while: it is a
-// worker, or a majority of control planes is left without it.
-func (m *maker) expendable(d *draft) bool {
-	return d.Role == fleet.Worker || len(m.controlPlanes()) >= 3
+	return fleet.GroundOf(p)
 }

@@ -216,10 +216,8 @@ func (a *App) roomFacts() []fact {
 func (a *App) moveFact(s *fleet.StackPlan) []fact {
 	hosts := 0
 	for _, as := range a.hub.assignments() {
-		if as.Node != nil {
-			if _, runs := as.Node.Labels["node-role.kubernetes.io/worker"]; runs {
-				hosts++
-			}
+		if as.RunsVMs() {
+			hosts++
 		}
 	}
 	least := hosts

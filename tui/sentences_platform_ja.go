@@ -118,6 +118,7 @@ func japaneseSkips() map[string]string {
 	return map[string]string{
 		"skipped because the site file says so": "サイトファイルの指定により省略",
 		"the nodes' software has no guest for proofs (a container image named guest), so no VM is started": "ノード用ソフトウェアに実証用ゲスト (コンテナーイメージ guest) がないため VM を始めません",
+		"the plan has no hypervisor":                                             "計画にハイパーバイザーがありません",
 		"there is only one hypervisor":                                           "ハイパーバイザーが 1 台だけです",
 		"no two hypervisors have processors between which VMs can move":          "VM が移動できるプロセッサーの組がありません",
 		"every hypervisor is a control plane that the cluster cannot be without": "どのハイパーバイザーも、クラスターに欠かせない制御ノードです",

@@ -96,10 +96,7 @@ func moveTexts(p fleet.Plan) []string {
 	var hosts []string
 	all := true
 	for _, a := range p.Assignments {
-		if a.Node == nil {
-			continue
-		}
-		if _, runs := a.Node.Labels["node-role.kubernetes.io/worker"]; runs {
+		if a.RunsVMs() {
 			hosts = append(hosts, a.Node.Name)
 		}
 	}

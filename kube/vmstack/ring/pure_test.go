@@ -200,10 +200,9 @@ func TestSkips(t *testing.T) {
 		"no storage":   {change(2, func(s *fleet.StackPlan) { s.Storage = fleet.VMStorage{} }), []fleet.Proof{fleet.ProofVolume, fleet.ProofSnapshot}},
 		"no snapshots": {change(2, func(s *fleet.StackPlan) { s.Storage.Snapshots = "" }), []fleet.Proof{fleet.ProofSnapshot}},
 	} {
-		got := Skips(c.plan)
 		for _, proof := range every {
-			if (got[proof] != "") != slices.Contains(c.want, proof) {
-				t.Errorf("%s: %s: %q", name, proof, got[proof])
+			if why := whyNot(c.plan, proof); (why != "") != slices.Contains(c.want, proof) {
+				t.Errorf("%s: %s: %q", name, proof, why)
 			}
 		}
 	}

@@ -45,15 +45,15 @@ func realRing(t *testing.T) (*Ring, fleet.Plan) {
 	}
 	for _, n := range states {
 		a := fleet.Assignment{Role: fleet.ControlPlane, Node: &fleet.NodePlan{Name: n.Name}}
-		if _, works := n.Labels[workerLabel]; works || n.Labels["node-role.kubernetes.io/control-plane"] != n.Labels[workerLabel] {
-			a.Role, a.Node.Labels = fleet.Worker, map[string]string{workerLabel: ""}
+		if _, works := n.Labels[fleet.LabelWorker]; works || n.Labels["node-role.kubernetes.io/control-plane"] != n.Labels[fleet.LabelWorker] {
+			a.Role, a.Node.Labels = fleet.Worker, map[string]string{fleet.LabelWorker: ""}
 		}
 		if _, control := n.Labels["node-role.kubernetes.io/control-plane"]; !control {
-			a.Role, a.Node.Labels = fleet.Worker, map[string]string{workerLabel: ""}
+			a.Role, a.Node.Labels = fleet.Worker, map[string]string{fleet.LabelWorker: ""}
 		}
 		p.Assignments = append(p.Assignments, a)
 	}
-	t.Logf("hypervisors: %v", Hypervisors(p))
+	t.Logf("hypervisors: %v", fleet.GroundOf(p).Hypervisors)
 	return New(c), p
 }
 

@@ -18,7 +18,7 @@ func somePlan(nodes ...string) fleet.Plan {
 		Components: []fleet.ComponentPlan{{Name: fleet.ComponentKubeVirt}},
 	}}
 	for _, n := range nodes {
-		p.Assignments = append(p.Assignments, fleet.Assignment{Role: fleet.Worker, Node: &fleet.NodePlan{Name: n, Labels: map[string]string{workerLabel: ""}}})
+		p.Assignments = append(p.Assignments, fleet.Assignment{Role: fleet.Worker, Node: &fleet.NodePlan{Name: n, Labels: map[string]string{fleet.LabelWorker: ""}}})
 	}
 	return p
 }
