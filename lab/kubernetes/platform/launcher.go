@@ -15,6 +15,12 @@ func launcherPackages() []string {
 		"qemu-system-x86", "qemu-utils", "xorriso"}
 }
 
+// launcherRelease has libvirt 11 and QEMU 10, which KubeVirt 1.6 is made for.
+// With those of Debian 12, what moves may neither have a disk that KubeVirt
+// generated nor take more than one stream. The programs are compiled with Debian
+// 12's libraries, which these go on to serve.
+const launcherRelease = recipe.Trixie
+
 // kept tells whether a file of the Debian tree goes into the launcher's image.
 // What is left out is for the upkeep of a system, or for other processors: some
 // 150 MB. libvirt looks into every QEMU that it finds at its start, so that one
@@ -24,17 +30,17 @@ func kept(name string) bool {
 		"var/backups", "var/cache", "var/lib/apt", "var/lib/dpkg", "var/lib/systemd", "var/log", "var/run",
 		"usr/share/doc", "usr/share/man", "usr/share/locale", "usr/share/info", "usr/share/zoneinfo", "usr/share/perl", "usr/share/perl5",
 		"usr/share/bash-completion", "usr/lib/x86_64-linux-gnu/perl", "usr/lib/x86_64-linux-gnu/perl-base", "usr/lib/x86_64-linux-gnu/gconv",
-		"usr/lib/systemd", "lib/systemd", "usr/lib/udev", "lib/udev", "etc/systemd", "etc/init.d", "etc/rc0.d", "etc/apt", "etc/libvirt/nwfilter"} {
+		"usr/lib/systemd", "lib/systemd", "usr/lib/x86_64-linux-gnu/systemd", "usr/lib/udev", "lib/udev", "etc/systemd", "etc/init.d", "etc/rc0.d", "etc/apt", "etc/libvirt/nwfilter"} {
 		if name == dir || strings.HasPrefix(name, dir+"/") {
 			return false
 		}
 	}
-	return !slices.Contains([]string{"usr/bin/qemu-system-i386", "usr/bin/perl", "usr/bin/perl5.36.0", "etc/passwd", "etc/group", "etc/shadow", "etc/gshadow",
+	return !slices.Contains([]string{"usr/bin/qemu-system-i386", "usr/bin/qemu-system-x86_64-microvm", "usr/bin/perl", "usr/bin/perl5.36.0", "usr/bin/perl5.40.1", "etc/passwd", "etc/group", "etc/shadow", "etc/gshadow",
 		"etc/passwd-", "etc/group-", "etc/shadow-", "etc/gshadow-", "etc/libvirt/qemu.conf", "etc/libvirt/virtlogd.conf"}, name)
 }
 
-// virtqemud stands for the daemon that Debian 12 has not: its libvirt comes as
-// one daemon for all drivers, which listens on a socket of another name. The
+// virtqemud stands for the daemon that Debian has not: its libvirt comes as one
+// daemon for all drivers, which listens on a socket of another name. The
 // link between the two names is relative, as is that of /var/run below:
 // virt-handler looks at them from outside, where absolute links lead elsewhere,
 // and without the socket no VM can move.
@@ -61,7 +67,7 @@ const netBindService = "\x01\x00\x00\x02\x00\x04\x00\x00\x00\x00\x00\x00\x00\x00
 
 // launcher is the one image of virt-handler and virt-launcher.
 func (b *builder) launcher(kv built) (image, error) {
-	tree, err := b.DebianTree(recipe.Configured, launcherPackages())
+	tree, err := b.DebianTreeOf(launcherRelease, recipe.Configured, launcherPackages())
 	if err != nil {
 		return image{}, err
 	}

@@ -112,6 +112,7 @@ func (b *builder) compileKubeVirt() (built, error) {
 	k := recipe.NewKey()
 	k.Add("go", version)
 	k.Add("files", moduleFiles()...)
+	k.Add("stand-in", netlink, standInAt, standInFor, standIn)
 	if err := k.AddFiles(content, "_modules/kubevirt"); err != nil {
 		return built{}, err
 	}
@@ -120,6 +121,9 @@ func (b *builder) compileKubeVirt() (built, error) {
 	}
 	dir, err := b.Cached("kubevirt", k.Sum(), func(out, work string) error {
 		if err := place("_modules/kubevirt", work); err != nil {
+			return err
+		}
+		if err := b.standIns(work); err != nil {
 			return err
 		}
 		for _, c := range compilations() {
@@ -135,11 +139,10 @@ func (b *builder) compileKubeVirt() (built, error) {
 // fromModule takes over files of KubeVirt's module, and compiles the one
 // program of it that is written in C.
 func (b *builder) fromModule(out, work string) error {
-	source, err := b.Output(recipe.Command{Dir: work, Name: "go", Args: []string{"list", "-m", "-f", "{{.Dir}}", module}, Env: environment()})
+	source, err := b.moduleSource(work, module)
 	if err != nil {
 		return err
 	}
-	source = strings.TrimSpace(source)
 	for _, path := range moduleFiles() {
 		target := filepath.Join(out, "files", path)
 		if err := os.MkdirAll(filepath.Dir(target), 0o755); err != nil {
