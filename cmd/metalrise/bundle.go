@@ -236,7 +236,9 @@ func bundleVerifyCommand(o *options) *cobra.Command {
 		Use:   "verify FILE|FOLDER",
 		Short: "Check a bundle's signature and every byte of it",
 		Long:  "verify checks whose bundle it is, then hashes every content. It writes nothing.\n" + exitHelp,
-		Args:  usage(cobra.ExactArgs(1)),
+
+		Example: "  metalrise bundle verify /mnt/usb/rack1.bundle --signer SHA256:...",
+		Args:    usage(cobra.ExactArgs(1)),
 		RunE: func(c *cobra.Command, args []string) error {
 			r, err := o.openBundle(args[0], signers)
 			if err != nil {

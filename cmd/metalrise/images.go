@@ -228,7 +228,9 @@ func imagesListCommand(o *options, f *imageFlags) *cobra.Command {
 		Use:   "list",
 		Short: "List what the store has",
 		Long:  "list shows every release and all software of nodes in the store, with the folder that a site file may name.\n" + exitHelp,
-		Args:  usage(cobra.NoArgs),
+
+		Example: "  metalrise images list\n  metalrise images list --output json",
+		Args:    usage(cobra.NoArgs),
 		RunE: func(*cobra.Command, []string) error {
 			s, err := f.open()
 			if err != nil {

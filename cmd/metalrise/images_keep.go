@@ -68,6 +68,8 @@ func imagesVerifyCommand(o *options, f *imageFlags) *cobra.Command {
 		Use:   "verify [NAME...]",
 		Short: "Hash what the store has and compare",
 		Long:  "verify reads every content of the named entries, or of all, and compares it with its digest.\n" + exitHelp,
+
+		Example: "  metalrise images verify",
 		RunE: func(c *cobra.Command, args []string) error {
 			s, err := f.open()
 			if err != nil {

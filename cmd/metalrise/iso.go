@@ -76,7 +76,8 @@ argument areas with their places, the files of a network boot, and whether it
 was personalised: then the digest of its Ignition config, never the config
 (extract prints that).
 ` + exitHelp,
-		Args: usage(cobra.ExactArgs(1)),
+		Example: "  metalrise iso show fedora-coreos-live.iso",
+		Args:    usage(cobra.ExactArgs(1)),
 		RunE: func(_ *cobra.Command, args []string) error {
 			s, err := showISO(args[0])
 			if err != nil {

@@ -82,7 +82,22 @@ each server there, writing down every step before it is taken.
 		statusCommand(o), eventsCommand(o), factsCommand(o), explainCommand(o), retryCommand(o), stopCommand(o), bmcCommand(o), agentCommand(o), labCommand(o), docsCommand(o),
 		clusterCommand(o), nodeCommand(o), attachCommand(o), tuiCommand(o), reportCommand(o), handoverCommand(o), verifyCommand(o), isoCommand(o), mediumCommand(o), probeCommand(o), serveCommand(o), preparedCommand(o), imagesCommand(o), bundleCommand(o),
 	)
+	root.Args = usage(cobra.NoArgs)
+	list(root)
 	return root
+}
+
+// list has the commands that only group others print what there is, and refuse
+// a word that is none of them: cobra by itself prints the list for that too and
+// calls it a success, which a script takes for a deed that was done.
+func list(c *cobra.Command) {
+	for _, sub := range c.Commands() {
+		if sub.HasSubCommands() && !sub.Runnable() {
+			sub.Args = usage(cobra.NoArgs)
+			sub.RunE = func(c *cobra.Command, _ []string) error { return c.Help() }
+		}
+		list(sub)
+	}
 }
 
 // usage turns cobra's argument checks into exit code 2.
