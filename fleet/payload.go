@@ -40,6 +40,8 @@ type PayloadImage struct {
 	Digest     string   `json:"sha256"`     // of the archive
 	Bytes      int64    `json:"bytes"`
 	Roles      []Role   `json:"roles,omitempty"` // nodes that need it; empty: all
+	// Component of the VM platform that runs it, where it is one's.
+	Component Component `json:"component,omitempty"`
 }
 
 // Blob is the path of a content below the payload's folder.
@@ -64,6 +66,35 @@ func (p Payload) ManifestsOf(c Component) []PayloadManifest {
 		}
 	}
 	return out
+}
+
+// SizeOf is the size of a component's images: as the software tells, or else the
+// catalogue's estimate. It is nil for a component without images.
+func (p Payload) SizeOf(e CatalogueEntry) *ComponentSize {
+	var s ComponentSize
+	for _, i := range p.Images {
+		if i.Component == e.Name {
+			s.Images, s.Bytes = s.Images+max(1, len(i.References)), s.Bytes+i.Bytes
+		}
+	}
+	switch {
+	case s.Images > 0:
+		return &s
+	case e.Own || e.Images == 0:
+		return nil
+	}
+	return &ComponentSize{Images: e.Images, Bytes: e.Bytes, Estimated: true}
+}
+
+// TotalSize adds the sizes of components up.
+func TotalSize(all []ComponentPlan) ComponentSize {
+	var sum ComponentSize
+	for _, c := range all {
+		if c.Size != nil {
+			sum.Images, sum.Bytes, sum.Estimated = sum.Images+c.Size.Images, sum.Bytes+c.Size.Bytes, sum.Estimated || c.Size.Estimated
+		}
+	}
+	return sum
 }
 
 // For tells whether nodes of a role need the image.

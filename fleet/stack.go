@@ -62,6 +62,9 @@ type StackPlan struct {
 	// Guest is the reference of the container image with the proofs' guest: kernel
 	// and initial RAM file system. "" when the software has none: no VM is started.
 	Guest string `json:"guest,omitempty"`
+	// Pause is the reference of the container image that does nothing, for pods that
+	// are there for their volumes. "" when it is not known.
+	Pause string `json:"pause,omitempty"`
 	// Capacity is for how many VMs there is room.
 	Capacity Capacity `json:"capacity"`
 	// Migration lists which hypervisor can hand a VM to which others, by node
@@ -77,6 +80,18 @@ type ComponentPlan struct {
 	// Unproven says why nothing of it was seen to work by the makers of metalrise;
 	// "" for what their tests install.
 	Unproven string `json:"unproven,omitempty"`
+	// Size is that of its container images, which every node may come to hold; nil
+	// where it has none.
+	Size *ComponentSize `json:"size,omitempty"`
+}
+
+// ComponentSize is how much a component adds to the nodes' software.
+type ComponentSize struct {
+	Images int   `json:"images"`
+	Bytes  int64 `json:"bytes"`
+	// Estimated: the software does not tell which images are the component's, so
+	// this is what the catalogue says about the published ones, compressed.
+	Estimated bool `json:"estimated,omitempty"`
 }
 
 // ProofPlan is one step of the ring.

@@ -119,7 +119,7 @@ func (m *maker) chooseComponents() []fleet.ComponentPlan {
 		if !wanted && !(e.Default && m.inDefaultSet(e.Name)) {
 			continue
 		}
-		c := fleet.ComponentPlan{Name: e.Name, Unproven: e.Unproven}
+		c := fleet.ComponentPlan{Name: e.Name, Unproven: e.Unproven, Size: m.in.Payload.SizeOf(e)}
 		files := m.in.Payload.ManifestsOf(e.Name)
 		switch {
 		case e.Own:

@@ -96,12 +96,36 @@ func (a *App) platformFacts() []fact {
 	if len(untried) > 0 {
 		out = append(out, fact{a.t("unproven"), a.f("%s: no test of metalrise has seen it work", strings.Join(untried, ", ")), Warn})
 	}
+	out = append(out, fact{a.t("images"), a.sizesText(s.Components), Plain})
 	out = append(out, a.proofFacts(s.Proofs)...)
 	out = append(out, fact{a.t("volumes"), a.volumesText(s.Storage), Plain})
 	for _, v := range s.Networks {
 		out = append(out, fact{a.t("VM network"), a.vmNetworkText(v, s.MigrationNetwork), Plain})
 	}
 	return out
+}
+
+// sizesText tells what the components' images take on a node, and how much of it
+// is whose.
+func (a *App) sizesText(all []fleet.ComponentPlan) string {
+	total := fleet.TotalSize(all)
+	var parts []string
+	for _, c := range all {
+		if c.Size != nil {
+			parts = append(parts, string(c.Name)+" "+a.imagesText(*c.Size))
+		}
+	}
+	if len(parts) == 0 {
+		return a.t("none besides those of the cluster")
+	}
+	return a.f("%s on each node: %s", a.imagesText(total), strings.Join(parts, ", "))
+}
+
+func (a *App) imagesText(s fleet.ComponentSize) string {
+	if s.Estimated {
+		return a.f("about %s", sizeText(s.Bytes))
+	}
+	return sizeText(s.Bytes)
 }
 
 // hasPlatform tells whether the step shows something of a VM platform.

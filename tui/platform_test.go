@@ -21,7 +21,7 @@ func samplePlatform() *fleet.StackPlan {
 			p.Unproven = "nobody tried"
 		}
 		if !e.Own {
-			p.Version = "v1.2.3"
+			p.Version, p.Size = "v1.2.3", &fleet.ComponentSize{Images: e.Images, Bytes: e.Bytes, Estimated: c == fleet.ComponentCDI}
 		}
 		s.Components = append(s.Components, p)
 	}
@@ -54,7 +54,7 @@ func TestPlatformIsTold(t *testing.T) {
 	for _, l := range Languages() {
 		a := platformScene(l, 100, 60, stepSoftware)
 		text := a.View().Text()
-		for _, want := range []string{"kubevirt v1.2.3", "instance-types", "tenants", "eno2", "VLAN 20", "br-in", "metalrise-local", "start, migrate, network, volume, drain", "snapshot: ", "fence: "} {
+		for _, want := range []string{"kubevirt v1.2.3", "instance-types", "kubevirt 944 MB", "524 MB", "tenants", "eno2", "VLAN 20", "br-in", "metalrise-local", "start, migrate, network, volume, drain", "snapshot: ", "fence: "} {
 			if !strings.Contains(text, want) {
 				t.Errorf("%s: %q is not on the screen:\n%s", l, want, text)
 			}

@@ -17,11 +17,12 @@ func printStack(out io.Writer, p fleet.Plan) {
 	}
 	fmt.Fprintln(out, "VM platform, installed in this order once the nodes are ready:")
 	for _, c := range s.Components {
-		fmt.Fprintln(out, strings.TrimRight(fmt.Sprintf("  %-22s %-13s %s", c.Name, cmp.Or(c.Version, "by metalrise"), unproven(c)), " "))
+		fmt.Fprintln(out, strings.TrimRight(fmt.Sprintf("  %-22s %-13s %-26s %s", c.Name, cmp.Or(c.Version, "by metalrise"), imagesText(c.Size), unproven(c)), " "))
 	}
 	row := func(label, format string, args ...any) {
 		fmt.Fprintf(out, "  %-13s %s\n", label, fmt.Sprintf(format, args...))
 	}
+	row("images", "%s on each node, besides those of the cluster", totalText(s.Components))
 	for _, v := range s.Networks {
 		row("VM network", "%s", networkText(v, s.MigrationNetwork))
 	}
@@ -43,6 +44,29 @@ func printStack(out io.Writer, p fleet.Plan) {
 	for _, text := range skipped {
 		row("not proven", "%s", text)
 	}
+}
+
+// imagesText tells what a component's images take.
+func imagesText(s *fleet.ComponentSize) string {
+	switch {
+	case s == nil:
+		return "no images"
+	case s.Images == 1:
+		return "1 image, " + about(*s)
+	}
+	return fmt.Sprintf("%d images, %s", s.Images, about(*s))
+}
+
+func about(s fleet.ComponentSize) string {
+	if s.Estimated {
+		return "about " + bytesText(s.Bytes)
+	}
+	return bytesText(s.Bytes)
+}
+
+// totalText is the sum over all components.
+func totalText(all []fleet.ComponentPlan) string {
+	return about(fleet.TotalSize(all))
 }
 
 func unproven(c fleet.ComponentPlan) string {

@@ -18,7 +18,7 @@ func TestPrintStack(t *testing.T) {
 	}
 	p := fleet.Plan{Assignments: []fleet.Assignment{{Node: &fleet.NodePlan{Name: "cp1"}}, node("w1"), node("w2"), node("w3")}, Stack: &fleet.StackPlan{
 		Migration:        map[string][]string{"w1": {"w2"}, "w2": {}},
-		Components:       []fleet.ComponentPlan{{Name: fleet.ComponentMultus, Version: "v4.2.2", Unproven: "nobody tried"}, {Name: fleet.ComponentKubeVirt, Version: "v1.7.1"}, {Name: fleet.ComponentInstanceTypes}},
+		Components:       []fleet.ComponentPlan{{Name: fleet.ComponentMultus, Version: "v4.2.2", Unproven: "nobody tried", Size: &fleet.ComponentSize{Images: 1, Bytes: 60e6, Estimated: true}}, {Name: fleet.ComponentKubeVirt, Version: "v1.7.1", Size: &fleet.ComponentSize{Images: 6, Bytes: 900e6}}, {Name: fleet.ComponentInstanceTypes}},
 		Networks:         []fleet.VMNetwork{{Name: "tenants", Bridge: "br-vm", Port: "eno2", VLAN: 20}, {Name: "inside", Bridge: "br-in"}},
 		MigrationNetwork: "tenants", Storage: fleet.VMStorage{Class: "metalrise-local", Path: "/srv/vms"}, CPUModel: "EPYC-Rome", MemoryOvercommit: 150,
 		Capacity: fleet.Capacity{VCPUs: 4, MemoryMiB: 16384, VMs: 6, WithoutOne: 3},
@@ -27,9 +27,10 @@ func TestPrintStack(t *testing.T) {
 	}}
 	printStack(&out, p)
 	const want = `VM platform, installed in this order once the nodes are ready:
-  multus                 v4.2.2        unproven: nobody tried
-  kubevirt               v1.7.1
-  instance-types         by metalrise
+  multus                 v4.2.2        1 image, about 60 MB       unproven: nobody tried
+  kubevirt               v1.7.1        6 images, 900 MB
+  instance-types         by metalrise  no images
+  images        about 960 MB on each node, besides those of the cluster
   VM network    tenants on bridge br-vm, port eno2, VLAN 20, for live migrations
   VM network    inside on bridge br-in, which leads nowhere: VMs of one node only
   volumes       class metalrise-local in /srv/vms, each on one node
