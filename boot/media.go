@@ -87,6 +87,9 @@ func (s *Server) media(w http.ResponseWriter, r *http.Request) {
 		if s.cfg.Served != nil {
 			s.cfg.Served(key, from.Addr().Unmap(), n)
 		}
+		if s.cfg.Flowed != nil {
+			s.cfg.Flowed(key, flowOf(r))
+		}
 	}}
 	if r.Method == http.MethodHead {
 		out.sent(0)

@@ -39,6 +39,9 @@ type Config struct {
 	// is read: bytes is what came since the last call for the same request, 0
 	// for a HEAD request. It must not block.
 	Served func(key string, from netip.Addr, bytes int64)
+	// Flowed, when set, hears together with Served how fast the reader's
+	// connection took it. It must not block.
+	Flowed func(key string, f Flow)
 	// Log hears about refusals and faults; nil is silent.
 	Log *slog.Logger
 
@@ -149,6 +152,7 @@ func (s *Server) httpServer(ctx context.Context, h http.Handler) *http.Server {
 		ReadHeaderTimeout: headerTimeout,
 		IdleTimeout:       s.cfg.Idle,
 		MaxHeaderBytes:    maxHeader,
+		ConnContext:       withGauge,
 		BaseContext:       func(net.Listener) context.Context { return context.WithoutCancel(ctx) },
 		// net/http's own lines name addresses only, but a stream of them from
 		// port scanners is of no use to anybody.
