@@ -60,6 +60,8 @@ type Assignment struct {
 	// BootRoutes is the boot ladder of this server in the order in which it is
 	// tried; empty means BootRoutes(), all there are.
 	BootRoutes []BootRoute `json:"bootRoutes,omitempty"`
+	// Medium is what the BMC is given; "" is AutoMedium.
+	Medium Medium `json:"medium,omitempty"`
 	// Kept is the id of the plan under which this server was installed. It is
 	// neither erased nor restarted; all else here stays as that plan said.
 	Kept string `json:"kept,omitempty"`
@@ -120,8 +122,9 @@ func BootRoutes() []BootRoute {
 
 // RouteFault is a route that did not carry, or was not tried, and why.
 type RouteFault struct {
-	Route BootRoute `json:"route"`
-	Cause Cause     `json:"cause"`
+	Route  BootRoute `json:"route"`
+	Medium Medium    `json:"medium,omitempty"` // the one that did not carry, where the same route goes on with another
+	Cause  Cause     `json:"cause"`
 }
 
 // RouteOffer is one rung of a server's boot ladder.

@@ -47,6 +47,9 @@ type BMCs struct {
 	// LegacyTLS names the BMCs that may speak outdated TLS, in the forms of
 	// Addresses.
 	LegacyTLS []string `json:"legacyTLS,omitempty" yaml:"legacyTLS,omitempty"`
+	// SlowLinks names the BMCs to which a full medium would take too long, in the
+	// forms of Addresses: their servers get the minimal one.
+	SlowLinks []string `json:"slowLinks,omitempty" yaml:"slowLinks,omitempty"`
 	// Listed is the content of the file that Import names. Its addresses are
 	// among Addresses too.
 	Listed []Listed `json:"-" yaml:"-"`
@@ -128,9 +131,13 @@ func (b BMCs) Logins() []Credential {
 
 // AllowsLegacyTLS tells whether the BMC at address (host:port) is among
 // LegacyTLS.
-func (b BMCs) AllowsLegacyTLS(address string) bool {
+func (b BMCs) AllowsLegacyTLS(address string) bool { return covers(b.LegacyTLS, address) }
+
+// covers tells whether address (host:port) lies in one of the ranges. A range
+// without a port covers every port.
+func covers(ranges []string, address string) bool {
 	host, port := SplitAddress(address)
-	for _, s := range b.LegacyTLS {
+	for _, s := range ranges {
 		r, err := ParseAddressRange(s)
 		if err == nil && r.Contains(host) && (r.Port == 0 || strconv.Itoa(r.Port) == port) {
 			return true
@@ -242,6 +249,8 @@ type Serving struct {
 	// Netboot is the network interface on which servers may boot from the network;
 	// "" serves none.
 	Netboot string `json:"netboot,omitempty" yaml:"netboot,omitempty"`
+	// Medium is what BMCs are given; "" is AutoMedium.
+	Medium Medium `json:"medium,omitempty" yaml:"medium,omitempty"`
 }
 
 // Override is what a person insists on for one server, named by serial or UUID.
@@ -256,6 +265,8 @@ type Override struct {
 	// EraseForeign is the serial of a disk that carries another owner's data and
 	// may be erased all the same.
 	EraseForeign string `json:"eraseForeign,omitempty" yaml:"eraseForeign,omitempty"`
+	// Medium is what this server's BMC is given; "" leaves it to the site.
+	Medium Medium `json:"medium,omitempty" yaml:"medium,omitempty"`
 }
 
 // Role is what a server becomes.

@@ -32,6 +32,7 @@ func (m *maker) checkFacts(d *draft) {
 	}
 	m.checkAge(d)
 	m.chooseRoutes(d, m.checkVirtualMedia(d))
+	m.chooseMedium(d)
 	m.checkMemory(d)
 }
 

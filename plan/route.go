@@ -47,3 +47,31 @@ func (m *maker) chooseRoutes(d *draft, drive bool) {
 		d.because("boot ladder: %s", strings.Join(left, "; "))
 	}
 }
+
+// chooseMedium decides what the server's BMC is given: what a person wants for
+// the server, else what fits its BMC's link, else what the site says. Nothing is
+// written into the plan where that is the default.
+func (m *maker) chooseMedium(d *draft) {
+	site := m.in.Site.Serving.Medium
+	d.Medium = ""
+	switch {
+	case d.override.Medium != "":
+		d.take(d.override.Medium, d.path("medium"))
+	case m.in.Site.BMCs.HasSlowLink(d.BMC.Address):
+		d.take(fleet.MinimalMedium, "bmcs.slowLinks")
+	case site != "":
+		d.take(site, "serving.medium")
+	}
+}
+
+func (d *draft) take(medium fleet.Medium, field string) {
+	switch medium {
+	case fleet.MinimalMedium:
+		d.because("minimal medium, as %s says: the server itself fetches its root file system from us", field)
+	case fleet.FullMedium:
+		d.because("full medium, as %s says", field)
+	default: // the default needs no reason
+		return
+	}
+	d.Medium = medium
+}

@@ -41,3 +41,33 @@ func TestBootLadder(t *testing.T) {
 		})
 	}
 }
+
+func TestMedium(t *testing.T) {
+	const full, minimal = fleet.FullMedium, fleet.MinimalMedium
+	for name, c := range map[string]struct {
+		site   fleet.Medium
+		slow   []string
+		server fleet.Medium
+		want   fleet.Medium
+		why    string
+	}{
+		"nothing said":                {"", nil, "", "", ""},
+		"the default":                 {fleet.AutoMedium, nil, "", "", ""},
+		"site":                        {minimal, nil, "", minimal, "serving.medium"},
+		"slow link":                   {"", []string{"10.0.9.11-12"}, "", minimal, "bmcs.slowLinks"},
+		"another BMC's slow link":     {full, []string{"10.0.9.12"}, "", full, "serving.medium"},
+		"slow link in a site of full": {full, []string{"10.0.9.0/24"}, "", minimal, "bmcs.slowLinks"},
+		"server":                      {minimal, []string{"10.0.9.11"}, full, full, "servers[3].medium"},
+		"server left to what is seen": {minimal, []string{"10.0.9.11"}, fleet.AutoMedium, "", ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			m := &maker{in: Input{Site: fleet.Site{Serving: fleet.Serving{Medium: c.site}, BMCs: fleet.BMCs{SlowLinks: c.slow}}}}
+			d := &draft{override: fleet.Override{Medium: c.server}, overrideAt: "servers[3]"}
+			d.BMC.Address = "10.0.9.11:443"
+			m.chooseMedium(d)
+			if d.Medium != c.want || !strings.Contains(strings.Join(d.Reasons, " "), c.why) || (len(d.Reasons) > 0) != (c.want != "") {
+				t.Errorf("medium %q, reasons %q", d.Medium, d.Reasons)
+			}
+		})
+	}
+}

@@ -31,6 +31,7 @@ func findFields() []*field {
 		{path: "bmcs.import", label: say("List of BMCs"), more: true, help: say("CSV file with more BMCs, each with its own login if it has one. Columns: address, user, password (file:, env: or vault:), mac, role, position.")},
 		{path: "bmcs.port", label: say("BMC port"), kind: number, more: true, help: say("Port of BMCs whose address names none. Empty is 443.")},
 		{path: "bmcs.legacyTLS", label: say("Outdated TLS"), kind: list, more: true, help: say("Addresses of BMCs that may speak outdated TLS. Passwords are less well guarded on the way to them.")},
+		{path: "bmcs.slowLinks", label: say("Slow links"), kind: list, more: true, help: say("Addresses of BMCs on a slow link. Their servers get the minimal medium.")},
 	}
 }
 
@@ -89,6 +90,7 @@ func softwareFields() []*field {
 		{path: "serving.address", label: say("Own address"), help: say("Address under which machines reach this computer. Empty: found by the route towards each of them.")},
 		{path: "serving.port", label: say("Own port"), kind: number, more: true, help: say("Port under which machines reach this computer. Empty: any free one.")},
 		{path: "serving.netboot", label: say("Network boot"), more: true, help: say("Network interface of this computer, as in eno1, on which planned servers may boot from the network where their virtual drives do not carry. Empty: none does.")},
+		{path: "serving.medium", label: say("Medium"), kind: choice, options: []string{"", "full", "minimal"}, more: true, help: say("What BMCs fetch: full is the whole live system; minimal is small, for slow links, and the servers fetch the rest over their own network. Empty: full first, minimal where it shows to be too slow.")},
 		{path: "access.caCertificates", label: say("Authorities"), kind: keys, more: true, help: say("Path of a file with certificates in PEM form that the installed systems trust.")},
 		{path: "cluster.flavour", label: say("Flavour"), kind: choice, options: []string{"", "kubeadm"}, more: true, help: say("How the cluster is brought up.")},
 	}

@@ -8,7 +8,7 @@ func japaneseSentences() map[string]string {
 	out := map[string]string{}
 	for _, part := range []map[string]string{
 		japaneseDisks(), japaneseHardware(), japaneseNetworks(), japanesePorts(), japaneseRoles(), japaneseKept(), japaneseCluster(), japaneseContinued(), japaneseNodes(), japaneseAway(), japaneseChecks(), japaneseTasks(),
-		japaneseWay(), japaneseNodeWay(), japaneseDesk(), japaneseRefusals(), japaneseFile(), japaneseFileHints(), japanesePlatformSentences(),
+		japaneseWay(), japaneseMedia(), japaneseNodeWay(), japaneseDesk(), japaneseRefusals(), japaneseFile(), japaneseFileHints(), japanesePlatformSentences(),
 	} {
 		maps.Copy(out, part)
 	}

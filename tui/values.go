@@ -38,6 +38,8 @@ func ValueAt(s fleet.Site, path string) string {
 		return s.Serving.Address
 	case "serving.netboot":
 		return s.Serving.Netboot
+	case "serving.medium":
+		return string(s.Serving.Medium)
 	case "serving.port":
 		return orEmpty(s.Serving.Port)
 	}
@@ -60,6 +62,8 @@ func bmcsValue(b fleet.BMCs, path string) string {
 		return orEmpty(b.Port)
 	case "bmcs.legacyTLS":
 		return strings.Join(b.LegacyTLS, ", ")
+	case "bmcs.slowLinks":
+		return strings.Join(b.SlowLinks, ", ")
 	}
 	return ""
 }

@@ -50,6 +50,7 @@ func bmcFields() []field {
 		{path: "bmcs.credentials[].password.prompt", text: "What to ask the person at the terminal for, once in each run. Not for runs without a terminal.", example: "password of the BMCs", check: checkPrompt},
 		{path: "bmcs.import", text: "CSV file with more BMCs. Its first row names its columns: address, user, password (a reference such as file:NAME, env:NAME or vault:NAME), mac, role, position. A login there is used instead of the site's. Relative to the site file's folder.", byDef: "none", example: "rack.csv", check: checkFilePath},
 		{path: "bmcs.legacyTLS", text: "Addresses of BMCs that may speak outdated TLS: TLS 1.0 or 1.1, RSA key exchange, or a certificate with a negative serial number. Passwords are less well guarded on the way to them.", byDef: "none: such a BMC is refused", example: "[10.0.9.14]", max: 4096, check: checkRange},
+		{path: "bmcs.slowLinks", text: "Addresses of BMCs on a slow link, for example those of another place. Their servers get the minimal medium, unless the entry of a server says something else.", byDef: "none", example: "[10.7.9.11-40]", max: 4096, check: checkRange},
 	}
 }
 
@@ -116,6 +117,7 @@ func serverFields() []field {
 		{path: "serving.address", text: "Address under which machines and BMCs reach this computer.", byDef: "found by the route towards each of them", example: "10.0.9.2", check: checkIP},
 		{path: "serving.port", text: "Port to serve on.", byDef: "any free one", example: "8443", min: 1, max: 65535},
 		{path: "serving.netboot", text: "Network interface of this computer on which planned servers may boot from the network, where their virtual drives do not carry. It answers DHCP to them alone, beside another DHCP server if there is one.", byDef: "no server boots from the network", example: "eno1", check: checkInterface},
+		{path: "serving.medium", text: "What BMCs get into their virtual drives: full is the whole live system; minimal only kernel and initial RAM disk, and the server fetches the rest from this computer over its own network; auto begins with full and goes on with minimal where the medium is read too slowly.", byDef: "auto", example: "minimal", enum: []string{string(fleet.AutoMedium), string(fleet.FullMedium), string(fleet.MinimalMedium)}},
 
 		{path: "servers", text: "What you insist on for single servers. Leave it out as long as the plan's own choices suit you.", max: 4096},
 		{path: "servers[].serial", text: "Serial number of the server that the entry is about. Give this, uuid or both.", example: "CZ3210ABCD"},
@@ -128,6 +130,7 @@ func serverFields() []field {
 		{path: "servers[].disk.wwn", text: "World Wide Name of the disk.", example: "5000c500a1b2c3d4", check: checkWWN},
 		{path: "servers[].disk.serial", text: "Serial number of the disk.", example: "S4EVNX0M1"},
 		{path: "servers[].eraseForeign", text: "Serial number of a disk that carries another owner's data and may be erased all the same.", byDef: "such a disk is refused", example: "S4EVNX0M1"},
+		{path: "servers[].medium", text: "What the server's BMC gets into its virtual drive: see serving.medium.", byDef: "minimal for BMCs under bmcs.slowLinks, else what serving.medium says", example: "full", enum: []string{string(fleet.AutoMedium), string(fleet.FullMedium), string(fleet.MinimalMedium)}},
 	}
 }
 
