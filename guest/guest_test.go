@@ -190,6 +190,32 @@ func TestDiskKeepsItsMark(t *testing.T) {
 	}
 }
 
+// A guest finds the mark of a shipped image, also on a larger disk, and writes
+// its own over it.
+func TestShippedImage(t *testing.T) {
+	f, err := os.Create(filepath.Join(t.TempDir(), "disk"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	if err := WriteImage(f); err != nil {
+		t.Fatal(err)
+	}
+	if st, err := f.Stat(); err != nil || st.Size() != ImageSize {
+		t.Errorf("%d bytes, want %d (%v)", st.Size(), ImageSize, err)
+	}
+	if err := f.Truncate(64 << 20); err != nil {
+		t.Fatal(err)
+	}
+	var found, holds Mark
+	if err := keep(f, Mark{"one", "a"}, make([]byte, patternSize), func(a, b Mark) { found, holds = a, b }); err != nil {
+		t.Fatal(err)
+	}
+	if found != Shipped() || holds != (Mark{"one", "a"}) {
+		t.Errorf("found %v, holds %v", found, holds)
+	}
+}
+
 func TestCloudWords(t *testing.T) {
 	disk := append(make([]byte, 70000), `{"instance-id":"vm-1.metalrise-proof","local-hostname":"vm-1"}`...)
 	disk = append(append(disk, make([]byte, 2000)...), "#cloud-config\n# "+UserMark+" run-7\n"...)

@@ -55,11 +55,30 @@ func (b *builder) guestImage(program, work string) (image, error) {
 	if err := writeInitrd(initrd, program, filepath.Join(root, "lib/modules", release, "kernel")); err != nil {
 		return image{}, err
 	}
+	disk := filepath.Join(work, "disk.img")
+	if err := writeDisk(disk); err != nil {
+		return image{}, err
+	}
 	return image{name: "guest", references: []string{GuestReference}, pinned: true, layers: []func(*layer){func(l *layer) {
-		// KubeVirt looks at both as the user that VMs run as.
+		// KubeVirt and CDI look at them as the user that VMs run as. CDI takes what is
+		// alone in its folder.
+		l.file(guestDisk, disk, 0o644, "")
 		l.file(strings.TrimPrefix(GuestKernel, "/"), kernel, 0o644, "")
 		l.file(strings.TrimPrefix(GuestInitrd, "/"), initrd, 0o644, "")
 	}}}, nil
+}
+
+// guestDisk is the disk image in the guest's container image, where KubeVirt and
+// CDI look for one.
+const guestDisk = "disk/disk.img"
+
+func writeDisk(path string) error {
+	f, err := os.Create(path)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	return guest.WriteImage(f)
 }
 
 func only(pattern string) (string, error) {
