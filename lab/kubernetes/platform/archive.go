@@ -9,7 +9,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"slices"
 	"strings"
 	"time"
 )
@@ -23,8 +22,11 @@ type image struct {
 	// be what the next one takes.
 	pinned     bool
 	entrypoint []string
-	user       string // "" for root
-	layers     []func(*layer)
+	// starts is for programs that share an image: the entrypoint by name, where it
+	// is another one than entrypoint.
+	starts map[string][]string
+	user   string // "" for root
+	layers []func(*layer)
 }
 
 // written is a layer on disk.
@@ -74,20 +76,11 @@ func (i image) write(out io.Writer, scratch string) (references []string, err er
 		}
 		layers = append(layers, l.descriptor)
 	}
-	config, err := putJSON(w, configType, i.config(layers))
+	manifests, references, err := i.manifests(w, layers)
 	if err != nil {
 		return nil, err
 	}
-	manifest, err := putJSON(w, manifestType, map[string]any{"schemaVersion": 2, "mediaType": manifestType, "config": config, "layers": layers})
-	if err != nil {
-		return nil, err
-	}
-	references = i.references
-	if i.pinned {
-		repository, _, _ := strings.Cut(i.references[0], ":")
-		references = append(slices.Clone(references), repository+"@"+manifest.Digest)
-	}
-	index, err := json.Marshal(map[string]any{"schemaVersion": 2, "mediaType": indexType, "manifests": named(manifest, references)})
+	index, err := json.Marshal(map[string]any{"schemaVersion": 2, "mediaType": indexType, "manifests": manifests})
 	if err != nil {
 		return nil, err
 	}
@@ -95,6 +88,35 @@ func (i image) write(out io.Writer, scratch string) (references []string, err er
 		return nil, err
 	}
 	return references, w.Close()
+}
+
+// manifests writes a manifest for each entrypoint, and returns them once for each
+// name.
+func (i image) manifests(w *tar.Writer, layers []descriptor) (all []descriptor, references []string, err error) {
+	done := map[string]descriptor{}
+	for n, reference := range i.references {
+		start, own := i.starts[reference]
+		if !own {
+			start = i.entrypoint
+		}
+		key := strings.Join(start, "\x00")
+		if _, made := done[key]; !made {
+			config, err := putJSON(w, configType, i.config(start, layers))
+			if err != nil {
+				return nil, nil, err
+			}
+			if done[key], err = putJSON(w, manifestType, map[string]any{"schemaVersion": 2, "mediaType": manifestType, "config": config, "layers": layers}); err != nil {
+				return nil, nil, err
+			}
+		}
+		names := []string{reference}
+		if i.pinned && n == 0 {
+			repository, _, _ := strings.Cut(reference, ":")
+			names = append(names, repository+"@"+done[key].Digest)
+		}
+		all, references = append(all, named(done[key], names)...), append(references, names...)
+	}
+	return all, references, nil
 }
 
 // named lists a manifest once for each name. containerd reads the first
@@ -154,9 +176,9 @@ func writeLayer(fill func(*layer), scratch string) (w written, err error) {
 	return w, nil
 }
 
-// config is the image's configuration. Layers are not compressed, so their
-// digests are those of their contents.
-func (i image) config(layers []descriptor) map[string]any {
+// config is the image's configuration with one entrypoint. Layers are not
+// compressed, so their digests are those of their contents.
+func (i image) config(entrypoint []string, layers []descriptor) map[string]any {
 	diffs := []string{}
 	for _, l := range layers {
 		diffs = append(diffs, l.Digest)
@@ -165,7 +187,7 @@ func (i image) config(layers []descriptor) map[string]any {
 		"architecture": "amd64", "os": "linux", "created": epoch().Format(time.RFC3339),
 		"config": map[string]any{
 			"Env":        []string{"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"},
-			"Entrypoint": i.entrypoint, "User": i.user, "WorkingDir": "/",
+			"Entrypoint": entrypoint, "User": i.user, "WorkingDir": "/",
 		},
 		"rootfs": map[string]any{"type": "layers", "diff_ids": diffs},
 	}
