@@ -40,6 +40,7 @@ type sight struct {
 	// unproven says, by node name, what came of the last look at its kubelet.
 	unproven map[string]string
 	kvm      func(fleet.ServerID) fleet.Check // nil: nobody knows
+	sorted   *lookup                          // made where many nodes are judged; see lookup
 }
 
 // nodeChecks judges one planned node, in the order of fleet's names. Since is
@@ -166,13 +167,7 @@ func serving(a fleet.Assignment, s *sight) fleet.Check {
 		}
 		return yes(fleet.CheckServing, since)
 	}
-	var last *certificatesv1.CertificateSigningRequest
-	for _, r := range s.requests {
-		if r.Spec.SignerName == certificatesv1.KubeletServingSignerName && r.Spec.Username == nodeUserPrefix+a.Node.Name &&
-			(last == nil || last.CreationTimestamp.Before(&r.CreationTimestamp)) {
-			last = r
-		}
-	}
+	last := s.lookup().serving[nodeUserPrefix+a.Node.Name]
 	if last == nil {
 		text := "the kubelet has not asked for a serving certificate in the last hour"
 		if seen := s.unproven[a.Node.Name]; seen != "" {
@@ -210,9 +205,9 @@ func network(n *corev1.Node, cni fleet.CNI, s *sight) fleet.Check {
 		return c
 	}
 	trouble, owner := "", flannelPrefix
-	for _, pod := range s.pods {
+	for _, pod := range s.lookup().on[n.Name] {
 		by := metav1.GetControllerOf(pod)
-		if pod.Spec.NodeName != n.Name || by == nil || by.Kind != "DaemonSet" || !strings.HasPrefix(by.Name, flannelPrefix) {
+		if by == nil || by.Kind != "DaemonSet" || !strings.HasPrefix(by.Name, flannelPrefix) {
 			continue
 		}
 		if ok, since := podReady(pod); ok {
@@ -273,7 +268,7 @@ func allReady(s *sight, check, node string, components ...string) fleet.Check {
 	out := yes(check, time.Time{})
 	var missing []string
 	for _, one := range components {
-		pod := s.pod(metav1.NamespaceSystem, one+"-"+node)
+		pod := s.lookup().system[one+"-"+node]
 		if pod == nil {
 			missing = append(missing, one+" has no pod")
 			continue
@@ -378,11 +373,31 @@ func coreDNS(s *sight) fleet.Check {
 	return not(ClusterDNS, "%d of its pods are available", s.dns.Status.AvailableReplicas)
 }
 
-func (s *sight) pod(namespace, name string) *corev1.Pod {
+// lookup finds what belongs to one node without going through everything: at a
+// thousand nodes that would be millions of steps for each change that is seen.
+type lookup struct {
+	on      map[string][]*corev1.Pod                             // pods by node
+	system  map[string]*corev1.Pod                               // of kube-system, by name
+	serving map[string]*certificatesv1.CertificateSigningRequest // the newest for a serving certificate, by who asks
+}
+
+// lookup sorts what is seen, unless that was done.
+func (s *sight) lookup() *lookup {
+	if s.sorted != nil {
+		return s.sorted
+	}
+	l := &lookup{on: map[string][]*corev1.Pod{}, system: map[string]*corev1.Pod{}, serving: map[string]*certificatesv1.CertificateSigningRequest{}}
 	for _, pod := range s.pods {
-		if pod.Namespace == namespace && pod.Name == name {
-			return pod
+		l.on[pod.Spec.NodeName] = append(l.on[pod.Spec.NodeName], pod)
+		if pod.Namespace == metav1.NamespaceSystem {
+			l.system[pod.Name] = pod
 		}
 	}
-	return nil
+	for _, r := range s.requests {
+		if last := l.serving[r.Spec.Username]; r.Spec.SignerName == certificatesv1.KubeletServingSignerName &&
+			(last == nil || last.CreationTimestamp.Before(&r.CreationTimestamp)) {
+			l.serving[r.Spec.Username] = r
+		}
+	}
+	return l
 }

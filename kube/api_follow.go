@@ -4,7 +4,6 @@ import (
 	"context"
 	"maps"
 	"reflect"
-	"slices"
 	"sync"
 	"time"
 
@@ -208,9 +207,13 @@ func (w *following) judgeAll(ctx context.Context) {
 				w.f.Judged(*done)
 			}
 		}
-		maps.DeleteFunc(settled, func(id types.UID, _ string) bool {
-			return requests != nil && !slices.ContainsFunc(requests, func(r *certificatesv1.CertificateSigningRequest) bool { return r.UID == id })
-		})
+		if requests != nil && len(settled) > 0 {
+			there := map[types.UID]bool{}
+			for _, r := range requests {
+				there[r.UID] = true
+			}
+			maps.DeleteFunc(settled, func(id types.UID, _ string) bool { return !there[id] })
+		}
 		var retry <-chan time.Time
 		if again > 0 {
 			retry = time.After(again)
@@ -349,6 +352,7 @@ func (w *following) sight() (s *sight, complete bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	s.members, s.noMembers, s.proven, s.unproven = w.members, w.noMembers, maps.Clone(w.proven), maps.Clone(w.unproven)
+	s.sorted = s.lookup()
 	return s, complete
 }
 
