@@ -117,6 +117,24 @@ func nonEmpty(s, otherwise string) string {
 	return s
 }
 
+// unplaced is the fault of a VM for which no node has had room for a while. What
+// proofs made before is gone when the next one begins, so only others could make
+// room, and a person should hear of it before the wait is over.
+func (v *vm) unplaced(s sight) error {
+	for i := range s.pods {
+		for _, c := range s.pods[i].Status.Conditions {
+			if c.Type != corev1.PodScheduled || c.Status != corev1.ConditionFalse || c.Reason != corev1.PodReasonUnschedulable {
+				continue
+			}
+			if waited := time.Since(c.LastTransitionTime.Time); waited > v.limits.place {
+				return fleet.NewFault(fleet.CodeVMNotStarted, fleet.Conflict, nil, "VM %s finds no room on %s since %s: %s",
+					v.name, listed(v.nodes), waited.Round(time.Second), kube.Words(c.Message))
+			}
+		}
+	}
+	return nil
+}
+
 // launcherContainer of a VM's pod runs QEMU.
 const (
 	launcherContainer = "compute"

@@ -83,6 +83,7 @@ func New(c *kube.Cluster) *Ring { return &Ring{cluster: c, limits: usual()} }
 // limits bound each wait of a proof.
 type limits struct {
 	start   time.Duration // until a VM is Running: its image may have to be fetched
+	place   time.Duration // until a node has room for it
 	word    time.Duration // from Running to the guest's first word
 	move    time.Duration // of a live migration
 	reach   time.Duration // from both guests' words to enough answers between them
@@ -100,7 +101,7 @@ type limits struct {
 // there within 20 s, a node is Ready 2 to 6 minutes after power-on.
 func usual() limits {
 	return limits{
-		start: 4 * time.Minute, word: time.Minute, move: 3 * time.Minute, reach: time.Minute, disk: time.Minute, stop: 2 * time.Minute,
+		start: 4 * time.Minute, place: 90 * time.Second, word: time.Minute, move: 3 * time.Minute, reach: time.Minute, disk: time.Minute, stop: 2 * time.Minute,
 		shot: 3 * time.Minute, drain: 8 * time.Minute, restart: 8 * time.Minute, back: 15 * time.Minute, clean: 3 * time.Minute, pace: time.Second,
 	}
 }

@@ -238,6 +238,9 @@ func (v *vm) speaks(ctx context.Context, notBoot string) error {
 		if s.phase == "Running" || alive() != nil {
 			return true, nil
 		}
+		if err := v.unplaced(s); err != nil {
+			return false, err
+		}
 		return false, v.crashed(ctx, s)
 	})
 	if err != nil {
