@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -142,6 +143,9 @@ func (o *options) handOff(ctx context.Context, dir string) (handOff, fleet.Overv
 func (o *options) programPath(ctx context.Context, dir, name string) string {
 	f, _ := site.Load(o.file)
 	if f == nil { // on a node that was installed from a prepared medium, for example
+		if path := filepath.Join(nodePrograms, name); runnable(path) {
+			return path
+		}
 		return ""
 	}
 	path, err := payloadProgram(ctx, f.Site().Cluster.Software, dir, name)
@@ -153,6 +157,14 @@ func (o *options) programPath(ctx context.Context, dir, name string) string {
 		return link
 	}
 	return path
+}
+
+// nodePrograms is where the nodes' software puts its programs on a node.
+const nodePrograms = "/opt/metalrise/bin"
+
+func runnable(path string) bool {
+	info, err := os.Stat(path)
+	return err == nil && info.Mode().IsRegular() && info.Mode()&0o111 != 0
 }
 
 // secretPlaces tells where credentials lie; all are readable by their owner only.

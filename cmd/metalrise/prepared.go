@@ -283,7 +283,7 @@ func (p *preparing) finish(ctx context.Context) error {
 	if err != nil || !settled(view) || len(view.Servers) == 0 {
 		return err // stopped by hand, or going down: the next start goes on
 	}
-	return p.tidy(view)
+	return p.tidy(ctx, view)
 }
 
 // adopt closes what the state says was under way when the live system handed it
@@ -337,12 +337,25 @@ func (o *options) tidied(ctx context.Context) (bool, error) {
 	if err = errors.Join(err, st.Close()); err != nil || !settled(view) || len(view.Servers) == 0 {
 		return false, err
 	}
-	return true, o.tidy(view)
+	return true, o.tidy(ctx, view)
+}
+
+// showHandOff prints the page on the console. The machine is done without it too:
+// what keeps it from being shown is told, and ends nothing.
+func (o *options) showHandOff(ctx context.Context) {
+	own := *o
+	own.state = preparedState
+	h, view, err := own.handOff(ctx, preparedState)
+	if err != nil {
+		o.tell("the hand-off page cannot be shown now: %v", err)
+		return
+	}
+	own.printHandOff(h, view)
 }
 
 // tidy removes what only the install needed, and says where the rest is. What
 // says that the install is not over goes last.
-func (o *options) tidy(view fleet.Overview) error {
+func (o *options) tidy(ctx context.Context, view fleet.Overview) error {
 	for _, path := range []string{preparedSoftware, ignition.CarriedCopy, ignition.PendingPath} {
 		if err := os.RemoveAll(path); err != nil {
 			return fmt.Errorf("tidy up: %w", err)
@@ -355,7 +368,9 @@ func (o *options) tidy(view fleet.Overview) error {
 		o.tell("the API of its cluster is %s, the administrator's kubeconfig %s", c.Endpoint, store.KubeconfigPath(preparedState))
 	}
 	if s := view.Stack; s != nil {
-		o.tell("VM platform: %s; how to use it: metalrise handover --state %s", platformText(*s), preparedState)
+		o.tell("VM platform: %s", platformText(*s))
+		o.showHandOff(ctx)
+		o.tell("to see this page again: metalrise handover --state %s", preparedState)
 	}
 	o.tell("what was done: metalrise events --state %s", preparedState)
 	o.tell("this machine is done; the medium can be taken out")

@@ -25,8 +25,8 @@ type box struct {
 }
 
 // newBox makes the medium and puts it into the drive of the switched-off machine.
-func newBox(t *testing.T) *box {
-	r := newRack(t, "prepared", 1, "--kubernetes")
+func newBox(t *testing.T, lab string, flags ...string) *box {
+	r := newRack(t, lab, 1, flags...)
 	text, err := os.ReadFile(r.site)
 	if err != nil {
 		t.Fatal(err)
@@ -180,7 +180,7 @@ func (b *box) read(device, path string) (content, mode string) {
 // Its power is cut while it writes, its engine is killed, its power is cut again
 // while the cluster begins. At the end the medium boots once more.
 func TestRealPreparedSingleNode(t *testing.T) {
-	b := newBox(t)
+	b := newBox(t, "prepared", "--kubernetes")
 	begin := time.Now()
 	b.power("on")
 	at := b.shows(time.Minute, 0, "write      began")
