@@ -37,6 +37,7 @@ type ills struct {
 	noSnap    bool // snapshots do not become ready
 	hangs     bool // deleted VMs stay until they are touched
 	leaks     bool // cloud-init data do not arrive
+	unfilled  bool // CDI calls a volume filled that is empty
 }
 
 // fake is a cluster with KubeVirt, as far as the proofs see it. Its VMs' guests
@@ -109,6 +110,13 @@ func (f *fake) Apply(_ context.Context, u *unstructured.Unstructured) (*unstruct
 		vm := f.vms[u.GetName()]
 		if vm == nil {
 			vm = &fakeVM{disk: guest.Blank()}
+			if v := f.objects[key(volumeKind, Namespace, u.GetName())]; v != nil && !f.ills.unfilled {
+				url, _, _ := unstructured.NestedString(v.Object, "spec", "source", "registry", "url")
+				image, _, _ := unstructured.NestedString(u.Object, "spec", "template", "spec", "domain", "firmware", "kernelBoot", "container", "image")
+				if url == "docker://"+image {
+					vm.disk = guest.Shipped()
+				}
+			}
 			f.vms[u.GetName()] = vm
 		}
 		vm.m = u

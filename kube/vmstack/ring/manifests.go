@@ -77,7 +77,7 @@ type disk int
 const (
 	noDisk   disk = iota
 	claimed       // a claim to the storage class
-	imported      // a DataVolume of CDI
+	imported      // a DataVolume that CDI fills from the image of the guest
 )
 
 // wire is a network card on a VM network.
@@ -169,10 +169,12 @@ func claim(m machine, s fleet.VMStorage) *unstructured.Unstructured {
 	}})
 }
 
-// dataVolume is an empty disk made by CDI.
+// dataVolume is a disk that CDI fills with the one that lies in the guest's
+// container image. Method "node" takes the image from the node, as a pod does,
+// where "pod" would ask a registry.
 func dataVolume(m machine, s fleet.VMStorage) *unstructured.Unstructured {
 	return made(volumeKind, m.name, m, object{"spec": object{
-		"source": object{"blank": object{}},
+		"source": object{"registry": object{"url": "docker://" + m.image, "pullMethod": "node"}},
 		"storage": object{
 			"accessModes":      []any{accessMode(s)},
 			"storageClassName": s.Class,

@@ -29,7 +29,16 @@ func diskOf(p fleet.Plan) disk {
 	return claimed
 }
 
-// written starts a VM with a volume, which its guest finds blank and writes.
+// fresh is what a guest finds on a new disk.
+func (d disk) fresh() guest.Mark {
+	if d == imported {
+		return guest.Shipped()
+	}
+	return guest.Blank()
+}
+
+// written starts a VM with a new volume, which its guest finds as it must be and
+// writes.
 func (r *run) written(ctx context.Context, name string) (*vm, error) {
 	names, err := r.names(ctx, 1, fleet.CodeVolumeFailed)
 	if err != nil {
@@ -39,10 +48,15 @@ func (r *run) written(ctx context.Context, name string) (*vm, error) {
 	if err := v.start(ctx); err != nil {
 		return v, v.volumeFault(ctx, err)
 	}
-	if err := v.holds(ctx, guest.Blank(), guest.Mark{Text: markBefore, Boot: v.now().beat.Boot}); err != nil {
+	if err := v.holds(ctx, v.disk.fresh(), guest.Mark{Text: markBefore, Boot: v.now().beat.Boot}); err != nil {
 		return v, err
 	}
-	r.saw("the guest of VM %s on %s found its new volume of class %s blank, wrote 4 MiB and read them back", name, v.now().node, r.plan.Stack.Storage.Class)
+	if v.disk == imported {
+		r.saw("CDI filled a new volume of class %s from the disk in the image %s: the guest of VM %s on %s found all of it, wrote 4 MiB of its own and read them back",
+			r.plan.Stack.Storage.Class, r.plan.Stack.Guest, name, v.now().node)
+	} else {
+		r.saw("the guest of VM %s on %s found its new volume of class %s blank, wrote 4 MiB and read them back", name, v.now().node, r.plan.Stack.Storage.Class)
+	}
 	return v, nil
 }
 
@@ -70,6 +84,8 @@ func shown(m guest.Mark) string {
 		return "nothing it could read"
 	case guest.Blank():
 		return "nothing written"
+	case guest.Shipped():
+		return "the disk of the guest's image"
 	}
 	return fmt.Sprintf("%q of boot %s", m.Text, m.Boot)
 }
