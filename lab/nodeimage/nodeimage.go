@@ -159,6 +159,9 @@ func (b *builder) image(key, out, work string) error {
 	if err := b.rootfs(root, work, at(rootfsFile)); err != nil {
 		return fmt.Errorf("rootfs: %w", err)
 	}
+	if err := b.wantRootfs(work, at(rootfsFile), at(initramfsFile)); err != nil {
+		return fmt.Errorf("digest of the rootfs: %w", err)
+	}
 	if err := b.liveISO(work, out, at(isoFile)); err != nil {
 		return fmt.Errorf("live ISO: %w", err)
 	}
@@ -184,6 +187,37 @@ func (b *builder) rootfs(root, work, out string) error {
 	defer os.Remove(squashfs)
 	return b.Run(recipe.Command{Dir: work, Name: "sh", Args: []string{"-c",
 		`echo root.squashfs | cpio --quiet --reproducible -H newc -R 0:0 -o > "$1"`, "sh", out}})
+}
+
+// digestFile is where the initramfs has the SHA-256 of the rootfs that belongs to
+// it, and of no other: CoreOS keeps checksums of the same purpose in
+// /etc/coreos-live-want-rootfs.
+const digestFile = "etc/rootfs.sha256"
+
+// wantRootfs appends an archive with the digest of rootfs to the initramfs: the
+// kernel unpacks archives that follow each other, from multiples of four bytes on.
+func (b *builder) wantRootfs(work, rootfs, initramfs string) error {
+	sum, err := fileSHA256(rootfs)
+	if err != nil {
+		return err
+	}
+	dir := filepath.Join(work, "digest")
+	if err := os.MkdirAll(filepath.Join(dir, filepath.Dir(digestFile)), 0o755); err != nil {
+		return err
+	}
+	defer os.RemoveAll(dir)
+	if err := os.WriteFile(filepath.Join(dir, digestFile), []byte(sum+"\n"), 0o644); err != nil {
+		return err
+	}
+	st, err := os.Stat(initramfs)
+	if err != nil {
+		return err
+	}
+	if err := os.Truncate(initramfs, (st.Size()+3)&^3); err != nil {
+		return err
+	}
+	return b.Run(recipe.Command{Dir: dir, Name: "sh", Args: []string{"-c",
+		`echo "$2" | cpio --quiet --reproducible -H newc -R 0:0 -o >> "$1"`, "sh", initramfs, digestFile}})
 }
 
 // writeStream describes the finished files in out; raw is the disk image before

@@ -61,6 +61,13 @@ func TestImage(t *testing.T) {
 			t.Errorf("%s: sha256 %s, %v; stream.json says %s", a.Location, sum, err, a.Sha256)
 		}
 	}
+	initramfs, err := os.ReadFile(filepath.Join(dir, pxe.Initramfs.Location))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if end := string(initramfs[len(initramfs)-1024:]); !strings.Contains(end, digestFile+"\x00") || !strings.Contains(end, pxe.Rootfs.Sha256+"\n") {
+		t.Error("the initramfs does not end with the digest of its rootfs")
+	}
 	t.Run("iso", func(t *testing.T) { checkISO(t, filepath.Join(dir, iso.Location)) })
 	t.Run("disk", func(t *testing.T) {
 		checkDisk(t, filepath.Join(dir, disk.Location), disk.UncompressedSha256)

@@ -15,7 +15,7 @@ installkernel() {
 	hostonly='' instmods \
 		virtio_pci virtio_mmio virtio_blk virtio_net virtio_scsi virtio_console virtio_rng \
 		sr_mod cdrom sd_mod ata_piix ahci nvme usb-storage uas xhci_pci \
-		loop squashfs overlay isofs ext4 vfat nls_cp437 nls_ascii nls_iso8859-1 \
+		bonding 8021q loop squashfs overlay isofs ext4 vfat nls_cp437 nls_ascii nls_iso8859-1 \
 		qemu_fw_cfg efivarfs dm_mod autofs4 af_packet e1000 e1000e
 }
 
@@ -23,7 +23,7 @@ install() {
 	local unit
 
 	inst_multiple bash cat cp mkdir mktemp ls sleep mount umount losetup ln rm mv chmod \
-		grep sed modprobe systemctl journalctl dmesg sync sha256sum curl install \
+		grep sed modprobe ip basename systemctl journalctl dmesg sync sha256sum curl install \
 		useradd usermod groupadd id partx lsblk blkid findmnt tail head tr
 	# name lookup for curl and for users of the root
 	inst_libdir_file 'libnss_files*' 'libnss_dns*'
@@ -46,11 +46,13 @@ install() {
 	inst_script "$moddir/is-live-image" /usr/bin/is-live-image
 	inst_script "$moddir/live-root" /usr/libexec/lab-node-live-root
 	inst_script "$moddir/user-config" /usr/libexec/lab-node-user-config
+	inst_script "$moddir/keyfile-network" /usr/libexec/lab-node-keyfile-network
+	inst_script "$moddir/net-down" /usr/libexec/lab-node-net-down
 	inst_script "$moddir/live-generator" "$systemdutildir/system-generators/lab-node-live-generator"
-	for unit in lab-node-user-config lab-node-net lab-node-live-root lab-node-kargs-reboot; do
+	for unit in lab-node-user-config lab-node-net lab-node-net-down lab-node-live-root lab-node-kargs-reboot; do
 		inst_simple "$moddir/$unit.service" "$systemdsystemunitdir/$unit.service"
 	done
-	for unit in lab-node-user-config lab-node-net lab-node-kargs-reboot; do
+	for unit in lab-node-user-config lab-node-net lab-node-net-down lab-node-kargs-reboot; do
 		$SYSTEMCTL -q --root="$initdir" add-requires ignition-complete.target "$unit.service" || exit 1
 	done
 	inst_simple "$moddir/emergency.service" "$systemdsystemunitdir/emergency.service"
