@@ -7,8 +7,6 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"errors"
-	"fmt"
-	"io"
 	"math/rand/v2"
 	"net"
 	"net/http"
@@ -74,6 +72,7 @@ func reporting(t *testing.T, ballast []byte) []byte {
 echo "CHECK ballast=$(sha256sum < /etc/ballast | cut -d' ' -f1)"
 echo "CHECK kargs=$(cat /proc/cmdline)"
 echo "CHECK keyfile=$(stat -c %a /etc/NetworkManager/system-connections/own.nmconnection)"
+echo "CHECK address=$(ip -o -4 address show scope global | tr -s ' ' | cut -d' ' -f4 | tr '\n' ' ')"
 echo "CHECK failed=$(systemctl --failed --no-legend | tr '\n' ' ')"
 echo "CHECK done=yes"
 `
@@ -84,7 +83,7 @@ echo "CHECK done=yes"
 		"ignition": map[string]string{"version": "3.4.0"},
 		"storage":  map[string]any{"files": []any{file("/etc/ballast", ballast, 0o600), file("/usr/local/bin/tell", []byte(script), 0o755)}},
 		"systemd": map[string]any{"units": []any{map[string]any{"name": "tell.service", "enabled": true,
-			"contents": "[Unit]\nAfter=NetworkManager.service\n[Service]\nType=oneshot\nStandardOutput=tty\nTTYPath=/dev/ttyS0\nExecStart=/usr/local/bin/tell\n[Install]\nWantedBy=multi-user.target\n"}}},
+			"contents": "[Unit]\nAfter=NetworkManager.service network-online.target\nWants=network-online.target\n[Service]\nType=oneshot\nStandardOutput=tty\nTTYPath=/dev/ttyS0\nExecStart=/usr/local/bin/tell\n[Install]\nWantedBy=multi-user.target\n"}}},
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -179,16 +178,10 @@ func TestRealBoot(t *testing.T) {
 	defer srv.Close()
 	at := (&url.URL{Scheme: "http", Host: l.Addr().String(), Path: "/rootfs.img"}).String()
 
-	sum := sha256.New()
-	if _, err := io.Copy(sum, io.NewSectionReader(rootfs, 0, rootfs.Size())); err != nil {
-		t.Fatal(err)
-	}
-	digest := iso.File{Name: "etc/rootfs.sha256", Data: fmt.Appendf(nil, "%x  rootfs.img\n", sum.Sum(nil))}
-
 	ballast := make([]byte, 1<<20)
 	rand.NewChaCha8([32]byte{3}).Read(ballast)
-	keyfile := iso.File{Name: "own.nmconnection", Data: []byte("[connection]\nid=own\ntype=ethernet\n[ipv4]\nmethod=disabled\n[ipv6]\nmethod=disabled\n")}
-	static := iso.File{Name: "etc/systemd/network/10-own.network", Data: []byte("[Match]\nType=ether\n[Network]\nAddress=198.51.100.2/24\nLinkLocalAddressing=no\n")}
+	// the network of the initrd and of the live system alike
+	keyfile := iso.File{Name: "own.nmconnection", Data: []byte("[connection]\nid=own\ntype=ethernet\n[ethernet]\nmac-address=52:54:00:00:0b:01\n[ipv4]\nmethod=manual\naddress1=198.51.100.2/24\n[ipv6]\nmethod=disabled\n")}
 	for _, c := range []struct {
 		name     string
 		base     *iso.Base
@@ -197,7 +190,7 @@ func TestRealBoot(t *testing.T) {
 		from     machine.BootKind
 	}{
 		{"large config", full, iso.Personal{}, ballast, machine.FromMedia},
-		{"minimal", minimal, iso.Personal{RootfsURL: at, Files: []iso.File{static, digest}}, ballast[:1000], machine.FromMedia},
+		{"minimal", minimal, iso.Personal{RootfsURL: at}, ballast[:1000], machine.FromMedia},
 		{"large config on a disk", full, iso.Personal{}, ballast, machine.FromDisk},
 	} {
 		for _, firmware := range []string{"bios", "uefi"} {
@@ -211,7 +204,7 @@ func TestRealBoot(t *testing.T) {
 				}
 				got := boot(t, firmware, im, c.from)
 				sum := sha256.Sum256(c.ballast)
-				if got["ballast"] != hex.EncodeToString(sum[:]) || !strings.HasSuffix(got["kargs"], "own.note="+firmware) && p.RootfsURL == "" || got["keyfile"] != "600" || got["failed"] != "" {
+				if got["ballast"] != hex.EncodeToString(sum[:]) || !strings.HasSuffix(got["kargs"], "own.note="+firmware) && p.RootfsURL == "" || got["keyfile"] != "600" || got["address"] != "198.51.100.2/24" || got["failed"] != "" {
 					t.Error(got)
 				}
 				if p.RootfsURL != "" && (!strings.Contains(got["kargs"], at) || strings.Contains(got["kargs"], "coreos.liveiso")) {
