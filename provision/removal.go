@@ -9,10 +9,13 @@ import (
 )
 
 // removing tells whether a removal is under way that can still be given up: the
-// cluster has not forgotten the server yet.
+// cluster has not forgotten the server yet, and nobody was told to erase its
+// disk. A server that was forced out, or is no node, may be erased before it is
+// forgotten; given up then, it would count as installed and have an empty disk.
 func (t *Track) removing() bool {
 	n := &t.Node
-	return n.Removal != nil && !n.Left && !n.Removed
+	_, erasing := t.Marks[fleet.ActErase]
+	return n.Removal != nil && !n.Left && !n.Removed && !n.Erased && !erasing
 }
 
 // giveUpRemoval is what a consent that is taken back does to a removal. The

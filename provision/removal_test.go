@@ -67,3 +67,38 @@ func TestRemovalIsGivenUp(t *testing.T) {
 		synctest.Wait()
 	})
 }
+
+// TestErasedServerIsNotGivenBack takes the consent back after the disk of a
+// server was ordered to be erased that the cluster still knows, or that is no
+// node. It must not count as installed afterwards: nothing is on its disk.
+func TestErasedServerIsNotGivenBack(t *testing.T) {
+	for name, node := range map[string]*fleet.NodePlan{"installed host": nil, "node forced out of a cluster that does not answer": {Name: "w1"}} {
+		for _, erased := range []bool{false, true} {
+			track := NewTrack("SN001", "P")
+			track.Node.Plan, track.Node.Joined = node, node != nil
+			now := time.Unix(0, 0)
+			fold := func(a fleet.Action, edge fleet.Edge, o fleet.Outcome, data string) {
+				track.Fold(fleet.Event{Server: "SN001", Plan: "P", Action: a, Edge: edge, Outcome: o, At: now, Attempt: 1, Data: []byte(data)})
+			}
+			fold(fleet.ActArrive, fleet.Ended, fleet.OK, `{}`)
+			fold(fleet.ActRemove, fleet.Began, "", `{"by":"test","erase":true,"force":true}`)
+			fold(fleet.ActStage, fleet.Ended, fleet.OK, `{}`)
+			if !track.removing() {
+				t.Errorf("%s: nothing is lost yet, and the removal cannot be given up", name)
+			}
+			fold(fleet.ActHello, fleet.Ended, fleet.OK, `{"key":"k"}`)
+			fold(fleet.ActErase, fleet.Began, "", "")
+			if erased {
+				fold(fleet.ActErase, fleet.Ended, fleet.OK, `{}`)
+			}
+			track.giveUpRemoval()
+			if track.Node.Removal == nil {
+				t.Errorf("%s, erased %v: it is taken for installed again", name, erased)
+			}
+			look := Look{Heard: now, Started: now}
+			if _, done := Next(track, look, now, Limits{}.withDefaults()).(Done); done {
+				t.Errorf("%s, erased %v: nothing is left to do for it", name, erased)
+			}
+		}
+	}
+}
