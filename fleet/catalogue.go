@@ -9,6 +9,7 @@ import (
 // The opt-in components of the catalogue.
 const (
 	ComponentSnapshots      Component = "snapshot-controller"   // VolumeSnapshots for any CSI driver that makes them
+	ComponentCSI            Component = "csi-driver"            // the site's own CSI driver, whatever it is
 	ComponentNFS            Component = "nfs-csi"               // shared volumes on an NFS server
 	ComponentRookCeph       Component = "rook-ceph"             // shared volumes on the nodes' own disks
 	ComponentNMState        Component = "nmstate"               // host networks by Kubernetes objects

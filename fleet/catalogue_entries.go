@@ -79,6 +79,15 @@ func storageEntries() []CatalogueEntry {
 			Unproven: notInstalled,
 		},
 		{
+			Name: ComponentCSI, Title: "The site's own CSI driver",
+			About: "Volumes of any storage whose maker has a CSI driver, from manifests that you put into the software.",
+			Gives: []string{"the StorageClass and the VolumeSnapshotClass that platform.storage names"}, Images: 5, Bytes: 150 * mebibyte,
+			Asks:  "The maker's manifests and images in the nodes' software (`metalrise bundle component`), with the classes in them; their names under platform.storage. The snapshot controller comes along where platform.storage.snapshots is set and the software has it.",
+			Ready: "Its workloads are available, the classes are there, and every hypervisor's CSINode lists the driver.",
+			Proof: "The proofs of volumes and snapshots; where the class is shared, that of live migration with a disk.", Remove: "Its objects are deleted; refused while there are volumes of the driver.",
+			Unproven: "which driver it is, you decide; the tests of metalrise install the CSI project's own driver for tests (hostpath.csi.k8s.io) and no other",
+		},
+		{
 			Name: ComponentNFS, Title: "NFS CSI driver", Versions: []string{"v4.12.0"},
 			About: "Shared volumes on an NFS server.",
 			Gives: []string{"a StorageClass whose volumes several nodes can attach"}, Images: 4, Bytes: 120 * mebibyte,

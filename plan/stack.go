@@ -166,6 +166,9 @@ func (m *maker) askedComponents() []fleet.Component {
 	if p.Storage.Path != "" {
 		named = append(named, fleet.ComponentLocalStorage)
 	}
+	if m.bringsSnapshots() {
+		named = append(named, fleet.ComponentSnapshots)
+	}
 	asked := fleet.WithNeeds(fleet.Catalogue(), named)
 	for _, c := range asked {
 		if slices.Contains(p.Without, c) {

@@ -155,6 +155,7 @@ func (m *maker) chooseStorage(s *fleet.StackPlan, hosts []*draft) {
 	case local:
 		s.Storage = fleet.VMStorage{Class: cmp.Or(w.Class, localClass), Path: cmp.Or(w.Path, localPath)}
 	}
+	m.checkOwnDriver(s)
 	const path = "platform.storage"
 	const remedy = "Nothing to do if that is what you want; else bring shared storage and name its class under platform.storage."
 	switch {
@@ -162,6 +163,24 @@ func (m *maker) chooseStorage(s *fleet.StackPlan, hosts []*draft) {
 		m.add(fleet.CodeStorageLimits, fleet.Info, "", path, "there is no storage class: VMs have only disks that come with their image and are gone when they stop", remedy)
 	case !s.Storage.Shared && len(hosts) > 1:
 		m.add(fleet.CodeStorageLimits, fleet.Info, "", path, fmt.Sprintf("a volume of class %s is attached to one node only: VMs with disks do not move, and do not start elsewhere when their node is lost", s.Storage.Class), remedy)
+	}
+}
+
+// bringsSnapshots tells whether the site's own CSI driver needs the snapshot
+// controller beside it. A maker's manifests may hold it already; the software then
+// has none.
+func (m *maker) bringsSnapshots() bool {
+	p := m.in.Site.Platform
+	return slices.Contains(p.Components, fleet.ComponentCSI) && p.Storage.Snapshots != "" && len(m.in.Payload.ManifestsOf(fleet.ComponentSnapshots)) > 0
+}
+
+// checkOwnDriver speaks of a CSI driver of the site's own whose class no disk
+// would lie in.
+func (m *maker) checkOwnDriver(s *fleet.StackPlan) {
+	w := m.in.Site.Platform.Storage
+	if (w.Class == "" || w.Path != "") && slices.ContainsFunc(s.Components, func(c fleet.ComponentPlan) bool { return c.Name == fleet.ComponentCSI }) {
+		m.add(fleet.CodeStorageLimits, fleet.Warning, "", "platform.storage.class", "the site's own CSI driver is installed, and no class of it is named, so disks of VMs do not lie there and no proof uses it",
+			"Name the class that its manifests bring; nothing to do if the driver is not for disks of VMs.")
 	}
 }
 

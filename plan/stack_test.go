@@ -387,3 +387,47 @@ func TestPlatformWithoutCluster(t *testing.T) {
 		t.Errorf("got\n%s", transcript(p))
 	}
 }
+
+// TestOwnDriver: the snapshot controller comes with a site's own driver where
+// snapshots are wanted and the software has it, and a class decides on the proofs.
+func TestOwnDriver(t *testing.T) {
+	for name, c := range map[string]struct {
+		storage  fleet.VMStorage
+		software []fleet.Component
+		want     []fleet.Component // in this order, of those that could be there
+		proven   bool              // snapshots are
+		finding  string
+	}{
+		"with snapshots":      {fleet.VMStorage{Class: "gold", Snapshots: "gold"}, []fleet.Component{fleet.ComponentCSI, fleet.ComponentSnapshots}, []fleet.Component{fleet.ComponentSnapshots, fleet.ComponentCSI}, true, ""},
+		"the maker's own":     {fleet.VMStorage{Class: "gold", Snapshots: "gold"}, []fleet.Component{fleet.ComponentCSI}, []fleet.Component{fleet.ComponentCSI}, true, ""},
+		"without snapshots":   {fleet.VMStorage{Class: "gold"}, []fleet.Component{fleet.ComponentCSI, fleet.ComponentSnapshots}, []fleet.Component{fleet.ComponentCSI}, false, ""},
+		"for something else":  {fleet.VMStorage{}, []fleet.Component{fleet.ComponentCSI}, []fleet.Component{fleet.ComponentLocalStorage, fleet.ComponentCSI}, false, "no class of it is named"},
+		"not in the software": {fleet.VMStorage{Class: "gold"}, nil, nil, false, "no manifests of csi-driver"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			in := readScenario(t, "testdata/stack-default/input.yaml")
+			in.Payload = softwareWith("v1.6.0", "v1.34.4", c.software...)
+			in.Site.Platform.Components, in.Site.Platform.Storage = []fleet.Component{fleet.ComponentCSI}, c.storage
+			p := plan.Make(in)
+			var got []fleet.Component
+			for _, one := range p.Stack.Components {
+				if slices.Contains([]fleet.Component{fleet.ComponentSnapshots, fleet.ComponentCSI, fleet.ComponentLocalStorage}, one.Name) {
+					got = append(got, one.Name)
+				}
+			}
+			if !slices.Equal(got, c.want) {
+				t.Errorf("components %v, want %v", got, c.want)
+			}
+			i := slices.IndexFunc(p.Stack.Proofs, func(p fleet.ProofPlan) bool { return p.Name == fleet.ProofSnapshot })
+			if skip := p.Stack.Proofs[i].Skip; (skip == "") != c.proven {
+				t.Errorf("the proof of snapshots: %q", skip)
+			}
+			if got := slices.Contains(p.Stack.FeatureGates, "Snapshot"); got != c.proven {
+				t.Errorf("gates %v", p.Stack.FeatureGates)
+			}
+			if c.finding != "" && !slices.ContainsFunc(p.Findings, func(f fleet.Finding) bool { return strings.Contains(f.Text, c.finding) }) {
+				t.Errorf("no finding says %q", c.finding)
+			}
+		})
+	}
+}

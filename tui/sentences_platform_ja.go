@@ -76,6 +76,8 @@ func japaneseLimits() map[string]string {
 		"there is no storage class: VMs have only disks that come with their image and are gone when they stop":                             "ストレージクラスがありません: VM のディスクはイメージのものだけで、停止すると消えます",
 		"a volume of class %s is attached to one node only: VMs with disks do not move, and do not start elsewhere when their node is lost": "クラス %s のボリュームは 1 つのノードにしかつながりません: ディスクのある VM は移動せず、ノードを失っても他で始まりません",
 		"Nothing to do if that is what you want; else bring shared storage and name its class under platform.storage.":                      "それでよければ何も要りません。そうでなければ共有ストレージを用意し、platform.storage にクラスを書いてください。",
+		"the site's own CSI driver is installed, and no class of it is named, so disks of VMs do not lie there and no proof uses it":        "サイト独自の CSI ドライバーを入れますが、そのクラスが書かれていないので、VM のディスクはそこに置かれず、どの実証も使いません",
+		"Name the class that its manifests bring; nothing to do if the driver is not for disks of VMs.":                                     "そのマニフェストが作るクラスを書いてください。VM のディスクのためのドライバーでなければ何も要りません。",
 		"live migrations over network %s need a subnet of which each node gets an address":                                                  "ネットワーク %s でのライブ移動には、各ノードがアドレスを得るサブネットが要ります",
 		"Name it, or leave platform.migrationNetwork out.":                                                                                  "それを書くか、platform.migrationNetwork を省いてください。",
 		"the nodes' software has no CNI plugin whereabouts, which live migrations over a network of their own need":                         "専用ネットワークでのライブ移動に要る CNI プラグイン whereabouts がノード用ソフトウェアにありません",

@@ -45,10 +45,12 @@ var served = map[string][]string{
 	"/apis/apps/v1":                          {"Deployment", "deployments", "DaemonSet", "daemonsets"},
 	"/apis/batch/v1":                         {"Job", "jobs"},
 	"/apis/apiextensions.k8s.io/v1":          {"CustomResourceDefinition", "-customresourcedefinitions"},
-	"/apis/storage.k8s.io/v1":                {"StorageClass", "-storageclasses"},
+	"/apis/storage.k8s.io/v1":                {"StorageClass", "-storageclasses", "CSIDriver", "-csidrivers", "CSINode", "-csinodes"},
+	"/apis/snapshot.storage.k8s.io/v1":       {"VolumeSnapshotClass", "-volumesnapshotclasses"},
 	"/apis/kubevirt.io/v1":                   {"KubeVirt", "kubevirts", "VirtualMachine", "virtualmachines", "VirtualMachineInstance", "virtualmachineinstances"},
 	"/apis/instancetype.kubevirt.io/v1beta1": {"VirtualMachineClusterInstancetype", "-virtualmachineclusterinstancetypes", "VirtualMachineClusterPreference", "-virtualmachineclusterpreferences"},
 	"/apis/k8s.cni.cncf.io/v1":               {"NetworkAttachmentDefinition", "network-attachment-definitions"},
+	"/apis/cdi.kubevirt.io/v1beta1":          {"CDI", "-cdis", "StorageProfile", "-storageprofiles", "DataVolume", "datavolumes"},
 	"/apis/example.com/v1":                   {"Thing", "things"},
 }
 
@@ -247,6 +249,8 @@ func allWell(f *fakeAPI, path string, o map[string]any) {
 		f.setLocked(path, fmt.Sprintf(`{"status":{"observedGeneration":%v,"desiredNumberScheduled":2,"updatedNumberScheduled":2,"numberAvailable":2}}`, generation))
 	case "CustomResourceDefinition":
 		f.setLocked(path, `{"status":{"conditions":[{"type":"Established","status":"True"},{"type":"NamesAccepted","status":"True"}]}}`)
+	case "CDI":
+		f.setLocked(path, `{"status":{"phase":"Deployed","conditions":[{"type":"Available","status":"True"},{"type":"Progressing","status":"False"},{"type":"Degraded","status":"False"}]}}`)
 	case "KubeVirt":
 		f.setLocked(path, fmt.Sprintf(`{"status":{"phase":"Deployed","observedGeneration":%v,"observedKubeVirtVersion":"v1.6.0","conditions":[`+
 			`{"type":"Available","status":"True"},{"type":"Progressing","status":"False"},{"type":"Degraded","status":"False"}]}}`, generation))

@@ -99,6 +99,8 @@ func (i *Installer) extra(c fleet.Component, version string) func(context.Contex
 		return i.volumes
 	case fleet.ComponentInstanceTypes:
 		return i.typesThere
+	case fleet.ComponentCSI:
+		return i.classes
 	}
 	return nil
 }

@@ -221,6 +221,10 @@ func (i *Installer) unused(ctx context.Context, list inventory) error {
 			if v != nil && phaseOf(v) == "Bound" {
 				return inUse("volume %s is in use", r.Name)
 			}
+		case kindDriver:
+			if err := i.unattached(ctx, r.Name); err != nil {
+				return err
+			}
 		}
 	}
 	for _, kind := range kinds {
