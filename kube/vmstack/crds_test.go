@@ -18,6 +18,7 @@ import (
 	"metalrise.dev/fleet"
 	"metalrise.dev/kube"
 	"metalrise.dev/lab/kubernetes"
+	"metalrise.dev/lab/kubernetes/platform"
 )
 
 // module is the folder of a published module, from Go's own cache or fetched
@@ -34,16 +35,14 @@ func module(t *testing.T, name, version string) string {
 	return answer.Dir
 }
 
-// kubevirtSchemas reads the schemas of KubeVirt's kinds as its makers generate
-// them, out of their source.
-func kubevirtSchemas(t *testing.T) map[string]map[string]any {
+// generated reads the texts of a generated map of Go source, by key.
+func generated(t *testing.T, path string) map[string]string {
 	t.Helper()
-	path := filepath.Join(module(t, "kubevirt.io/kubevirt", "v1.6.0"), "pkg/virt-operator/resource/generate/components/validations_generated.go")
 	file, err := parser.ParseFile(token.NewFileSet(), path, nil, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
-	out := map[string]map[string]any{}
+	out := map[string]string{}
 	ast.Inspect(file, func(n ast.Node) bool {
 		pair, ok := n.(*ast.KeyValueExpr)
 		if !ok {
@@ -58,17 +57,27 @@ func kubevirtSchemas(t *testing.T) map[string]map[string]any {
 		if err != nil {
 			t.Fatal(err)
 		}
-		text, err := strconv.Unquote(value.Value)
-		if err != nil {
+		if out[name], err = strconv.Unquote(value.Value); err != nil {
 			t.Fatal(err)
 		}
+		return false
+	})
+	return out
+}
+
+// kubevirtSchemas reads the schemas of KubeVirt's kinds as its makers generate
+// them, out of their source.
+func kubevirtSchemas(t *testing.T) map[string]map[string]any {
+	t.Helper()
+	path := filepath.Join(module(t, "kubevirt.io/kubevirt", "v1.6.0"), "pkg/virt-operator/resource/generate/components/validations_generated.go")
+	out := map[string]map[string]any{}
+	for name, text := range generated(t, path) {
 		var schema map[string]any
 		if err := yaml.Unmarshal([]byte(text), &schema); err != nil {
 			t.Fatalf("%s: %v", name, err)
 		}
 		out[name] = schema
-		return false
-	})
+	}
 	if len(out) < 15 {
 		t.Fatalf("only %d schemas in %s", len(out), path)
 	}
@@ -115,46 +124,20 @@ func kubevirtDefinitions(t *testing.T) []*unstructured.Unstructured {
 	return out
 }
 
-// cdiDefinition is the definition that the importer's operator brings: made of
-// its published API by the tool that its makers use, once, and kept in the
-// cache.
-func cdiDefinition(t *testing.T) *unstructured.Unstructured {
+// cdiDefinitions are those that CDI brings, as far as ours need them: as its
+// makers generate them, out of their source.
+func cdiDefinitions(t *testing.T) []*unstructured.Unstructured {
 	t.Helper()
-	const version, generator = "v1.62.0", "sigs.k8s.io/controller-tools/cmd/controller-gen@v0.19.0"
-	kept := filepath.Join(cacheDir(t), "cdi-definitions-"+version, "cdi.kubevirt.io_cdis.yaml")
-	if _, err := os.Stat(kept); err != nil {
-		source, out := filepath.Join(t.TempDir(), "source"), t.TempDir()
-		if err := os.CopyFS(source, os.DirFS(module(t, "kubevirt.io/containerized-data-importer-api", version))); err != nil {
-			t.Fatal(err)
+	all := generated(t, filepath.Join(module(t, "kubevirt.io/containerized-data-importer", platform.CDIVersion), "pkg/operator/resources/crds_generated.go"))
+	var out []*unstructured.Unstructured
+	for _, name := range []string{"cdi", "datavolume", "storageprofile"} {
+		objects, err := kube.ReadObjects([]byte(all[name]))
+		if err != nil || len(objects) != 1 {
+			t.Fatalf("%d definitions of %s: %v", len(objects), name, err)
 		}
-		command := exec.CommandContext(t.Context(), "go", "run", generator, "crd", "paths=./pkg/apis/core/v1beta1/...", "output:crd:dir="+out)
-		command.Dir, command.Env = source, append(os.Environ(), "GOFLAGS=-mod=mod", "GOWORK=off")
-		if said, err := command.CombinedOutput(); err != nil {
-			t.Fatalf("make the importer's definitions: %v\n%s", err, said)
-		}
-		text, err := os.ReadFile(filepath.Join(out, filepath.Base(kept)))
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := os.MkdirAll(filepath.Dir(kept), 0o755); err != nil {
-			t.Fatal(err)
-		}
-		if err := os.WriteFile(kept+".new", text, 0o644); err != nil {
-			t.Fatal(err)
-		}
-		if err := os.Rename(kept+".new", kept); err != nil {
-			t.Fatal(err)
-		}
+		out = append(out, objects...)
 	}
-	text, err := os.ReadFile(kept)
-	if err != nil {
-		t.Fatal(err)
-	}
-	objects, err := kube.ReadObjects(text)
-	if err != nil || len(objects) != 1 {
-		t.Fatalf("%d objects in %s: %v", len(objects), kept, err)
-	}
-	return objects[0]
+	return out
 }
 
 // realAPI is a real API without nodes.

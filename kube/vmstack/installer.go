@@ -94,11 +94,12 @@ func (i *Installer) install(ctx context.Context, c fleet.ComponentPlan, tell Tel
 		return err
 	}
 	brought = without(brought, own)
+	late := i.late(c.Name)
 	before, err := i.inventory(ctx, c.Name)
 	if err != nil {
 		return err
 	}
-	list := inventory{Component: c.Name, Version: c.Version, State: stateApplying, Objects: refsOf(append(slices.Clone(brought), own...))}
+	list := inventory{Component: c.Name, Version: c.Version, State: stateApplying, Objects: refsOf(slices.Concat(brought, own, late))}
 	noted := list
 	if before != nil {
 		noted.Objects = union(before.Objects, list.Objects) // until the rest is deleted
@@ -121,7 +122,10 @@ func (i *Installer) install(ctx context.Context, c fleet.ComponentPlan, tell Tel
 	if err := i.wait(ctx, task{component: c.Name, objects: all, extra: i.extra(c.Name, c.Version), since: started}, tell); err != nil {
 		return err
 	}
-	list.Objects = refsOf(all)
+	if err := i.applyAll(ctx, c.Name, late, tell); err != nil {
+		return err
+	}
+	list.Objects = refsOf(append(all, late...)) // with the namespaces that the API gave
 	if before != nil {
 		if err := i.prune(ctx, before.Objects, list.Objects, tell); err != nil {
 			return err

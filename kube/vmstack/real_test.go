@@ -18,7 +18,8 @@ import (
 // fullPlan is a plan that uses all that metalrise writes.
 func fullPlan() fleet.Plan {
 	p := testPlan()
-	p.Stack.MigrationNetwork = "vms"
+	p.Stack.MigrationNetwork, p.Stack.Pause = "vms", "registry.k8s.io/pause:3.10.1"
+	p.Stack.Components = []fleet.ComponentPlan{{Name: fleet.ComponentLocalStorage}, {Name: fleet.ComponentCDI}}
 	p.Stack.Networks = append(p.Stack.Networks, fleet.VMNetwork{Name: "plain", Bridge: "br-plain"})
 	p.Assignments[1].Node.Taints = []fleet.Taint{{Key: "vms", Value: "only", Effect: "NoSchedule"}}
 	return p
@@ -59,7 +60,7 @@ func TestRealAPITakesAllThatIsWritten(t *testing.T) {
 	realNodes(t, c, p)
 	i, said := warningsOf(New(c, p, contents(map[string]string{"multus": multus(t)})).WithPace(Pace{Look: 200 * time.Millisecond, Refuse: 20 * time.Second, Still: 20 * time.Second, Most: time.Minute}))
 	// What operators bring: definitions and namespaces.
-	if err := i.applyAll(ctx, "test", append([]*unstructured.Unstructured{object("v1", "Namespace", "", kubevirtNamespace, nil)}, append(kubevirtDefinitions(t), cdiDefinition(t))...), silent); err != nil {
+	if err := i.applyAll(ctx, "test", append([]*unstructured.Unstructured{object("v1", "Namespace", "", kubevirtNamespace, nil)}, append(kubevirtDefinitions(t), cdiDefinitions(t)...)...), silent); err != nil {
 		t.Fatal(err)
 	}
 	brought, err := i.brought(fleet.ComponentPlan{Name: fleet.ComponentMultus, Manifests: []string{"multus"}}, fleet.CatalogueEntry{})
@@ -77,7 +78,7 @@ func TestRealAPITakesAllThatIsWritten(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if len(objects) == 0 {
+			if objects = append(objects, i.late(component)...); len(objects) == 0 {
 				t.Fatalf("%s: nothing is written", component)
 			}
 			if err := i.applyAll(ctx, component, objects, silent); err != nil {

@@ -38,16 +38,17 @@ const (
 // LocalStorage is a storage class and a number of volumes on each hypervisor's
 // own disk. there are those that the cluster has already.
 //
-// Volumes are folders that the kubelet makes when they are first used. Their
-// size is a promise that nobody enforces. A volume that was given back keeps its
-// data; its slot gets a new folder, in the next round.
+// Volumes are folders, which a DaemonSet has the kubelets make. Their size is a
+// promise that nobody enforces. A volume that was given back keeps its data; its
+// slot gets a new folder, in the next round. Without an image for the DaemonSet
+// volumes are of the kind hostPath, which only root can write to.
 func LocalStorage(p fleet.Plan, there []*unstructured.Unstructured) []*unstructured.Unstructured {
 	class, root := cmp.Or(p.Stack.Storage.Class, defaultClass), cmp.Or(p.Stack.Storage.Path, defaultPath)
 	storage := object("storage.k8s.io/v1", "StorageClass", "", class, map[string]any{
 		"provisioner": "kubernetes.io/no-provisioner", "volumeBindingMode": "WaitForFirstConsumer", "reclaimPolicy": "Retain",
 	})
 	storage.SetAnnotations(map[string]string{"storageclass.kubernetes.io/is-default-class": "true"})
-	out := []*unstructured.Unstructured{storage}
+	var out []*unstructured.Unstructured
 	have := slots(there)
 	for _, a := range hypervisors(p) {
 		for slot := range volumesPerNode {
@@ -56,10 +57,13 @@ func LocalStorage(p fleet.Plan, there []*unstructured.Unstructured) []*unstructu
 				out = append(out, again(was.kept))
 				continue
 			}
-			out = append(out, volume(a, class, root, slot, was.rounds))
+			out = append(out, volume(a, class, root, slot, was.rounds, p.Stack.Pause != ""))
 		}
 	}
-	return out
+	if makers := folders(p, out); makers != nil {
+		out = append([]*unstructured.Unstructured{makers}, out...)
+	}
+	return append([]*unstructured.Unstructured{storage}, out...)
 }
 
 type slotKey struct {
@@ -92,22 +96,28 @@ func slots(there []*unstructured.Unstructured) map[slotKey]slotState {
 	return out
 }
 
-func volume(a fleet.Assignment, class, root string, slot, round int) *unstructured.Unstructured {
+func volume(a fleet.Assignment, class, root string, slot, round int, made bool) *unstructured.Unstructured {
 	name := fmt.Sprintf("local-%s-%d", a.Node.Name, slot)
 	if round > 0 {
 		name += "-" + strconv.Itoa(round)
 	}
-	v := object("v1", "PersistentVolume", "", name, map[string]any{"spec": map[string]any{
+	where := path.Join(root, fmt.Sprintf("%d-%d", slot, round))
+	spec := map[string]any{
 		"capacity":                      map[string]any{"storage": fmt.Sprintf("%dMi", volumeBytes(a)>>20)},
 		"accessModes":                   []any{"ReadWriteOnce"},
 		"volumeMode":                    "Filesystem",
 		"persistentVolumeReclaimPolicy": "Retain",
 		"storageClassName":              class,
-		"hostPath":                      map[string]any{"path": path.Join(root, fmt.Sprintf("%d-%d", slot, round)), "type": "DirectoryOrCreate"},
 		"nodeAffinity": map[string]any{"required": map[string]any{"nodeSelectorTerms": []any{map[string]any{
 			"matchExpressions": []any{map[string]any{"key": "kubernetes.io/hostname", "operator": "In", "values": []any{a.Node.Name}}},
 		}}}},
-	}})
+	}
+	if made {
+		spec["local"] = map[string]any{"path": where}
+	} else {
+		spec["hostPath"] = map[string]any{"path": where, "type": "DirectoryOrCreate"}
+	}
+	v := object("v1", "PersistentVolume", "", name, map[string]any{"spec": spec})
 	v.SetLabels(map[string]string{volumeLabel: a.Node.Name})
 	v.SetAnnotations(map[string]string{slotMark: strconv.Itoa(slot), roundMark: strconv.Itoa(round)})
 	return v
@@ -117,7 +127,7 @@ func volume(a fleet.Assignment, class, root string, slot, round int) *unstructur
 func again(v *unstructured.Unstructured) *unstructured.Unstructured {
 	was, _, _ := unstructured.NestedMap(v.Object, "spec")
 	spec := map[string]any{}
-	for _, field := range []string{"capacity", "accessModes", "volumeMode", "persistentVolumeReclaimPolicy", "storageClassName", "hostPath", "nodeAffinity"} {
+	for _, field := range []string{"capacity", "accessModes", "volumeMode", "persistentVolumeReclaimPolicy", "storageClassName", "hostPath", "local", "nodeAffinity"} {
 		if value, ok := was[field]; ok {
 			spec[field] = value
 		}

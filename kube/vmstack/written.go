@@ -1,6 +1,7 @@
 package vmstack
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"slices"
@@ -42,6 +43,16 @@ func (i *Installer) written(ctx context.Context, c fleet.Component) ([]*unstruct
 		return OpenStackHelm(i.plan), nil
 	}
 	return nil, nil
+}
+
+// late is what metalrise writes once a component is ready: objects of kinds that
+// its operator defines when it is told to begin.
+func (i *Installer) late(c fleet.Component) []*unstructured.Unstructured {
+	s := i.plan.Stack
+	if c != fleet.ComponentCDI || !slices.ContainsFunc(s.Components, func(c fleet.ComponentPlan) bool { return c.Name == fleet.ComponentLocalStorage }) {
+		return nil
+	}
+	return []*unstructured.Unstructured{storageProfile(cmp.Or(s.Storage.Class, defaultClass))}
 }
 
 // object makes one object; fields are those beside its metadata.
