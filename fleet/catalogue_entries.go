@@ -221,7 +221,7 @@ func furtherEntries() []CatalogueEntry {
 			About: "Runs pods in small VMs of their own.",
 			Gives: []string{"RuntimeClasses kata-*"}, Images: 1, Bytes: 1200 * mebibyte,
 			Asks:  "KVM on the nodes; its DaemonSet changes the containerd configuration of the hosts and restarts it.",
-			Ready: "Its DaemonSet is available and the RuntimeClass is there.", Proof: "None.", Remove: "Its own clean-up DaemonSet, then its objects.",
+			Ready: "Its DaemonSet is available and the RuntimeClass is there.", Proof: "None.", Remove: "Its objects are deleted; what it put onto the nodes stays there.",
 			Unproven: notInstalled,
 		},
 		{
@@ -230,7 +230,7 @@ func furtherEntries() []CatalogueEntry {
 			Needs: []Component{ComponentNGINX, ComponentRookCeph}, Own: true,
 			Gives: []string{"the namespace openstack", "the labels of nodes that OpenStack-Helm's charts select"},
 			Asks:  "The charts themselves are not installed: that is another project of a day or more.",
-			Ready: "The namespace and the labels are there.", Proof: "None.", Remove: "Refused while the namespace holds pods; else the namespace and the labels are deleted.",
+			Ready: "The namespace and the labels are there.", Proof: "None.", Remove: "Refused while the namespace holds pods or volumes; else the namespace and the labels are deleted.",
 			Unproven: notInstalled,
 		},
 	}

@@ -17,7 +17,9 @@ func platformPage() string {
 		"[site file](site.md) adds others, `platform.without` leaves some out. Manifests and container images come from the nodes' software, by digest:\n" +
 		"what the software lacks is not installed, and the plan says so.\n\n" +
 		"*Unproven* means that no test of metalrise has seen the component work. Its manifests are applied, watched and removed by the same code as\n" +
-		"those of a proven one, and that is all that is known.\n\n")
+		"those of a proven one, and that is all that is known.\n\n" +
+		"*Removed* says what the code does that takes a component away. No command calls it yet: a component that a later plan leaves out stays in\n" +
+		"the cluster.\n\n")
 	b.WriteString("| component | what it is for | default | proven | images, about |\n|---|---|---|---|---|\n")
 	for _, e := range fleet.Catalogue() {
 		fmt.Fprintf(&b, "| [`%s`](#%s) | %s | %s | %s | %s |\n", e.Name, e.Name, e.About, mark(e.Default), mark(e.Unproven == ""), imagesOf(e))

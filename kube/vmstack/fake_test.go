@@ -41,7 +41,7 @@ type fakeAPI struct {
 
 // kinds that the fake API serves.
 var served = map[string][]string{
-	"/api/v1":                                {"Namespace", "-namespaces", "ConfigMap", "configmaps", "Pod", "pods", "Node", "-nodes", "PersistentVolume", "-persistentvolumes", "ServiceAccount", "serviceaccounts"},
+	"/api/v1":                                {"Namespace", "-namespaces", "ConfigMap", "configmaps", "Pod", "pods", "PersistentVolumeClaim", "persistentvolumeclaims", "Node", "-nodes", "PersistentVolume", "-persistentvolumes", "ServiceAccount", "serviceaccounts"},
 	"/apis/apps/v1":                          {"Deployment", "deployments", "DaemonSet", "daemonsets"},
 	"/apis/batch/v1":                         {"Job", "jobs"},
 	"/apis/apiextensions.k8s.io/v1":          {"CustomResourceDefinition", "-customresourcedefinitions"},
@@ -49,6 +49,7 @@ var served = map[string][]string{
 	"/apis/snapshot.storage.k8s.io/v1":       {"VolumeSnapshotClass", "-volumesnapshotclasses"},
 	"/apis/kubevirt.io/v1":                   {"KubeVirt", "kubevirts", "VirtualMachine", "virtualmachines", "VirtualMachineInstance", "virtualmachineinstances"},
 	"/apis/instancetype.kubevirt.io/v1beta1": {"VirtualMachineClusterInstancetype", "-virtualmachineclusterinstancetypes", "VirtualMachineClusterPreference", "-virtualmachineclusterpreferences"},
+	"/apis/snapshot.kubevirt.io/v1beta1":     {"VirtualMachineSnapshot", "virtualmachinesnapshots"},
 	"/apis/k8s.cni.cncf.io/v1":               {"NetworkAttachmentDefinition", "network-attachment-definitions"},
 	"/apis/cdi.kubevirt.io/v1beta1":          {"CDI", "-cdis", "StorageProfile", "-storageprofiles", "DataVolume", "datavolumes"},
 	"/apis/example.com/v1":                   {"Thing", "things"},

@@ -124,16 +124,22 @@ func backwards(objects []ref) [][]ref {
 
 // takeAway deletes one object, or of a node only what we said about it.
 func (i *Installer) takeAway(ctx context.Context, c fleet.Component, r ref) error {
-	if r.Kind == "Node" {
-		// An apply without the labels of before gives them up.
-		_, _, err := i.cluster.ApplyAs(ctx, managerOf(c, r.Kind), object("v1", "Node", "", r.Name, nil))
-		return err
-	}
 	o, err := i.cluster.Object(ctx, r.kind(), r.Namespace, r.Name)
 	if err != nil || o == nil {
 		return err
 	}
-	if o.GetLabels()[componentLabel] != string(c) && r.Kind != kindDefinition {
+	if r.Kind == "Node" {
+		// An apply without the labels of before gives them up. The uid keeps it from
+		// making a node that left the cluster meanwhile.
+		bare := object("v1", "Node", "", r.Name, nil)
+		bare.SetUID(o.GetUID())
+		_, _, err := i.cluster.ApplyAs(ctx, managerOf(c, r.Kind), bare)
+		return err
+	}
+	switch of := o.GetLabels()[componentLabel]; {
+	case of == string(c):
+	case of == "" && r.Kind == kindDefinition: // operators write those of their own kinds anew, without our label
+	default:
 		return nil // somebody else took it over, such as an operator that keeps it
 	}
 	return i.cluster.DeleteObject(ctx, r.kind(), r.Namespace, r.Name)
@@ -204,9 +210,17 @@ func (i *Installer) unused(ctx context.Context, list inventory) error {
 	if list.Component == fleet.ComponentCalico {
 		return inUse("pods have no network without it")
 	}
-	kinds := users(list.Component)
+	kinds, err := i.valued(ctx, list.Component)
+	if err != nil {
+		return err
+	}
+	kinds = append(kinds, users(list.Component)...)
 	for _, r := range list.Objects {
 		switch r.Kind {
+		case "Namespace":
+			if err := i.inhabited(ctx, list.Component, r.Name); err != nil {
+				return err
+			}
 		case kindDefinition:
 			defined, err := i.defined(ctx, r)
 			if err != nil {
