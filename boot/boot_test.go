@@ -363,6 +363,18 @@ func TestUnknownMedia(t *testing.T) {
 	}
 }
 
+func TestAnEndedAddressIsGone(t *testing.T) {
+	r := newRig(t, testLibrary{err: fmt.Errorf("key: %w", ErrEnded)}, nil)
+	for _, method := range []string{"GET", "HEAD"} {
+		if resp, _ := r.get(t, method, r.url(MediaPath(key, "boot.iso")), ""); resp.StatusCode != http.StatusGone || resp.Header.Get("Retry-After") != "" {
+			t.Errorf("%s: status %d, header %v", method, resp.StatusCode, resp.Header)
+		}
+	}
+	if log := r.log.String(); !strings.Contains(log, "after its end") || strings.Contains(log, key) {
+		t.Errorf("log: %s", log)
+	}
+}
+
 func TestManyReaders(t *testing.T) {
 	content := make([]byte, 1<<20)
 	r := newRig(t, testLibrary{content: content}, func(c *Config) { c.MaxConns = 50 })

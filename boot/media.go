@@ -18,11 +18,15 @@ import (
 // right (a map keyed by the digest of the key does that). The name is only there
 // because some BMCs want an address to end in ".iso"; it is never looked at.
 //
-// An unknown or expired key is an error that is fs.ErrNotExist; any other error
-// means that the content exists but cannot be read now.
+// An unknown key is an error that is fs.ErrNotExist, one whose time is over is
+// ErrEnded; any other error means that the content exists but cannot be read now.
 type Library interface {
 	Open(ctx context.Context, key string) (Content, error)
 }
+
+// ErrEnded says that a key opened something, and that its time is over. Whoever
+// knows such a key did not guess it, so that is no secret.
+var ErrEnded = errors.New("the time of this address is over")
 
 // Content is one thing to be served. It is closed after each request.
 type Content struct {
@@ -65,6 +69,10 @@ func (s *Server) media(w http.ResponseWriter, r *http.Request) {
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		notFound(w)
+		return
+	case errors.Is(err, ErrEnded):
+		s.cfg.Log.Warn("an address was asked for after its end", "from", r.RemoteAddr)
+		http.Error(w, "the time of this address is over", http.StatusGone)
 		return
 	case err != nil:
 		s.cfg.Log.Warn("medium cannot be read", "from", r.RemoteAddr, "err", err)

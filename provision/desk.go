@@ -302,5 +302,6 @@ func (w *walker) boundLocked(c Caller) error {
 // hear notes a sign of life. The walker counts silence from it.
 func (w *walker) hear() {
 	w.heard = time.Now()
+	w.run.shelf.signed(w.heard)
 	w.rouse()
 }

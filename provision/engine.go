@@ -61,6 +61,7 @@ type run struct {
 	order    []fleet.ServerID   // of the plan
 	cluster  *cluster           // nil where the plan has none
 	platform *platform          // nil where it ends with ready nodes
+	shelf    shelf              // what all servers share
 	ctx      context.Context    // of its walkers
 	end      context.CancelFunc // of ctx
 }
@@ -275,6 +276,9 @@ func (e *Engine) newRun(p fleet.Plan, events []fleet.Event) *run {
 	for _, ev := range events {
 		if ev.At.After(now) { // the clock was set back
 			ev.At = now
+		}
+		if ev.Plan == p.ID && isSign(ev) {
+			r.shelf.signed(ev.At)
 		}
 		if w := r.servers[ev.Server]; w != nil {
 			w.recall(ev)

@@ -76,6 +76,7 @@ func (t *Track) Fold(e fleet.Event) {
 		return
 	}
 	t.Last = e
+	t.signed(e)
 	if e.Edge == fleet.Progressed {
 		return
 	}

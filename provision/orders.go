@@ -69,6 +69,9 @@ type Resource struct {
 	Server fleet.ServerID // of a LiveMedium
 	Digest string         // of a NodeSoftware
 	Name   string         // of a NetArtefact
+	// Ended is when an address ended that opens nothing any more for that reason
+	// alone; else zero.
+	Ended time.Time
 	// Address gives where another artefact of the same boot is.
 	Address func(name string) string
 	// Ignition renders the config of a LiveMedium or NetArtefact. BMCs ask for one medium in
@@ -76,7 +79,8 @@ type Resource struct {
 	Ignition func() ([]byte, error)
 }
 
-// Open resolves a key of a media address; false when it opens nothing now.
+// Open resolves a key of a media address; false when it opens nothing now. That
+// somebody asks for what has ended is journaled.
 func (e *Engine) Open(key string) (Resource, bool, error) {
 	r := e.current()
 	if r == nil { // starting: what the key opens is not known yet, which is not "nothing"
@@ -86,6 +90,28 @@ func (e *Engine) Open(key string) (Resource, bool, error) {
 	if !ok {
 		return Resource{}, false, nil
 	}
+	now, kind := time.Now(), ResourceKind(g.kind)
+	var end time.Time
+	ended := false
+	switch kind {
+	case DiskImage, AgentProgram, NodeSoftware:
+		end, ended = e.sharedEnded(r, kind, now)
+	case LiveMedium, NetArtefact:
+		w := r.servers[g.server]
+		w.mu.Lock()
+		if end, ended = w.endedLocked(now); ended {
+			w.lateLocked(kind, end, now)
+		}
+		w.mu.Unlock()
+	}
+	if ended {
+		return Resource{Kind: kind, Server: g.server, Name: g.name, Ended: end}, false, nil
+	}
+	return e.resource(r, g)
+}
+
+// resource is what a grant opens, whether its time is over or not.
+func (e *Engine) resource(r *run, g grant) (Resource, bool, error) {
 	switch kind := ResourceKind(g.kind); kind {
 	case DiskImage, AgentProgram:
 		return Resource{Kind: kind}, true, nil

@@ -100,6 +100,10 @@ type Limits struct {
 	AdmitTimeout  time.Duration // 10 min
 	ReadyTimeout  time.Duration // 20 min; images are loaded already, so this is for slow disks
 
+	MediaLife  time.Duration // 3 boots; addresses of an attempt that shows no sign of life end after it
+	MediaMost  time.Duration // 24 h; and in any case so long after they were given away: 1 GiB at 100 kbit/s
+	SharedLife time.Duration // 7 days; disk image, agent and software after the last sign of any server
+
 	StackTries       int           // 2; tries of one component or proof before a person must act
 	StackBackoff     time.Duration // 15 s; doubled with each try, at most 1 min
 	ComponentTimeout time.Duration // 75 min; whoever installs gives up sooner, and knows why
@@ -130,6 +134,9 @@ func (l Limits) withDefaults() Limits {
 	set(&l.TokenLife, time.Hour)
 	set(&l.AdmitTimeout, 10*time.Minute)
 	set(&l.ReadyTimeout, 20*time.Minute)
+	set(&l.MediaLife, 3*l.BootTimeout)
+	set(&l.MediaMost, 24*time.Hour)
+	set(&l.SharedLife, 7*24*time.Hour)
 	num(&l.StackTries, 2)
 	set(&l.StackBackoff, 15*time.Second)
 	set(&l.ComponentTimeout, 75*time.Minute)

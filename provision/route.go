@@ -28,6 +28,8 @@ type RouteTrack struct {
 	Chosen fleet.BootRoute    // by a person, for the next attempt; "" leaves it to the ladder
 	Missed []fleet.RouteFault // rungs that did not carry, since a person began anew
 	Read   Reading            // of the current attempt's medium
+	Sign   time.Time          // of life, the last one, before a hold
+	Given  time.Time          // when the attempt's addresses were given away last
 	// Failed are the rungs that did not stand the probe, until a person begins anew.
 	Failed map[fleet.BootRoute]fleet.Cause
 }
@@ -60,6 +62,7 @@ type staged struct {
 type fetched struct {
 	Read  Reading `json:"read"`
 	Bytes int64   `json:"bytes"`
+	Told  bool    `json:"told,omitempty"` // its firmware was told the attempt's addresses
 }
 
 // ladderOf is the order in which the routes of a server are tried.
@@ -235,8 +238,14 @@ func (r *RouteTrack) begin(s staged) {
 // foldFetch folds what our server saw of the medium.
 func (t *Track) foldFetch(e fleet.Event) {
 	var f fetched
-	if e.Attempt == t.Attempt && json.Unmarshal(e.Data, &f) == nil && (f.Read == Asked && t.Route.Read == Unasked || f.Read == Taken) {
+	if e.Attempt != t.Attempt || json.Unmarshal(e.Data, &f) != nil {
+		return
+	}
+	if f.Read == Asked && t.Route.Read == Unasked || f.Read == Taken {
 		t.Route.Read = f.Read
+	}
+	if f.Told && t.Hold == nil {
+		t.Route.Given = later(t.Route.Given, e.At)
 	}
 }
 

@@ -133,7 +133,7 @@ func TestPersonBootsFromUSB(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		r.plugIn("https://usb/m/" + res.Key)
+		r.plugIn(res)
 		time.Sleep(time.Hour)
 		if s = e.Overview().Servers[0]; s.Condition != fleet.Settled || r.written() != 1 {
 			t.Errorf("%+v, %d writes", s, r.written())

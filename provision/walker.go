@@ -33,6 +33,7 @@ type walker struct {
 	total    int64
 	told     time.Time     // when progress was journaled last
 	stranger time.Time     // when a stranger was journaled last
+	late     time.Time     // when a request for an ended address was journaled last
 	changed  chan struct{} // closed and renewed at each change of the track, for the desk's long polls
 	walking  bool          // its goroutine runs
 	step     string        // what the node does, in its own words
@@ -312,6 +313,9 @@ func (w *walker) recordLocked(ctx context.Context, events ...fleet.Event) error 
 	}
 	for _, e := range stored {
 		w.track.Fold(e)
+		if isSign(e) {
+			w.run.shelf.signed(e.At)
+		}
 	}
 	if c := w.run.cluster; c != nil && c.note(w.track) {
 		for _, other := range w.run.servers {

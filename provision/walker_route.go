@@ -25,19 +25,22 @@ type meter struct {
 	attempt int
 	bytes   int64
 	read    Reading
+	told    time.Time // when its firmware was told where to boot from
+	last    time.Time // when it was read last
+	noted   time.Time // when the walker was last told to write down a time
 }
 
-// add counts bytes, 0 for a look alone, and tells whether that means something.
-func (m *meter) add(attempt int, bytes, size int64) bool {
+// add counts bytes, 0 for a look alone, and tells whether that means something:
+// more than before, or that the time of the reading is to be written down again.
+func (m *meter) add(attempt int, bytes, size int64, now time.Time, each time.Duration) bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if attempt < m.attempt {
 		return false
 	}
-	if attempt > m.attempt {
-		m.attempt, m.bytes, m.read = attempt, 0, Unasked
-	}
+	m.turnLocked(attempt)
 	m.bytes += bytes
+	m.last = now
 	enough := int64(bootable)
 	if size > 0 {
 		enough = min(enough, size/2)
@@ -46,7 +49,49 @@ func (m *meter) add(attempt int, bytes, size int64) bool {
 	if m.read = Asked; m.bytes >= enough {
 		m.read = Taken
 	}
-	return m.read != was
+	if m.read != was {
+		m.noted = now
+		return true
+	}
+	return m.dueLocked(now, each)
+}
+
+// tell notes that the firmware was told where to boot from, and tells whether
+// that is to be written down.
+func (m *meter) tell(attempt int, now time.Time, each time.Duration) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if attempt < m.attempt {
+		return false
+	}
+	m.turnLocked(attempt)
+	m.told = now
+	return m.dueLocked(now, each)
+}
+
+func (m *meter) turnLocked(attempt int) {
+	if attempt > m.attempt {
+		m.attempt, m.bytes, m.read = attempt, 0, Unasked
+		m.told, m.last, m.noted = time.Time{}, time.Time{}, time.Time{}
+	}
+}
+
+func (m *meter) dueLocked(now time.Time, each time.Duration) bool {
+	if now.Sub(m.noted) < each {
+		return false
+	}
+	m.noted = now
+	return true
+}
+
+// times are when the firmware was told last, and when the medium was read last.
+func (m *meter) times(attempt int) (told, read time.Time) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.attempt != attempt {
+		return time.Time{}, time.Time{}
+	}
+	return m.told, m.last
 }
 
 func (m *meter) shows(attempt int) fetched {
@@ -55,7 +100,7 @@ func (m *meter) shows(attempt int) fetched {
 	if m.attempt != attempt {
 		return fetched{}
 	}
-	return fetched{m.read, m.bytes}
+	return fetched{Read: m.read, Bytes: m.bytes}
 }
 
 // Fetched hears from who serves media that bytes of what key opens were read.
@@ -73,7 +118,7 @@ func (e *Engine) Fetched(key string, bytes, size int64) {
 	if g.kind == string(NetArtefact) {
 		size = 0 // one of several parts
 	}
-	if w.meter.add(g.attempt, bytes, size) {
+	if w.meter.add(g.attempt, bytes, size, time.Now(), e.noteEach()) {
 		w.rouse()
 	}
 }
@@ -81,8 +126,7 @@ func (e *Engine) Fetched(key string, bytes, size int64) {
 // noteReading writes down what the meter shows, as long as it can matter.
 func (w *walker) noteReading(ctx context.Context) {
 	w.mu.Lock()
-	f := w.meter.shows(w.track.Attempt)
-	due := w.track.Staged && w.track.Live.Key == "" && f.Read != w.track.Route.Read && f.Read != Unasked && w.track.Route.Read != Taken
+	f, due := w.readingLocked()
 	w.mu.Unlock()
 	if !due {
 		return
@@ -92,10 +136,28 @@ func (w *walker) noteReading(ctx context.Context) {
 		return
 	}
 	note := "its medium was asked for"
-	if f.Read == Taken {
+	switch {
+	case f.Told:
+		note = "its firmware was told where to boot from"
+	case f.Read == Taken:
 		note = "its medium is being read"
 	}
 	w.record(ctx, fleet.Event{Action: fleet.ActFetch, Edge: fleet.Ended, Outcome: fleet.OK, Note: note, Data: data})
+}
+
+// readingLocked gives what is to be written down: that more was read than the
+// journal knows of, or that the attempt still lives.
+func (w *walker) readingLocked() (fetched, bool) {
+	t, each := w.track, w.engine.noteEach()
+	f := w.meter.shows(t.Attempt)
+	told, read := w.meter.times(t.Attempt)
+	if !t.Staged {
+		return f, false
+	}
+	alive := t.Hold == nil && (!t.Arrived || w.erasesLocked())
+	f.Told = alive && told.Sub(t.Route.Given) >= each
+	more := t.Live.Key == "" && f.Read != t.Route.Read && f.Read != Unasked && t.Route.Read != Taken
+	return f, more || f.Told || alive && read.Sub(t.Route.Sign) >= each
 }
 
 // stageOn prepares an attempt's data: its route, and where we are reached on it.
@@ -178,6 +240,7 @@ type NetGuest struct {
 	Identity fleet.Identity
 	Network  fleet.Network
 	Route    fleet.BootRoute
+	Attempt  int
 	Any      bool      // on whichever route its firmware asks
 	Script   string    // address of its iPXE script
 	Loader   string    // address of iPXE as an EFI program
@@ -215,7 +278,7 @@ func (w *walker) netGuest() (NetGuest, bool) {
 		return t.Reached.Plain + w.run.keys.netPath(w.plan.Server, t.Attempt, name)
 	}
 	return NetGuest{
-		Server: w.plan.Server, Hostname: w.plan.Hostname, Identity: w.plan.Identity, Network: w.plan.Network, Route: t.Route.Now, Any: w.engine.Unattended,
+		Server: w.plan.Server, Attempt: t.Attempt, Hostname: w.plan.Hostname, Identity: w.plan.Identity, Network: w.plan.Network, Route: t.Route.Now, Any: w.engine.Unattended,
 		Script: address(NetScript), Loader: address(NetLoader), Until: since.Add(w.engine.Limits.BootTimeout),
 	}, true
 }
@@ -234,11 +297,13 @@ func (e *Engine) Medium(id fleet.ServerID) (Resource, error) {
 	w.mu.Lock()
 	attempt, waits := w.track.Attempt, w.track.Staged && w.track.Live.Key == "" && (w.track.Hold == nil || w.track.awaitsHand())
 	w.mu.Unlock()
-	key := r.keys.derive(mediumGrant(id, attempt))
-	res, ok, err := e.Open(key)
-	if err == nil && (!ok || !waits) {
-		err = fleet.NewFault(fleet.CodePlanUnknown, fleet.Conflict, nil, "server %s does not wait for its live system now", id)
+	g := mediumGrant(id, attempt)
+	key := r.keys.derive(g)
+	// Its address may have ended meanwhile: a person who carries a drive needs none.
+	if _, ok := r.keys.find(key); !ok || !waits {
+		return Resource{}, fleet.NewFault(fleet.CodePlanUnknown, fleet.Conflict, nil, "server %s does not wait for its live system now", id)
 	}
+	res, _, err := e.resource(r, g)
 	res.Key = key
 	return res, err
 }

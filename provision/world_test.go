@@ -70,7 +70,8 @@ type rig struct {
 	noNet        bool            // the BMC offers no boot from the network
 	netOnce      fleet.BootRoute
 	netURL       string
-	thief        bool // somebody else shows the token first
+	drive        *Resource // the medium on the USB drive that a person plugged in
+	thief        bool      // somebody else shows the token first
 	slowWrite    time.Duration
 
 	// As a node.
@@ -360,6 +361,7 @@ func (r *rig) guest(by fleet.BootRoute) (script string, ok bool) {
 	}
 	for _, g := range e.NetGuests() {
 		if g.Server == r.id && g.Route == by && (by != fleet.UEFIHTTP || g.Loader == r.netURL) {
+			e.Told(g)
 			return g.Script, true
 		}
 	}
@@ -367,16 +369,17 @@ func (r *rig) guest(by fleet.BootRoute) (script string, ok bool) {
 }
 
 // plugIn boots the medium that a person wrote to a USB drive.
-func (r *rig) plugIn(media string) {
+func (r *rig) plugIn(res Resource) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	r.drive = &res
 	if r.off != nil {
 		r.off()
 	}
 	ctx, off := context.WithCancel(context.Background())
 	r.power, r.off = fleet.PowerOn, off
 	r.liveBoots++
-	go r.live(ctx, media, fmt.Sprintf("key-%s-%d", r.id, r.liveBoots), r.liveBoots)
+	go r.live(ctx, "https://usb/m/"+res.Key, fmt.Sprintf("key-%s-%d", r.id, r.liveBoots), r.liveBoots)
 }
 
 // live is the system on the medium with its agent.
@@ -394,6 +397,9 @@ func (r *rig) live(ctx context.Context, media, key string, boot int) {
 	e.Fetched(opens, 1<<30, 0)
 	res, ok, err := e.Open(opens)
 	r.mu.Lock()
+	if r.drive != nil { // it was read when it was made
+		res, ok, r.drive = *r.drive, true, nil
+	}
 	silent := boot <= r.silentLive
 	r.mu.Unlock()
 	if silent {

@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"metalrise.dev/boot"
@@ -18,16 +19,22 @@ import (
 )
 
 // askingRoad boots machines that nobody planned for from the network, into a live
-// system that only looks and asks who it is. Its addresses are as long as this
-// engine lives, and the same for all such machines.
+// system that only looks and asks who it is. Its addresses are the same for all such
+// machines. They end askingFor after any of them was told last; the next one is told
+// others.
 type askingRoad struct {
 	rules  []fleet.Rule
 	access fleet.Access
 	ticket callhome.Ticket
 	agent  agentFile
-	base   string            // "http://10.0.0.5:8080"
-	keys   map[string]string // by name of the part
-	parts  map[string]string // name of the part by key
+	base   string          // "http://10.0.0.5:8080"
+	late   func(time.Time) // hears once that somebody asked after this end; may be nil
+
+	mu    sync.Mutex
+	keys  map[string]string // by name of the part
+	parts map[string]string // name of the part by key
+	until time.Time
+	told  bool // late was
 }
 
 // askingAgent is the part that is the program; the others are those of any boot
@@ -38,31 +45,54 @@ const askingAgent = "metalrise"
 const askingFor = time.Hour
 
 func newAskingRoad(s fleet.Site, ticket callhome.Ticket, agent agentFile, base string) *askingRoad {
-	a := &askingRoad{rules: s.Rules, access: s.Access, ticket: ticket, agent: agent, base: base, keys: map[string]string{}, parts: map[string]string{}}
-	for _, name := range []string{askingAgent, provision.NetLoader, provision.NetScript, provision.NetKernel, provision.NetInitrd, provision.NetPersonal, provision.NetRootfs} {
-		key := netboot.NewKey()
-		a.keys[name], a.parts[key] = key, name
-	}
-	return a
+	return &askingRoad{rules: s.Rules, access: s.Access, ticket: ticket, agent: agent, base: base}
 }
 
-func (a *askingRoad) address(name string) string { return a.base + boot.MediaPath(a.keys[name], name) }
+// handOut gives the addresses to a machine: those in force, for longer than before,
+// or others when those have ended. The function gives the address of a part.
+func (a *askingRoad) handOut(now time.Time) func(name string) string {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if !now.Before(a.until) {
+		a.keys, a.parts, a.told = map[string]string{}, map[string]string{}, false
+		for _, name := range []string{askingAgent, provision.NetLoader, provision.NetScript, provision.NetKernel, provision.NetInitrd, provision.NetPersonal, provision.NetRootfs} {
+			key := netboot.NewKey()
+			a.keys[name], a.parts[key] = key, name
+		}
+	}
+	a.until = now.Add(askingFor)
+	return a.addresses(a.keys)
+}
 
-// open finds what a key opens.
-func (a *askingRoad) open(key string) (provision.Resource, bool) {
+// addresses tells where the parts are that have these keys.
+func (a *askingRoad) addresses(keys map[string]string) func(name string) string {
+	return func(name string) string { return a.base + boot.MediaPath(keys[name], name) }
+}
+
+// open finds what a key opens. Its time over is boot.ErrEnded.
+func (a *askingRoad) open(key string, now time.Time) (provision.Resource, bool, error) {
 	if a == nil {
-		return provision.Resource{}, false
+		return provision.Resource{}, false, nil
 	}
+	a.mu.Lock()
+	keys, end, ended, first := a.keys, a.until, !now.Before(a.until), !a.told
 	name, ok := a.parts[key]
-	if !ok {
-		return provision.Resource{}, false
+	a.told = a.told || ok && ended
+	a.mu.Unlock()
+	switch {
+	case !ok:
+		return provision.Resource{}, false, nil
+	case ended:
+		if first && a.late != nil {
+			a.late(end)
+		}
+		return provision.Resource{}, false, boot.ErrEnded
+	case name == askingAgent:
+		return provision.Resource{Kind: provision.AgentProgram}, true, nil
 	}
-	if name == askingAgent {
-		return provision.Resource{Kind: provision.AgentProgram}, true
-	}
-	return provision.Resource{Kind: provision.NetArtefact, Name: name, Address: a.address, Ignition: func() ([]byte, error) {
-		return ignition.Asking(a.ticket, ignition.Artefact{Path: boot.MediaPath(a.keys[askingAgent], askingAgent), SHA256: a.agent.sha256, Bytes: a.agent.bytes}, a.access)
-	}}, true
+	return provision.Resource{Kind: provision.NetArtefact, Name: name, Address: a.addresses(keys), Ignition: func() ([]byte, error) {
+		return ignition.Asking(a.ticket, ignition.Artefact{Path: boot.MediaPath(keys[askingAgent], askingAgent), SHA256: a.agent.sha256, Bytes: a.agent.bytes}, a.access)
+	}}, true, nil
 }
 
 // guest answers a machine that may match a rule by what its firmware shows, its
@@ -74,9 +104,10 @@ func (a *askingRoad) guest(c netboot.Client, now time.Time) (netboot.Guest, bool
 	}) {
 		return netboot.Guest{}, false
 	}
-	g := netboot.Guest{Name: "machine " + c.MAC + " that nobody named", Road: netboot.RoadPXE, Script: a.address(provision.NetScript), Until: now.Add(askingFor)}
+	address := a.handOut(now)
+	g := netboot.Guest{Name: "machine " + c.MAC + " that nobody named", Road: netboot.RoadPXE, Script: address(provision.NetScript), Until: now.Add(askingFor)}
 	if c.Class == netboot.ClassHTTP {
-		g.Road, g.Image = netboot.RoadUEFIHTTP, a.address(provision.NetLoader)
+		g.Road, g.Image = netboot.RoadUEFIHTTP, address(provision.NetLoader)
 	}
 	return g, true
 }

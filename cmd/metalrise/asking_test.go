@@ -2,6 +2,7 @@ package main
 
 import (
 	"encoding/json"
+	"errors"
 	"io"
 	"io/fs"
 	"os"
@@ -91,7 +92,7 @@ func TestAskingRoad(t *testing.T) {
 	}
 	script := read(provision.NetScript)
 	for _, part := range []string{provision.NetKernel, provision.NetInitrd, provision.NetPersonal, provision.NetRootfs} {
-		if !strings.Contains(script, l.asking.address(part)) {
+		if !strings.Contains(script, l.asking.addresses(l.asking.keys)(part)) {
 			t.Errorf("the script does not name %s:\n%s", part, script)
 		}
 	}
@@ -101,7 +102,7 @@ func TestAskingRoad(t *testing.T) {
 	if _, err := l.Open(t.Context(), netboot.NewKey()); err == nil || err == fs.ErrNotExist {
 		t.Errorf("an unknown key while the engine starts: %v", err)
 	}
-	r, _ := l.asking.open(l.asking.keys[provision.NetPersonal])
+	r, _, _ := l.asking.open(l.asking.keys[provision.NetPersonal], now)
 	config, err := r.Ignition()
 	if err != nil || !strings.Contains(string(config), "metalrise-any.nmconnection") || strings.Contains(string(config), "\"disks\"") {
 		t.Errorf("%v %s", err, config)
@@ -112,5 +113,47 @@ func TestAskingRoad(t *testing.T) {
 	l.asking.ticket.Stage = callhome.Live
 	if _, err := r.Ignition(); err == nil {
 		t.Error("a live system's ticket was put into what everybody gets")
+	}
+}
+
+// TestAskingAddressesEnd an hour after any machine was told them: then they are
+// refused, which is said once, and the next machine is told others.
+func TestAskingAddressesEnd(t *testing.T) {
+	site := fleet.Site{Rules: []fleet.Rule{{Name: "a", Match: fleet.Match{MACPrefix: "b4:45:06"}}}}
+	a := newAskingRoad(site, callhome.Ticket{}, agentFile{}, "http://10.0.0.5:8080")
+	var late []time.Time
+	a.late = func(end time.Time) { late = append(late, end) }
+	tell := func(at time.Time) string {
+		t.Helper()
+		g, ok := a.guest(netboot.Client{MAC: "b4:45:06:00:00:01"}, at)
+		if !ok {
+			t.Fatal("not answered")
+		}
+		return strings.Split(g.Script, "/")[4]
+	}
+	open := func(key string, at time.Time, want bool, err error) {
+		t.Helper()
+		if _, ok, got := a.open(key, at); ok != want || !errors.Is(got, err) {
+			t.Errorf("after %s: open %t, %v; want %t, %v", at.Sub(time.Unix(0, 0)), ok, got, want, err)
+		}
+	}
+	now := time.Unix(0, 0)
+	first := tell(now)
+	open(first, now.Add(59*time.Minute), true, nil)
+	if tell(now.Add(50*time.Minute)) != first {
+		t.Error("a machine beside another one is told other addresses")
+	}
+	open(first, now.Add(100*time.Minute), true, nil)
+	end := now.Add(110 * time.Minute)
+	open(first, end, false, boot.ErrEnded)
+	open(first, end, false, boot.ErrEnded)
+	if len(late) != 1 || !late[0].Equal(end) {
+		t.Errorf("said %v, want once that it ended at %v", late, end)
+	}
+	second := tell(end.Add(time.Hour))
+	open(first, end.Add(time.Hour), false, nil)
+	open(second, end.Add(time.Hour), true, nil)
+	if first == second {
+		t.Error("an address that ended came back")
 	}
 }

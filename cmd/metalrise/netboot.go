@@ -52,6 +52,9 @@ func startNetRoad(ctx context.Context, device string, lib *library, strange *str
 	n.book = &guestBook{engine: &lib.engine, mode: mode}
 	if mode == netboot.Beside { // else nobody gives such a machine an address
 		n.book.asking = lib.asking
+		if lib.asking != nil {
+			lib.asking.late = func(end time.Time) { strange.late(ctx, end, log) }
+		}
 	}
 	seen := make(chan netboot.Sighting, 64)
 	n.server, err = netboot.Listen(ctx, netboot.Config{Interface: device, Mode: mode, Guests: n.book, Files: loaders, Log: log, Report: func(s netboot.Sighting) {
@@ -139,6 +142,7 @@ func (b *guestBook) Guest(c netboot.Client) (netboot.Guest, bool) {
 			g.Route = fleet.UEFIHTTP
 		}
 	}
+	e.Told(g)
 	return netGuest(g, b.mode), true
 }
 

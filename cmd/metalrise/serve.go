@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"log/slog"
 	"slices"
 	"strings"
 	"sync"
@@ -134,6 +135,16 @@ func (s *strangers) note(ctx context.Context, m fleet.Stranger) error {
 	_, err := s.store.Append(ctx, fleet.Event{At: m.At, Action: fleet.ActStranger, Edge: fleet.Ended, Outcome: fleet.OK,
 		Note: fmt.Sprintf("machine serial %s, uuid %s (%s) asked who it is; the plan does not name it. %s", orDash(m.Serial), orDash(m.UUID), orDash(m.Model), m.Note)})
 	return err
+}
+
+// late journals that a machine asked for an address of the boot of unnamed machines
+// after its end.
+func (s *strangers) late(ctx context.Context, end time.Time, log *slog.Logger) {
+	_, err := s.store.Append(ctx, fleet.Event{At: time.Now(), Action: fleet.ActStranger, Edge: fleet.Ended, Outcome: fleet.OK,
+		Note: "an address for machines that nobody named was asked for after its end and refused; it ended " + end.UTC().Format(time.RFC3339)})
+	if err != nil && ctx.Err() == nil {
+		log.Warn("journal of an address that ended", "error", err)
+	}
 }
 
 func (s *strangers) list() []fleet.Stranger {

@@ -286,16 +286,21 @@ const (
 )
 
 func (l *library) Open(_ context.Context, key string) (boot.Content, error) {
-	r, ok := l.asking.open(key)
+	r, ok, err := l.asking.open(key, time.Now())
+	if err != nil {
+		return boot.Content{}, err
+	}
 	if !ok {
 		e := l.engine.Load()
 		if e == nil {
 			return boot.Content{}, errors.New("the engine is starting")
 		}
-		var err error
 		if r, ok, err = e.Open(key); err != nil {
 			return boot.Content{}, err
 		}
+	}
+	if !ok && !r.Ended.IsZero() {
+		return boot.Content{}, boot.ErrEnded
 	}
 	if !ok {
 		return boot.Content{}, fs.ErrNotExist
