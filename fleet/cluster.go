@@ -100,6 +100,7 @@ const (
 	CheckDressed     = "dressed"      // it has the planned labels and taints
 	CheckServing     = "serving-cert" // the kubelet serves with a certificate that we approved
 	CheckNetwork     = "network"      // the pod network is up on it
+	CheckServices    = "services"     // addresses of Services answer from it
 	CheckKubelet     = "kubelet"      // condition Ready of the Node
 	CheckPressure    = "pressure"     // no memory, disk or PID pressure
 	CheckControl     = "control"      // control planes: API server, controllers and scheduler run

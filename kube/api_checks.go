@@ -47,7 +47,7 @@ type sight struct {
 // zero where the objects do not tell.
 func nodeChecks(a fleet.Assignment, cni fleet.CNI, s *sight) []fleet.Check {
 	n := s.nodes[a.Node.Name]
-	control := isControl(a.Role)
+	control, probed := isControl(a.Role), s.lookup().probed
 	out := []fleet.Check{registered(a, n)}
 	for _, one := range []struct {
 		name string
@@ -58,6 +58,7 @@ func nodeChecks(a fleet.Assignment, cni fleet.CNI, s *sight) []fleet.Check {
 		{name: fleet.CheckDressed, look: func() fleet.Check { return dressed(a, n) }},
 		{name: fleet.CheckServing, look: func() fleet.Check { return serving(a, s) }},
 		{name: fleet.CheckNetwork, look: func() fleet.Check { return network(n, cni, s) }},
+		{name: fleet.CheckServices, skip: !probed, look: func() fleet.Check { return services(n, s) }},
 		{name: fleet.CheckKubelet, look: func() fleet.Check { return kubelet(n) }},
 		{name: fleet.CheckPressure, look: func() fleet.Check { return pressure(n) }},
 		{name: fleet.CheckControl, skip: !control, look: func() fleet.Check {
@@ -378,6 +379,7 @@ func coreDNS(s *sight) fleet.Check {
 type lookup struct {
 	on      map[string][]*corev1.Pod                             // pods by node
 	system  map[string]*corev1.Pod                               // of kube-system, by name
+	probed  bool                                                 // some node has a pod of serviceProbe
 	serving map[string]*certificatesv1.CertificateSigningRequest // the newest for a serving certificate, by who asks
 }
 
@@ -389,6 +391,7 @@ func (s *sight) lookup() *lookup {
 	l := &lookup{on: map[string][]*corev1.Pod{}, system: map[string]*corev1.Pod{}, serving: map[string]*certificatesv1.CertificateSigningRequest{}}
 	for _, pod := range s.pods {
 		l.on[pod.Spec.NodeName] = append(l.on[pod.Spec.NodeName], pod)
+		l.probed = l.probed || pod.Labels[nameLabel] == serviceProbe
 		if pod.Namespace == metav1.NamespaceSystem {
 			l.system[pod.Name] = pod
 		}

@@ -11,8 +11,8 @@ import (
 )
 
 // BaseManifests makes what is applied to a cluster as soon as its API answers:
-// the pod network and, where no node has a DNS server, a CoreDNS that asks
-// nobody. They are YAML documents in the order in which they should be applied.
+// the pod network, what asks each node whether Services answer from it and, where
+// no node has a DNS server, a CoreDNS that asks nobody. They are YAML documents in the order in which they should be applied.
 // All images are such that the payload brings them.
 func BaseManifests(p fleet.Plan, payload fleet.Payload) ([]byte, error) {
 	if p.Cluster == nil {
@@ -42,6 +42,11 @@ func BaseManifests(p fleet.Plan, payload fleet.Payload) ([]byte, error) {
 	default:
 		return nil, fleet.NewFault(fleet.CodePayloadInvalid, fleet.Invalid, nil, "make the base manifests: pod network %q is not known", p.Cluster.CNI)
 	}
+	probe, err := withServiceProbe(*p.Cluster, payload)
+	if err != nil {
+		return nil, err
+	}
+	parts = append(parts, probe)
 	var all bytes.Buffer
 	for i, part := range parts {
 		if i > 0 {

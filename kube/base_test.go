@@ -61,7 +61,7 @@ func TestImagesComeWithThePayload(t *testing.T) {
 			}
 		}
 	}
-	if found != 2 {
+	if found != 3 {
 		t.Errorf("%d images", found)
 	}
 }

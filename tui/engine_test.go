@@ -51,7 +51,7 @@ func inner() []string {
 	return []string{
 		"metalrise token v1", "metalrise bootstrap token v1", "2006-01-02 15:04 UTC", "encode consent", "encode removal", "encode retry",
 		"engine: a part is missing", "and %d more", "times", "failed",
-		"%.1f GiB",
+		"%.1f GiB", "%.1f Mbit/s", "%.0f kbit/s",
 		// package fleet/site: what is looked for in texts
 		"PRIVATE KEY", "yaml: ",
 	}
@@ -124,7 +124,7 @@ func TestEngineSentencesAreTranslated(t *testing.T) {
 	wordy := regexp.MustCompile(`[a-zA-Z]{3,}`)
 	for _, from := range []map[string]string{
 		literals(t, "../plan/*.go", "diff.go", "cpu_models.go"), literals(t, "../provision/*.go", "states.go"),
-		literals(t, "../kube/api_checks.go"), literals(t, "../kube/vmstack/*.go"), literals(t, "../fleet/proofs.go"), literals(t, "../fleet/site/check.go"), literals(t, "../fleet/site/platform.go"), literals(t, "../fleet/site/decode.go"), literals(t, "../fleet/site/read.go"), literals(t, "../fleet/site/secret.go"),
+		literals(t, "../kube/api_checks.go"), literals(t, "../kube/services.go"), literals(t, "../kube/vmstack/*.go"), literals(t, "../fleet/proofs.go"), literals(t, "../fleet/site/check.go"), literals(t, "../fleet/site/platform.go"), literals(t, "../fleet/site/decode.go"), literals(t, "../fleet/site/read.go"), literals(t, "../fleet/site/secret.go"),
 	} {
 		for s, path := range from {
 			want := shape(s)

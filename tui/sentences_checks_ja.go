@@ -3,6 +3,14 @@ package tui
 // japaneseChecks say what a node or the cluster lacks.
 func japaneseChecks() map[string]string {
 	return map[string]string{
+		"addresses of Services do not answer from it%s": "Service のアドレスがこのノードから応答しません%s",
+		"addresses of Services do not answer from it; if that stays so, have its kube-proxy write its rules anew: kubectl -n kube-system delete pod %s%s": "Service のアドレスがこのノードから応答しません。続くようなら kube-proxy に規則を書き直させてください: kubectl -n kube-system delete pod %s%s",
+		"DaemonSet %s has no pod on it":                                    "DaemonSet %s の Pod がありません",
+		"DaemonSet %s has no ready pod on it: %s":                          "DaemonSet %s の準備のできた Pod がありません: %s",
+		"service range %q is none":                                         "%q は Service の範囲ではありません",
+		"make the base manifests: %v":                                      "基本マニフェストの作成: %v",
+		`make the base manifests: image "pause" is missing in the payload`: "基本マニフェストの作成: イメージ pause がペイロードにありません",
+
 		"the API has no node %s":                                                    "API にノード %s がありません",
 		"pod network and rules of admission were not applied yet":                   "Pod ネットワークと受け入れ規則がまだ適用されていません",
 		"the node has not said its address yet":                                     "ノードがまだアドレスを知らせていません",
