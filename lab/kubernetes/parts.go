@@ -52,6 +52,14 @@ type archive struct {
 	roles []fleet.Role // nodes that need it; none: all
 }
 
+// protocols names the protocols of transport (netbase, /etc/protocols). nft shows
+// their numbers without it, and kube-proxy, which reads its own rules back once an
+// hour, then takes them for leftovers of others and removes them: no address of a
+// Service answers from that node any more.
+func protocols() imageFile {
+	return imageFile{path: "etc/protocols", text: "icmp 1 ICMP\ntcp 6 TCP\nudp 17 UDP\nipv6-icmp 58 IPv6-ICMP\nsctp 132 SCTP\n"}
+}
+
 // images lists what runs in containers. One archive serves all programs of
 // hyper: five would carry the same file.
 func images(programs string, d debian) ([]archive, error) {
@@ -85,7 +93,7 @@ func images(programs string, d debian) ([]archive, error) {
 	return []archive{
 		{name: "pause", image: image{references: []string{registry + "pause:" + pauseTag}, entrypoint: []string{"/pause"},
 			files: []imageFile{built(0, "pause", "pause")}}},
-		{name: "kubernetes", image: image{references: names, files: slices.Concat(hyper, nft, conntrack)}},
+		{name: "kubernetes", image: image{references: names, files: slices.Concat(hyper, nft, conntrack, []imageFile{protocols()})}},
 		{name: "coredns", image: image{references: []string{registry + "coredns/coredns:" + dnsTag}, entrypoint: []string{"/coredns"},
 			files: []imageFile{built(0, "coredns", "coredns")}}},
 		{name: "flannel", image: image{references: []string{"ghcr.io/flannel-io/flannel:" + flannelTag}, entrypoint: []string{"/opt/bin/flanneld"},
