@@ -298,6 +298,12 @@ same command goes on.
 		Example: "  metalrise node replace oslo-w2 --force\n  metalrise node replace oslo-cp3 --with 10.0.9.17",
 		Args:    usage(cobra.ExactArgs(1)),
 		RunE: func(c *cobra.Command, args []string) error {
+			switch done, err := o.replaced(c.Context(), args[0], with); {
+			case err != nil:
+				return err
+			case done:
+				return o.survey(c.Context(), erase)
+			}
 			s, busy, err := o.comesBack(c.Context(), args[0])
 			if err == nil && !busy {
 				s, err = o.removeNode(c.Context(), args[0], r)

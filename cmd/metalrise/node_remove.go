@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"metalrise.dev/bmc"
 	"metalrise.dev/fleet"
 	"metalrise.dev/fleet/site"
 	"metalrise.dev/provision/api"
@@ -32,6 +33,41 @@ func (o *options) comesBack(ctx context.Context, name string) (fleet.Status, boo
 		}
 	}
 	return fleet.Status{}, false, nil
+}
+
+// replaced tells whether an earlier call got so far that the plan has the server
+// behind the BMC at with, and the node that it replaces no more.
+func (o *options) replaced(ctx context.Context, name, with string) (bool, error) {
+	if with == "" {
+		return false, nil
+	}
+	f, _, err := o.siteFile()
+	if err != nil {
+		return false, err
+	}
+	wanted, err := bmc.Expand([]string{with}, orPort(f.Typed().BMCs.Port))
+	if err != nil {
+		return false, &exitError{exitUsage, err}
+	}
+	if len(wanted) != 1 {
+		return false, &exitError{exitUsage, fmt.Errorf("--with %s names %d servers, want one", with, len(wanted))}
+	}
+	dir, err := o.siteDir()
+	if err != nil {
+		return false, err
+	}
+	view, err := overview(ctx, dir)
+	if err != nil {
+		return false, err
+	}
+	there := false
+	for _, s := range view.Servers {
+		if name == s.Hostname || name == string(s.Server) {
+			return false, nil
+		}
+		there = there || s.BMC == wanted[0]
+	}
+	return there, nil
 }
 
 // removeNode has the engine take a server away and waits for it.
