@@ -206,6 +206,9 @@ func CodePages() []CodePage {
 		{CodePlanStale, "the plan is not for what would be done now",
 			"The release, the site or this program changed since the plan was made, or the stored plan is damaged.",
 			"Run plan again, read it, and apply the new one."},
+		{CodeMediumSlow, "the BMC gets its medium too slowly",
+			"The link to the BMC is so slow, or so far away, that the full live medium does not get there within the time of a boot.",
+			"Set serving.medium: minimal, or name the BMC under bmcs.slowLinks, and plan again: the BMC then fetches a small medium, and the server the rest over its own network. Or put this computer nearer to the BMC."},
 		{CodeClusterAddress, "the API's address is missing or impossible",
 			"More than one control plane needs an address for the API that does not belong to one of them: cluster.vip or cluster.loadBalancer. A virtual address must lie in the servers' network and belong to nobody.",
 			"Set one of the two in the site file and plan again."},
@@ -317,6 +320,9 @@ func CodePages() []CodePage {
 		{CodeDrift, "the cluster is not as it was handed over",
 			"Something differs from the as-built report.",
 			"Read the differences. If they are meant, `metalrise verify --accept` writes a new report."},
+		{CodeProofLeft, "what a proof made could not be removed",
+			"The proof itself went as the cause says; its VMs, volumes or marks on nodes are still there. They lie in the namespace metalrise-proof and belong to nobody else.",
+			"Read what is left and why; often a controller of KubeVirt is away. Then `metalrise retry --platform` removes it and proves again. By hand: `kubectl delete namespace metalrise-proof`, and `kubectl uncordon` for a node that the cause names."},
 	}
 }
 

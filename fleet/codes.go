@@ -69,6 +69,7 @@ const (
 	CodeInterrupted       Code = "RUN-019"
 	CodeStoreFailed       Code = "RUN-020"
 	CodePlanStale         Code = "RUN-021"
+	CodeMediumSlow        Code = "RUN-022"
 	CodeClusterAddress    Code = "KUBE-001"
 	CodeClusterNetwork    Code = "KUBE-002"
 	CodePayloadInvalid    Code = "KUBE-003"
@@ -106,4 +107,5 @@ const (
 	CodeStorageLimits     Code = "VM-014"
 	CodeNoRoom            Code = "VM-015"
 	CodeDrift             Code = "VM-016"
+	CodeProofLeft         Code = "VM-017"
 )

@@ -164,6 +164,10 @@ type Status struct {
 	// above it that did not carry.
 	Route  BootRoute    `json:"route,omitempty"`
 	Missed []RouteFault `json:"missed,omitempty"`
+	// Medium is what the BMC is given on that route, Fetched how many bytes of it
+	// the BMC read.
+	Medium  Medium `json:"medium,omitempty"`
+	Fetched int64  `json:"fetched,omitempty"`
 	// Routes is the boot ladder, as long as the server is still to be booted
 	// from a medium.
 	Routes []RouteOffer `json:"routes,omitempty"`

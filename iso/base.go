@@ -201,3 +201,6 @@ func (b *Base) Extract(path string, w io.Writer) (int64, error) {
 	}
 	return n, nil
 }
+
+// Features is what the live system on the base says it can do.
+func (b *Base) Features() Features { return b.layout.features }

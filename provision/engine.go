@@ -27,6 +27,7 @@ type Config struct {
 	// from the network by themselves.
 	Unattended bool
 	Roads      Roads          // nil: virtual media over HTTPS is the only rung of the ladder
+	Media      Media          // nil: full media only
 	Secret     []byte         // of the site; tokens and keys derive from it
 	CA         string         // PEM of the authority that machines trust
 	Image      callhome.Image // the release's disk image; Path is set by the engine

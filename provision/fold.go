@@ -81,7 +81,9 @@ func (t *Track) Fold(e fleet.Event) {
 		return
 	}
 	if e.Action == fleet.ActFetch {
-		t.foldFetch(e)
+		if !t.foldTally(e) {
+			t.foldFetch(e)
+		}
 		return
 	}
 	if t.foldLent(e) {

@@ -60,6 +60,10 @@ type Look struct {
 	Cluster ClusterLook
 	// Unattended: the engine drives no BMC.
 	Unattended bool
+	// Flow is how the current attempt's medium gets to the BMC.
+	Flow Flow
+	// Unmade is why no minimal medium can be made; "" when one can.
+	Unmade string
 	// Roads says of each route why this engine cannot serve it, "" when it can.
 	// What is missing is not served; virtual media over HTTPS always is.
 	Roads map[fleet.BootRoute]string
@@ -125,6 +129,9 @@ func nextBoot(t *Track, look Look, now time.Time, l Limits) Decision {
 	if d := t.deserted(look, now, l); d != nil {
 		return d
 	}
+	if d := t.tooSlow(look, false, now, l); d != nil {
+		return d
+	}
 	net := byNet(t.Route.Now)
 	goal := "the next boot goes to the medium, later ones to the disk"
 	if net {
@@ -152,7 +159,10 @@ func nextBoot(t *Track, look Look, now time.Time, l Limits) Decision {
 	if deadline := since.Add(l.BootTimeout); now.Before(deadline) {
 		return Wait{Until: deadline, For: "the live system to call home", Overdue: fleet.CodeBootSilent}
 	}
-	silent := overdue(fleet.CodeBootSilent, t.silent(l))
+	if d := t.tooSlow(look, true, now, l); d != nil {
+		return d
+	}
+	silent := t.silence(look, now, l)
 	if t.Route.Read != Taken { // what was read did boot: another road would not be heard either
 		if d := t.descend(silent.Cause, look, now, l); d != nil {
 			return d

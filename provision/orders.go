@@ -74,6 +74,10 @@ type Resource struct {
 	Ended time.Time
 	// Address gives where another artefact of the same boot is.
 	Address func(name string) string
+	// Medium is what a LiveMedium is; Keyfiles gives the network that a minimal one
+	// needs for the rest.
+	Medium   fleet.Medium
+	Keyfiles func() ([]Keyfile, error)
 	// Ignition renders the config of a LiveMedium or NetArtefact. BMCs ask for one medium in
 	// thousands of ranges, and rendering costs half a millisecond: call it once.
 	Ignition func() ([]byte, error)
@@ -121,11 +125,15 @@ func (e *Engine) resource(r *run, g grant) (Resource, bool, error) {
 		w := r.servers[g.server]
 		w.mu.Lock()
 		ticket := w.ticketLocked(callhome.Live, r.keys.derive(liveGrant(g.server, g.attempt)))
-		plain := w.track.Reached.Plain
+		plain, medium := w.track.Reached.Plain, w.track.Route.medium()
+		if medium == fleet.MinimalMedium { // what is fetched then is checked by its digest, whoever brings it
+			plain = w.track.Reached.ByMachine
+		}
 		w.mu.Unlock()
 		render := func() ([]byte, error) { return e.Configs.Live(w.plan, ticket, w.agentPath()) }
+		keyfiles := func() ([]Keyfile, error) { return e.Configs.Keyfiles(w.plan) }
 		address := func(name string) string { return plain + r.keys.netPath(g.server, g.attempt, name) }
-		return Resource{Kind: kind, Server: g.server, Name: g.name, Ignition: render, Address: address}, true, nil
+		return Resource{Kind: kind, Server: g.server, Name: g.name, Ignition: render, Address: address, Medium: medium, Keyfiles: keyfiles}, true, nil
 	}
 	return Resource{}, false, nil // a call-home token opens no medium
 }

@@ -62,6 +62,9 @@ type Configs interface {
 	Digest(a fleet.Assignment) (string, error)
 	// Live gives the Ignition config of the system on the medium.
 	Live(a fleet.Assignment, ticket callhome.Ticket, agentPath string) ([]byte, error)
+	// Keyfiles gives the network of the system on the medium, for its initial RAM
+	// disk.
+	Keyfiles(a fleet.Assignment) ([]Keyfile, error)
 	// Installed gives the installed system's Ignition config and further kernel
 	// arguments of its first boot.
 	Installed(a fleet.Assignment, ticket callhome.Ticket, agentPath string) (config []byte, kernelArguments []string, err error)

@@ -91,6 +91,9 @@ func (r *RouteTrack) barred(route fleet.BootRoute, look Look) (fleet.RouteFault,
 	if why := look.unserved(route); why != "" {
 		return fleet.RouteFault{Route: route, Cause: fleet.Cause{Code: fleet.CodeNoVirtualMedia, Kind: fleet.Unsupported, Chain: []string{"not tried: " + why}}}, true
 	}
+	if route.ByBMC() && r.Wish == fleet.MinimalMedium && look.Unmade != "" {
+		return fleet.RouteFault{Route: route, Cause: fleet.Cause{Code: fleet.CodeNoVirtualMedia, Kind: fleet.Unsupported, Chain: []string{"not tried: no minimal medium can be made: " + look.Unmade}}}, true
+	}
 	if c, failed := r.Failed[route]; failed {
 		chain := append([]string{"not tried: the probe did not arrive by it"}, c.Chain...)
 		return fleet.RouteFault{Route: route, Cause: fleet.Cause{Code: c.Code, Kind: c.Kind, Chain: chain}}, true

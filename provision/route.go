@@ -23,13 +23,19 @@ type Roads interface {
 type RouteTrack struct {
 	Ladder []fleet.BootRoute  // of the plan
 	Now    fleet.BootRoute    // of the current attempt; "" before the first one
+	Medium fleet.Medium       // given in it to the BMC; "" is the full one
 	Tries  int                // attempts on it in a row
 	Good   fleet.BootRoute    // by which a live system called home last
 	Chosen fleet.BootRoute    // by a person, for the next attempt; "" leaves it to the ladder
 	Missed []fleet.RouteFault // rungs that did not carry, since a person began anew
 	Read   Reading            // of the current attempt's medium
-	Sign   time.Time          // of life, the last one, before a hold
-	Given  time.Time          // when the attempt's addresses were given away last
+
+	Wish    fleet.Medium // of the plan; "" is AutoMedium
+	Slow    bool         // the full medium got to the BMC too slowly
+	Tallied bool         // Fetched is in the journal
+	Fetched int64        // bytes that the BMC read of the current attempt's medium
+	Sign    time.Time    // of life, the last one, before a hold
+	Given   time.Time    // when the attempt's addresses were given away last
 	// Failed are the rungs that did not stand the probe, until a person begins anew.
 	Failed map[fleet.BootRoute]fleet.Cause
 }
@@ -56,6 +62,7 @@ type staged struct {
 	Reached
 	Route  fleet.BootRoute    `json:"route,omitempty"` // "" in journals of before the ladder: virtual media
 	Missed []fleet.RouteFault `json:"missed,omitempty"`
+	Medium fleet.Medium       `json:"medium,omitempty"` // "": the full one
 }
 
 // fetched is the data of a fetch event.
@@ -226,13 +233,14 @@ func (r *RouteTrack) begin(s staged) {
 	if s.Route == "" {
 		s.Route = fleet.VirtualMedia
 	}
-	if s.Route == r.Now {
+	if s.Route == r.Now && s.Medium == r.Medium {
 		r.Tries++
 	} else {
-		r.Now, r.Tries = s.Route, 1
+		r.Now, r.Medium, r.Tries = s.Route, s.Medium, 1
 	}
-	r.Read, r.Chosen = Unasked, ""
+	r.Read, r.Chosen, r.Tallied, r.Fetched = Unasked, "", false, 0
 	r.Missed = append(r.Missed, s.Missed...)
+	r.Slow = r.Slow || slices.ContainsFunc(s.Missed, tooLarge)
 }
 
 // foldFetch folds what our server saw of the medium.

@@ -21,6 +21,7 @@ func (w *walker) status(now time.Time) fleet.Status {
 		Phase: t.Phase(), Attempt: t.Attempt, Step: describe(d), Since: t.Since, KVM: t.KVM,
 	}
 	s.Route, s.Missed = t.Route.Now, t.Route.Missed
+	t.served(&s, w.flowLocked())
 	if t.bootable() {
 		s.Routes = t.Route.offers(w.lookLocked())
 	}

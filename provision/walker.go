@@ -21,6 +21,7 @@ type walker struct {
 	wake   chan struct{} // holds one token: something changed
 	hands  chan struct{} // holds one token while somebody acts on the server
 	meter  meter         // of the current attempt's medium
+	flow   flow          // the same, as it concerns the BMC's link
 	seat   bool          // this walker holds one of the engine's BMC seats
 	bmc    BMC           // open session, or nil; used by the walk goroutine only
 
@@ -41,7 +42,7 @@ type walker struct {
 
 func newWalker(e *Engine, r *run, a fleet.Assignment) *walker {
 	t := NewTrack(a.Server, r.plan.ID)
-	t.Route.Ladder = ladderOf(a)
+	t.Route.Ladder, t.Route.Wish = ladderOf(a), a.Medium
 	t.Node = NodeTrack{Plan: a.Node, Kept: a.Kept != "", Joined: a.Kept != "" && a.Node != nil, Emulation: r.plan.Cluster != nil && r.plan.Cluster.Emulation}
 	return &walker{engine: e, run: r, plan: a, wake: make(chan struct{}, 1), hands: make(chan struct{}, 1), changed: make(chan struct{}), track: t, heard: e.started}
 }
@@ -68,6 +69,7 @@ func (w *walker) recall(e fleet.Event) {
 		}
 		return
 	}
+	w.recallSlow(e)
 	if !w.recallProbe(e) {
 		w.track.Fold(e)
 	}
@@ -91,6 +93,7 @@ func (w *walker) walk(ctx context.Context) {
 	defer func() { <-w.hands }()
 	for ctx.Err() == nil {
 		w.noteReading(ctx)
+		w.noteTally(ctx)
 		switch d := w.decide().(type) {
 		case Done:
 			w.hangUp() // before another walk may begin
@@ -144,7 +147,7 @@ func (w *walker) decide() Decision {
 
 // lookLocked gathers what is known now and not from the journal.
 func (w *walker) lookLocked() Look {
-	l := Look{Heard: w.heard, Started: w.engine.started, Roads: w.engine.roads(), Unattended: w.engine.Unattended}
+	l := Look{Heard: w.heard, Started: w.engine.started, Roads: w.engine.roads(), Unattended: w.engine.Unattended, Flow: w.flowLocked(), Unmade: w.engine.unmade()}
 	if w.run.cluster != nil {
 		l.Cluster = w.run.cluster.look(w.track)
 	}
@@ -371,7 +374,7 @@ func (w *walker) authorise() {
 			grants = append(grants, netGrant(id, attempt, name))
 		}
 		for _, g := range grants {
-			if g.kind == string(NetArtefact) && !byNet(w.track.Route.Now) {
+			if g.kind == string(NetArtefact) && !w.track.Route.uses(g.name) {
 				keys.revoke(g)
 				continue
 			}

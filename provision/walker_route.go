@@ -115,7 +115,7 @@ func (e *Engine) Fetched(key string, bytes, size int64) {
 	if !ok || w == nil || g.kind != string(LiveMedium) && g.kind != string(NetArtefact) {
 		return
 	}
-	if g.kind == string(NetArtefact) {
+	if !w.flow.count(g, bytes, time.Now()) {
 		size = 0 // one of several parts
 	}
 	if w.meter.add(g.attempt, bytes, size, time.Now(), e.noteEach()) {
@@ -163,6 +163,11 @@ func (w *walker) readingLocked() (fetched, bool) {
 // stageOn prepares an attempt's data: its route, and where we are reached on it.
 func (w *walker) stageOn(route fleet.BootRoute, missed []fleet.RouteFault) (json.RawMessage, error) {
 	s := staged{Route: route, Missed: missed}
+	w.mu.Lock()
+	if m := w.track.Route.mediumBy(route, missed); m != fleet.FullMedium {
+		s.Medium = m
+	}
+	w.mu.Unlock()
 	bmc, machine := hostOf(w.plan.BMC.Address), hostOf(w.plan.Network.Address)
 	if w.plan.BMC.IsByHand() {
 		bmc = machine

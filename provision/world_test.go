@@ -35,6 +35,7 @@ type world struct {
 	seen       map[string]fleet.Facts     // by the BMC, by serial
 	noArchive  bool                       // facts cannot be read
 	roads      map[fleet.BootRoute]string // nil: no boot ladder
+	noMinimal  string                     // why no minimal medium can be made
 }
 
 // rig is one server and its BMC.
@@ -73,6 +74,7 @@ type rig struct {
 	drive        *Resource // the medium on the USB drive that a person plugged in
 	thief        bool      // somebody else shows the token first
 	slowWrite    time.Duration
+	link         linkToBMC
 
 	// As a node.
 	finished  map[string]bool // tasks, as the agent keeps them on its disk
@@ -114,7 +116,7 @@ func (w *world) boot(ctx context.Context) (*Engine, error) {
 	if w.roads != nil {
 		roads = w
 	}
-	e, err := NewEngine(Config{Site: "osaka", Journal: w, Archive: w, BMCs: w, Configs: w, Routes: w, Roads: roads, Unattended: w.unattended,
+	e, err := NewEngine(Config{Site: "osaka", Journal: w, Archive: w, BMCs: w, Configs: w, Routes: w, Roads: roads, Unattended: w.unattended, Media: w,
 		Secret: []byte("0123456789abcdef0123456789abcdef"), Image: callhome.Image{SHA256: "good", Format: "raw.zst"},
 		Limits: Limits{BootTimeout: 10 * time.Minute}, Clusters: w.clusters()})
 	if err != nil {
@@ -394,7 +396,15 @@ func (r *rig) live(ctx context.Context, media, key string, boot int) {
 		}
 	}
 	opens := strings.Split(media, "/")[4]
-	e.Fetched(opens, 1<<30, 0)
+	if !r.read(ctx, opens) {
+		return
+	}
+	e = r.w.engine.Load()
+	for ; e == nil; e = r.w.engine.Load() {
+		if !pause(ctx, time.Second) {
+			return
+		}
+	}
 	res, ok, err := e.Open(opens)
 	r.mu.Lock()
 	if r.drive != nil { // it was read when it was made

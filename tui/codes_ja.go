@@ -225,6 +225,9 @@ func japaneseRunPages() []fleet.CodePage {
 		{Code: fleet.CodePlanStale, Title: "計画が、今行う内容と合いません",
 			Why:    "計画の後でリリース、サイト、このプログラムのどれかが変わったか、保存した計画が壊れています。",
 			Remedy: "計画を作り直して読み、新しいものを適用してください。"},
+		{Code: fleet.CodeMediumSlow, Title: "BMC への媒体の転送が遅すぎます",
+			Why:    "BMC までの回線が遅いか遠く、完全な媒体が起動の制限時間内に届きません。",
+			Remedy: "serving.medium: minimal にするか bmcs.slowLinks に BMC を書いて計画し直してください。BMC は小さな媒体だけを取得し、残りはサーバーが自分のネットワークから取得します。またはこの計算機を BMC の近くに置いてください。"},
 	}
 }
 
@@ -347,5 +350,8 @@ func japanesePlatformPages() []fleet.CodePage {
 		{Code: fleet.CodeDrift, Title: "クラスターが引き渡したときと異なります",
 			Why:    "竣工報告書と異なるものがあります。",
 			Remedy: "違いを読んでください。意図したものなら `metalrise verify --accept` で新しい報告書を書きます。"},
+		{Code: fleet.CodeProofLeft, Title: "実証で作ったものを取り除けません",
+			Why:    "実証そのものの結果は原因に書かれたとおりですが、その VM、ボリューム、またはノードの印が残っています。名前空間 metalrise-proof にあり、ほかの誰のものでもありません。",
+			Remedy: "何がなぜ残ったかを読んでください。多くは KubeVirt のコントローラーが不在です。その後 `metalrise retry --platform` が取り除いて実証し直します。手で行うなら `kubectl delete namespace metalrise-proof`、原因に名のあるノードには `kubectl uncordon`。"},
 	}
 }

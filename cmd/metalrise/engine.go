@@ -277,7 +277,7 @@ func (d *daemon) prepare(s fleet.Site) (*boot.Server, error) {
 	}
 	d.Engine, err = provision.NewEngine(provision.Config{
 		Site: s.Name, Journal: d.store, Archive: d.store, BMCs: bmcs{newShared(d.door)}, Configs: configs{agent: lib.agentFile, site: s.Name},
-		Routes: way.routes, Roads: way, Unattended: d.unattended, Secret: secret, CA: string(authority.PEM()),
+		Routes: way.routes, Roads: way, Media: lib, Unattended: d.unattended, Secret: secret, CA: string(authority.PEM()),
 		Image: callhome.Image{Format: string(release.Disk.Format), SHA256: release.Disk.UncompressedSHA256, Bytes: release.Disk.UnpackedBytes},
 		ISO:   release.ISO.SHA256, Log: d.log, Clusters: clusters,
 		Unknown: (&recogniser{site: s, store: d.store, seen: d.strangers}).unknown,
@@ -306,6 +306,7 @@ func (d *daemon) library(r images.Release) (*library, error) {
 	if lib.base, err = iso.OpenVerified(r.ISO.Path, r.ISO.SHA256); err != nil {
 		return nil, err
 	}
+	lib.findMinimal()
 	if lib.agentFile, lib.agentPath, err = ownProgram(); err != nil {
 		return nil, err
 	}
@@ -347,7 +348,7 @@ func (d *daemon) listen(s fleet.Site, a *boot.Authority, lib *library) (*boot.Se
 		return nil, err
 	}
 	cfg := boot.Config{
-		Addr: net.JoinHostPort(s.Serving.Address, strconv.Itoa(port)), PlainAddr: plain, Authority: a, Desk: desk{&lib.engine}, Library: lib, Served: lib.served, Log: d.log,
+		Addr: net.JoinHostPort(s.Serving.Address, strconv.Itoa(port)), PlainAddr: plain, Authority: a, Desk: desk{&lib.engine}, Library: lib, Served: lib.served, Flowed: lib.flowed, Log: d.log,
 	}
 	if s.Cluster.Software != "" {
 		d.images = &nodeImages{pulls: desk{&lib.engine}.pulls, log: d.log}

@@ -8,7 +8,9 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"path"
 	"strconv"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -131,6 +133,19 @@ func (configs) Digest(a fleet.Assignment) (string, error) { return ignition.Dige
 
 func (c configs) Live(a fleet.Assignment, t callhome.Ticket, agentPath string) ([]byte, error) {
 	return ignition.Live(ignition.LiveInput{Assignment: a, Ticket: t, Agent: c.artefact(agentPath)})
+}
+
+// Keyfiles are those of the system's own network: the live system on the medium
+// has them from its config too, but its initial RAM disk needs them sooner.
+func (configs) Keyfiles(a fleet.Assignment) ([]provision.Keyfile, error) {
+	files, err := ignition.LiveFiles(a)
+	var out []provision.Keyfile
+	for _, f := range files {
+		if name := path.Base(f.Path); strings.HasSuffix(name, ".nmconnection") {
+			out = append(out, provision.Keyfile{Name: name, Text: f.Text})
+		}
+	}
+	return out, err
 }
 
 func (c configs) Installed(a fleet.Assignment, t callhome.Ticket, agentPath string) ([]byte, []string, error) {
@@ -260,6 +275,8 @@ func (d desk) pulls(server fleet.ServerID, password string) error {
 type library struct {
 	engine    atomic.Pointer[provision.Engine]
 	base      *iso.Base
+	minimal   *iso.Base // base without its root file system; nil where that cannot be
+	noMinimal string    // why
 	disk      images.Verified
 	agentFile agentFile
 	agentPath string
@@ -275,6 +292,43 @@ type library struct {
 func (l *library) served(key string, _ netip.Addr, bytes int64) {
 	if e := l.engine.Load(); e != nil {
 		e.Fetched(key, bytes, l.base.Size())
+	}
+}
+
+// flowed tells the engine how fast a reader's link takes a medium.
+func (l *library) flowed(key string, f boot.Flow) {
+	if e := l.engine.Load(); e != nil {
+		e.Flowed(key, f.Bytes, f.Busy)
+	}
+}
+
+// Unmade implements provision.Media.
+func (l *library) Unmade(m fleet.Medium) string {
+	if m == fleet.MinimalMedium {
+		return l.noMinimal
+	}
+	return ""
+}
+
+// Bytes implements provision.Media.
+func (l *library) Bytes(m fleet.Medium) int64 {
+	if m == fleet.MinimalMedium && l.minimal != nil {
+		return l.minimal.Size()
+	}
+	return l.base.Size()
+}
+
+// findMinimal looks whether a minimal medium can be made of the base: it must let
+// its root file system be taken out, and take the network that it then needs.
+func (l *library) findMinimal() {
+	minimal, err := l.base.Minimal()
+	switch {
+	case err != nil:
+		l.noMinimal = err.Error()
+	case !l.base.Features().LiveInitrdNetwork:
+		l.noMinimal = "the release's initial RAM disk takes no network settings"
+	default:
+		l.minimal = minimal
 	}
 }
 
@@ -345,7 +399,21 @@ func (l *library) personal(key string, r provision.Resource) (*iso.Image, error)
 		if err != nil {
 			return nil, err
 		}
-		return l.base.Personalise(iso.Personal{Ignition: config})
+		if r.Medium != fleet.MinimalMedium {
+			return l.base.Personalise(iso.Personal{Ignition: config})
+		}
+		if l.minimal == nil {
+			return nil, fmt.Errorf("minimal medium: %s", l.noMinimal)
+		}
+		p := iso.Personal{Ignition: config, RootfsURL: r.Address(provision.NetRootfs)}
+		files, err := r.Keyfiles()
+		if err != nil {
+			return nil, err
+		}
+		for _, f := range files {
+			p.Keyfiles = append(p.Keyfiles, iso.File{Name: f.Name, Data: []byte(f.Text)})
+		}
+		return l.minimal.Personalise(p)
 	})
 }
 
