@@ -22,7 +22,7 @@ PACKAGES := \
 	mmdebstrap squashfs-tools xorriso isolinux syslinux-common dosfstools mtools gdisk e2fsprogs \
 	grub-common grub-efi-amd64-bin grub-pc-bin cpio xz-utils zstd gzip \
 	gcc libc6-dev libblkid-dev libvirt-dev pkg-config iproute2 procps curl python3-sushy openipmi ipmitool jq tmux \
-	ipxe dnsmasq-base busybox isc-dhcp-client atftp tftp-hpa
+	ipxe dnsmasq-base busybox isc-dhcp-client atftp tftp-hpa keepalived
 
 # What `make bench` measures beside.
 RIVALS := nginx-light atftpd iputils-ping

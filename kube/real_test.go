@@ -199,7 +199,7 @@ func TestRealKeepalivedConfiguration(t *testing.T) {
 	}
 	keepalived, err := exec.LookPath("keepalived")
 	if err != nil {
-		t.Skip("skipped: no keepalived on this computer")
+		t.Fatal("make deps installs keepalived: ", err)
 	}
 	all, err := net.Interfaces()
 	if err != nil {
