@@ -201,7 +201,7 @@ func TestRealPayload(t *testing.T) {
 		}
 	}
 	asked := regexp.MustCompile(`(?m)^\s*(?:- )?image: *"?([^"\s]+)"?\s*$`)
-	for _, c := range []fleet.Component{fleet.ComponentKubeVirt, fleet.ComponentMultus} {
+	for _, c := range []fleet.Component{fleet.ComponentKubeVirt, fleet.ComponentMultus, fleet.ComponentSnapshots, fleet.ComponentCSI} {
 		manifests := p.Value().ManifestsOf(c)
 		if len(manifests) != 1 {
 			t.Fatalf("%s has %d manifests", c, len(manifests))
