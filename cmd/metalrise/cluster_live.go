@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"syscall"
 	"time"
 
@@ -35,7 +36,9 @@ func (o *options) lookAtCluster(ctx context.Context, view *fleet.Overview) {
 	defer done()
 	var seen kube.View
 	_ = c.Watch(ctx, func(v kube.View) { // it ends with ctx, and that is no fault
-		if seen = v; v.Reachable && v.Nodes != nil {
+		// What is false at the first sight may just not have been asked yet, such as
+		// etcd for its members.
+		if seen = v; v.Reachable && v.Nodes != nil && !slices.ContainsFunc(v.Cluster, func(k fleet.Check) bool { return !k.OK }) {
 			done()
 		}
 	})

@@ -61,6 +61,7 @@ type handOff struct {
 	DNS        []dnsRecord       `json:"dns"`
 	FirstVM    string            `json:"firstVM,omitempty"` // commands to paste
 	Report     string            `json:"report,omitempty"`
+	Signer     string            `json:"signer,omitempty"` // fingerprint of the key that signed it
 }
 
 // dnsRecord is one that people will want.
@@ -114,6 +115,9 @@ func (o *options) handOff(ctx context.Context, dir string) (handOff, fleet.Overv
 		Secrets: secretPlaces(dir), Checks: []string{}, Owed: owed(view), DNS: dnsOf(ctx, p)}
 	if !b.HandedOver.IsZero() {
 		h.Report = filepath.Join(dir, builtJSON)
+		if _, signer, err := checkBuilt(h.Report); err == nil { // metalrise report verify tells what is wrong with it
+			h.Signer = signer.Fingerprint()
+		}
 	}
 	if c := view.Cluster; c != nil {
 		h.Kubeconfig, h.API, h.Reachable, h.Kubernetes = cmp.Or(c.Kubeconfig, store.KubeconfigPath(dir)), c.Endpoint, c.Reachable, c.Version
@@ -315,7 +319,11 @@ func (o *options) printHandOff(h handOff, view fleet.Overview) {
 		o.printf("\nA first VM; paste it:\n\n%s\n", h.FirstVM)
 	}
 	if h.Report != "" {
-		o.printf("As-built report, signed: %s (also .md and .html)\nmetalrise verify tells later what differs from it.\n", h.Report)
+		o.printf("As-built report, signed: %s (also .md and .html)\n", h.Report)
+		if h.Signer != "" {
+			o.printf("Elsewhere, check it with: metalrise report verify %s --signer %s\n", builtJSON, h.Signer)
+		}
+		o.printf("metalrise verify tells later what differs from it.\n")
 	}
 }
 

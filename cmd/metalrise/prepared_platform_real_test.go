@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -42,8 +43,15 @@ func TestRealPreparedPlatform(t *testing.T) {
 	if pid := b.engine(); pid != 0 {
 		t.Errorf("an engine runs here: process %d", pid)
 	}
+	signer := regexp.MustCompile(`--signer (SHA256:\S+)`).FindStringSubmatch(shown)
+	if signer == nil {
+		t.Fatal("the page does not say who signed the report")
+	}
+	if strings.Contains(shown, "NOT TRUE") {
+		t.Error("the page says of a check that it is not true")
+	}
 	b.power("off")
-	b.keptReport()
+	b.keptReport(signer[1])
 	b.power("on")
 	b.ready(1)
 	b.eventually(5*time.Minute, "KubeVirt is available after a power cut", func() error {
@@ -59,7 +67,7 @@ func TestRealPreparedPlatform(t *testing.T) {
 
 // keptReport reads kubeconfig and report from the disk of the machine, which is
 // off, and wants the report whole and signed.
-func (b *box) keptReport() {
+func (b *box) keptReport(signer string) {
 	b.t.Helper()
 	root := b.rootOf()
 	dir := b.t.TempDir()
@@ -84,7 +92,7 @@ func (b *box) keptReport() {
 			b.t.Errorf("%s is still there, mode %s", gone, mode)
 		}
 	}
-	b.must("report", "verify", filepath.Join(dir, builtJSON))
+	b.must("report", "verify", filepath.Join(dir, builtJSON), "--signer", signer)
 	text, err := os.ReadFile(filepath.Join(dir, builtJSON))
 	if err != nil {
 		b.t.Fatal(err)
