@@ -10,6 +10,8 @@ import (
 	"testing"
 	"time"
 
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+
 	"metalrise.dev/fleet"
 	"metalrise.dev/kube"
 )
@@ -96,5 +98,50 @@ func TestRealProofs(t *testing.T) {
 	}
 	if err := r.Clean(context.WithoutCancel(t.Context()), fencer); err != nil {
 		t.Error(err)
+	}
+}
+
+// TestRealSilentGuest starts a VM whose kernel finds no program to begin with and
+// stops: KubeVirt goes on to call it Running, and the fault must say that its
+// guest is silent, with the kernel's own last words.
+func TestRealSilentGuest(t *testing.T) {
+	r, p := realRing(t)
+	defer func() {
+		if err := r.Clean(context.WithoutCancel(t.Context()), nil); err != nil {
+			t.Error(err)
+		}
+	}()
+	limits := usual().emulated()
+	limits.word = 25 * time.Second // a guest that begins speaks within 15 s, emulated on two busy cores
+	one := &run{Ring: r, limits: limits, plan: p, proof: fleet.ProofStart, nonce: nonce(), begun: time.Now(), note: func(note string) { t.Log(note) }}
+	if err := r.sweep(t.Context(), leaveNothing); err != nil {
+		t.Fatal(err)
+	}
+	if err := one.prepare(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	v := one.vm(machine{name: "silent", nodes: fleet.GroundOf(p).Hypervisors})
+	u := v.machine.vm()
+	args := []string{"spec", "template", "spec", "domain", "firmware", "kernelBoot", "kernelArgs"}
+	ordered, _, _ := unstructured.NestedString(u.Object, args...)
+	if err := unstructured.SetNestedField(u.Object, strings.Replace(ordered, "panic=-1", "panic=0", 1)+" rdinit=/none", args...); err != nil {
+		t.Fatal(err)
+	}
+	if err := one.apply(t.Context(), u); err != nil {
+		t.Fatal(err)
+	}
+	err := v.speaks(t.Context(), "")
+	t.Logf("%v", err)
+	if fleet.CodeOf(err) != fleet.CodeGuestSilent {
+		t.Fatalf("got %s %v, want %s", fleet.CodeOf(err), err, fleet.CodeGuestSilent)
+	}
+	for _, want := range []string{"is Running on", "Kernel panic"} {
+		if !strings.Contains(err.Error(), want) {
+			t.Errorf("the fault does not say %q: %v", want, err)
+		}
+	}
+	s, err := v.look(t.Context())
+	if err != nil || s.phase != "Running" || !s.ready {
+		t.Errorf("KubeVirt calls it %q, ready %v: %v", s.phase, s.ready, err)
 	}
 }

@@ -152,14 +152,14 @@ func (r *Ring) Prove(ctx context.Context, p fleet.Plan, proof fleet.Proof, fence
 		one.limits = r.limits.emulated()
 	}
 	if err := r.clean(ctx, fencer, one.say); err != nil {
-		return fleet.ProofResult{}, fmt.Errorf("remove what an earlier proof left: %w", err)
+		return fleet.ProofResult{}, r.left(ctx, err, "an earlier proof left something behind")
 	}
 	err := one.prepare(ctx)
 	if err == nil {
 		err = one.prove(ctx)
 	}
 	if tidy := one.tidy(ctx); tidy != nil && err == nil {
-		err = fmt.Errorf("remove what the proof made: %w", tidy)
+		err = r.left(ctx, tidy, "the proof passed, and not all that it made is gone")
 	}
 	one.mu.Lock()
 	defer one.mu.Unlock()
