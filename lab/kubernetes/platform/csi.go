@@ -59,8 +59,11 @@ func (c csiCompilation) arguments(out string) []string {
 	return append([]string{"build", "-mod=mod", "-trimpath", "-buildvcs=false", "-o", out + "/", "-ldflags", "-s -w -X " + c.stamp}, c.packages...)
 }
 
-// csiPackages are the tools with which the driver makes volumes and snapshots.
-func csiPackages() []string { return []string{"coreutils", "gzip", "mount", "tar", "util-linux"} }
+// csiPackages are the tools with which the driver makes volumes and snapshots;
+// tar starts gzip through a shell.
+func csiPackages() []string {
+	return []string{"coreutils", "dash", "gzip", "mount", "tar", "util-linux"}
+}
 
 // snapshots is all that snapshots of volumes take: the controller, as a component
 // of the catalogue, and a CSI driver for the lab, which comes in as a site's own
@@ -220,6 +223,7 @@ func hostPath(dir, tree string) image {
 	return image{name: "csi-hostpath", references: []string{hostPathImage + ":" + HostPathVersion}, entrypoint: []string{"/hostpathplugin"}, layers: []func(*layer){func(l *layer) {
 		l.tree(tree, ofTools)
 		l.folder("tmp", 0o1777)
+		l.link("bin/sh", "dash")
 		for _, name := range driverPrograms() {
 			l.program(name, filepath.Join(dir, name))
 		}
@@ -234,7 +238,7 @@ func ofTools(name string) bool {
 	case "":
 		return slices.Contains([]string{"bin", "sbin", "lib", "lib64", "usr"}, base)
 	case "bin/", "sbin/":
-		return slices.Contains([]string{"cp", "dd", "fallocate", "findmnt", "gzip", "losetup", "mount", "tar", "umount"}, base)
+		return slices.Contains([]string{"cp", "dash", "dd", "fallocate", "findmnt", "gzip", "losetup", "mount", "tar", "umount"}, base)
 	case "lib/", "lib64/":
 		return base == "x86_64-linux-gnu" || strings.HasPrefix(base, "ld-linux")
 	case "lib/x86_64-linux-gnu/":
