@@ -272,6 +272,9 @@ func (t *Track) served(s *fleet.Status, f Flow) {
 		return
 	}
 	s.Medium, s.Fetched = t.Route.medium(), max(f.Bytes, t.Route.Fetched)
+	if f.Bytes > 0 && t.Live.Key == "" && !t.Written && !t.Arrived && t.Hold == nil {
+		s.Step += fmt.Sprintf("; its BMC read %s of the %s medium", megabytes(f.Bytes), s.Medium)
+	}
 }
 
 func megabytes(n int64) string { return fmt.Sprintf("%.1f MB", float64(n)/1e6) }

@@ -72,6 +72,9 @@ type builtServer struct {
 	KVM          *fleet.KVM        `json:"kvm,omitempty"`
 	OS           string            `json:"os,omitempty"`
 	Attempts     int               `json:"attempts"`
+	Route        fleet.BootRoute   `json:"route,omitempty"`   // by which the live system came
+	Medium       fleet.Medium      `json:"medium,omitempty"`  // that the BMC was given
+	Fetched      int64             `json:"fetched,omitempty"` // bytes of it that the BMC read
 	Timings      []builtTiming     `json:"timings,omitempty"`
 	Cause        *fleet.Cause      `json:"cause,omitempty"` // of one that is held
 	Seen         map[string]string `json:"seen,omitempty"`  // when facts were read, by who read them
@@ -187,7 +190,7 @@ func buildServer(a fleet.Assignment, s fleet.Status, outside, inside fleet.Facts
 		Manufacturer: outside.Manufacturer.Or(inside.Manufacturer.Or("")), Model: outside.Model.Or(inside.Model.Or("")),
 		BIOS: outside.BIOSVersion.Or(inside.BIOSVersion.Or("")), BMCFirmware: outside.BMCFirmware.Or(""),
 		CPU: inside.CPU.Model.Or(outside.CPU.Model.Or("")), Threads: inside.CPU.Threads.Or(outside.CPU.Threads.Or(0)), MemoryMiB: inside.MemoryMiB.Or(outside.MemoryMiB.Or(0)),
-		Network: a.Network, Kept: a.KeepDisks, OS: inside.OS.Or(""), Attempts: s.Attempt, Cause: s.Cause, NICs: []builtNIC{}, Seen: map[string]string{}}
+		Network: a.Network, Kept: a.KeepDisks, OS: inside.OS.Or(""), Attempts: s.Attempt, Route: s.Route, Medium: s.Medium, Fetched: s.Fetched, Cause: s.Cause, NICs: []builtNIC{}, Seen: map[string]string{}}
 	if a.Kept == "" {
 		b.Erased = &a.InstallDisk
 	}

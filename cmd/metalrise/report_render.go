@@ -159,12 +159,12 @@ func sizeText(bytes int64) string {
 }
 
 func timingSection(b asBuilt) section {
-	s := section{Title: "Time taken", Text: []string{"Seconds from one milestone to the next, waits for other servers included."}, Head: []string{"host", "attempts"}}
+	s := section{Title: "Time taken", Text: []string{"Seconds from one milestone to the next, waits for other servers included."}, Head: []string{"host", "attempts", "booted by"}}
 	for _, m := range milestones {
 		s.Head = append(s.Head, m.name)
 	}
 	for _, x := range b.Servers {
-		row := []string{x.Hostname, fmt.Sprint(x.Attempts)}
+		row := []string{x.Hostname, fmt.Sprint(x.Attempts), bootedBy(x)}
 		for _, m := range milestones {
 			cell := "-"
 			for _, t := range x.Timings {
@@ -177,6 +177,18 @@ func timingSection(b asBuilt) section {
 		s.Rows = append(s.Rows, row)
 	}
 	return s
+}
+
+// bootedBy tells the route, the medium and how much of it the BMC read.
+func bootedBy(x builtServer) string {
+	parts := []string{orDash(string(x.Route))}
+	if x.Medium != "" {
+		parts = append(parts, string(x.Medium)+" medium")
+	}
+	if x.Fetched > 0 {
+		parts = append(parts, bytesText(x.Fetched)+" read")
+	}
+	return strings.Join(parts, ", ")
 }
 
 func componentSection(b asBuilt) section {
