@@ -71,7 +71,10 @@ each server there, writing down every step before it is taken.
 	p.StringVarP(&o.file, "file", "f", "site.yaml", "site file")
 	p.StringVar(&o.state, "state", "", "folder of the site's state (default: $METALRISE_STATE or ~/.local/state/metalrise/SITE)")
 	p.StringVarP(&o.output, "output", "o", "text", "text or json")
-	root.PersistentPreRunE = func(*cobra.Command, []string) error {
+	root.PersistentPreRunE = func(c *cobra.Command, _ []string) error {
+		if err := c.ValidateRequiredFlags(); err != nil { // cobra's own look comes later, and is no wrong usage to it
+			return &exitError{exitUsage, fmt.Errorf("%w (see %s --help)", err, c.CommandPath())}
+		}
 		if o.output != "text" && o.output != "json" {
 			return &exitError{exitUsage, fmt.Errorf("--output %q: want text or json", o.output)}
 		}

@@ -273,6 +273,11 @@ func (o *options) stop(ctx context.Context, dir string, cancel bool) error {
 	client := api.NewClient(dir)
 	_, err := client.Overview(ctx)
 	running := !errors.Is(err, api.ErrNoEngine)
+	if view, err := overview(ctx, dir); cancel && err == nil && view.Plan == "" {
+		// Perhaps another folder was meant: who says that it was taken back must have had it.
+		o.printf("no consent is in force in %s; nothing was taken back\n", dir)
+		cancel = false
+	}
 	switch {
 	case running && cancel:
 		if err := client.Withdraw(ctx, who(false)); err != nil {
