@@ -38,6 +38,7 @@ type ills struct {
 	hangs     bool // deleted VMs stay until they are touched
 	leaks     bool // cloud-init data do not arrive
 	unfilled  bool // CDI calls a volume filled that is empty
+	local     bool // a volume's snapshot is on one node, and a VM goes to another one where it may
 }
 
 // fake is a cluster with KubeVirt, as far as the proofs see it. Its VMs' guests
@@ -135,6 +136,9 @@ func (f *fake) Apply(_ context.Context, u *unstructured.Unstructured) (*unstruct
 	case "VirtualMachineRestore":
 		vm := f.vms[u.GetName()]
 		vm.disk = vm.kept
+		if f.ills.local && len(f.allowed(vm)) > 1 {
+			vm.disk = guest.Blank()
+		}
 		args, _, _ := unstructured.NestedString(vm.m.Object, "spec", "template", "spec", "domain", "firmware", "kernelBoot", "kernelArgs")
 		unstructured.SetNestedField(vm.m.Object, strings.Replace(args, "mark="+markAfter, "mark="+markBefore, 1), "spec", "template", "spec", "domain", "firmware", "kernelBoot", "kernelArgs")
 		unstructured.SetNestedField(u.Object, true, "status", "complete")
@@ -185,15 +189,19 @@ func (f *fake) boot(vm *fakeVM, not string) {
 
 // place gives the first node that a VM may run on.
 func (f *fake) place(vm *fakeVM, not string) string {
-	term, _, _ := unstructured.NestedMap(vm.m.Object, "spec", "template", "spec", "affinity", "nodeAffinity")
-	list, _, _ := unstructured.NestedSlice(term, "requiredDuringSchedulingIgnoredDuringExecution", "nodeSelectorTerms")
-	values := list[0].(map[string]any)["matchExpressions"].([]any)[0].(map[string]any)["values"].([]any)
-	for _, v := range values {
+	for _, v := range f.allowed(vm) {
 		if name := v.(string); name != not && !f.node(name).Cordoned && !f.off[name] {
 			return name
 		}
 	}
 	return ""
+}
+
+// allowed are the nodes that a VM asks for.
+func (f *fake) allowed(vm *fakeVM) []any {
+	term, _, _ := unstructured.NestedMap(vm.m.Object, "spec", "template", "spec", "affinity", "nodeAffinity")
+	list, _, _ := unstructured.NestedSlice(term, "requiredDuringSchedulingIgnoredDuringExecution", "nodeSelectorTerms")
+	return list[0].(map[string]any)["matchExpressions"].([]any)[0].(map[string]any)["values"].([]any)
 }
 
 // move migrates a VM, with a pause of a second.

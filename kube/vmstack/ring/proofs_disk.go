@@ -158,6 +158,9 @@ func (r *run) proveSnapshot(ctx context.Context) error {
 	if err := v.halt(ctx); err != nil {
 		return err
 	}
+	if err := v.stay(ctx); err != nil {
+		return err
+	}
 	asked := time.Now()
 	if err := v.shot(ctx, snapshot(v.machine), snapshotKind, "readyToUse"); err != nil {
 		return err
@@ -179,6 +182,18 @@ func (r *run) proveSnapshot(ctx context.Context) error {
 	}
 	r.saw("the volume was overwritten after a snapshot and restored from it: the guest found what was there before")
 	return nil
+}
+
+// stay keeps a halted VM on the node where it ran, unless several nodes can attach
+// its volume. A volume that is restored on demand is made where the VM is sent,
+// and storage of one node has the snapshot on that node alone, which the
+// scheduler does not know.
+func (v *vm) stay(ctx context.Context) error {
+	if v.plan.Stack.Storage.Shared {
+		return nil
+	}
+	v.nodes, v.halted = []string{v.now().node}, true
+	return v.apply(ctx, v.machine.vm())
 }
 
 // overwrite has the guest write another mark, and stops it.

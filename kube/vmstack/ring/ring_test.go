@@ -114,6 +114,19 @@ func TestProofsOfAnIllCluster(t *testing.T) {
 	}
 }
 
+// Storage of one node gives a snapshot back where it lies, and only there: the VM
+// is kept on its node, unless the storage is called shared.
+func TestSnapshotOfOneNodesStorage(t *testing.T) {
+	for _, shared := range []bool{false, true} {
+		f, p := newFake("w1", "w2"), somePlan("w1", "w2")
+		f.ills.local, p.Stack.Storage.Shared = true, shared
+		_, err := prove(t, f, p, fleet.ProofSnapshot)
+		if failed := err != nil && fleet.CodeOf(err) == fleet.CodeVolumeFailed; failed != shared || !shared && err != nil {
+			t.Errorf("shared %t: %v", shared, err)
+		}
+	}
+}
+
 // The mark on the node is written before the act, and the node is switched on
 // again before anything is called ready.
 func TestFencingKeepsItsOrder(t *testing.T) {
