@@ -48,10 +48,12 @@ func plain(size int64) content {
 	return content{size: size, pieces: []piece{{size: size}}}
 }
 
-// segment replaces size bytes of an image at off: by data, then by zeros.
+// segment replaces size bytes of an image at off: by data, then by zeros, or by
+// what the image has at from.
 type segment struct {
 	off, size int64
 	data      []byte
+	from      int64 // 0: data
 }
 
 func (s segment) end() int64 { return s.off + s.size }
@@ -65,7 +67,15 @@ func (c content) with(segs []segment) content {
 	at := int64(0)
 	for _, s := range segs {
 		out.copy(c, at, s.off)
-		out.pieces = append(out.pieces, piece{off: s.off, size: s.size, from: fromMemory, data: s.data})
+		if s.from != 0 {
+			first := len(out.pieces)
+			out.copy(c, s.from, s.from+s.size)
+			for i := first; i < len(out.pieces); i++ {
+				out.pieces[i].off += s.off - s.from
+			}
+		} else {
+			out.pieces = append(out.pieces, piece{off: s.off, size: s.size, from: fromMemory, data: s.data})
+		}
 		at = s.end()
 	}
 	out.copy(c, at, c.size)

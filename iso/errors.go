@@ -56,6 +56,7 @@ type TooLargeError struct {
 	Raw  int64 // before compression; equal to Need for kernel arguments
 	Need int64
 	Have int64
+	Why  string // the area cannot become larger; "" where that is not asked
 }
 
 func (e *TooLargeError) Error() string {
@@ -65,7 +66,11 @@ func (e *TooLargeError) Error() string {
 	if e.Part == PartFiles {
 		return fmt.Sprintf("config and files for the initrd have %d bytes together and at most %d are allowed: have the live system fetch the large ones", e.Need, e.Have)
 	}
-	return fmt.Sprintf("Ignition config of %d bytes is %d bytes when compressed and the place of the base ISO for it has %d and cannot become larger: embed a small config that merges the large one from a URL with a verification hash and the server's certificate authority (ignition.config.merge, ignition.security.tls)", e.Raw, e.Need, e.Have)
+	why := ""
+	if e.Why != "" {
+		why = " (" + e.Why + ")"
+	}
+	return fmt.Sprintf("Ignition config of %d bytes is %d bytes when compressed and the place of the base ISO for it has %d and cannot become larger%s: embed a small config that merges the large one from a URL with a verification hash and the server's certificate authority (ignition.config.merge, ignition.security.tls)", e.Raw, e.Need, e.Have, why)
 }
 
 // KargError says why one kernel argument is refused.

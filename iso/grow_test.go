@@ -32,19 +32,26 @@ func save(t *testing.T, im *Image) string {
 // hybridISO is an ISO made by xorriso with Rock Ridge, Joliet, boot images for
 // BIOS and UEFI, partition tables, and the areas of the live layout.
 func hybridISO(t testing.TB) string {
+	return changedISO(t, func(map[string][]byte) {})
+}
+
+// changedISO is a hybridISO with other files.
+func changedISO(t testing.TB, change func(files map[string][]byte)) string {
 	t.Helper()
 	const kargs = "coreos.liveiso=hybrid ignition.firstboot ignition.platform.id=metal"
 	grub := "menuentry x {\n\tlinux /images/pxeboot/vmlinuz " + kargs + "\n" + strings.Repeat("#", 900) + " COREOS_KARG_EMBED_AREA\n\tinitrd /images/pxeboot/initrd.img /images/ignition.img\n}\n"
 	linux := "label x\n kernel /images/pxeboot/vmlinuz\n append initrd=/images/pxeboot/initrd.img,/images/ignition.img " + kargs + "\n" + strings.Repeat("#", 900) + " COREOS_KARG_EMBED_AREA\n"
 	root := t.TempDir()
-	for p, b := range map[string][]byte{
+	files := map[string][]byte{
 		KernelPath: noise(3 << 20), InitrdPath: noise(1 << 20), RootfsPath: noise(5<<20 + 77),
 		"images/ignition.img": make([]byte, 256<<10), "images/efiboot.img": make([]byte, 1440<<10),
 		"EFI/fedora/grub.cfg": []byte(grub), "isolinux/isolinux.cfg": []byte(linux), "zz/last": []byte("last of all\n"),
 		"coreos/igninfo.json":  []byte(`{"file": "images/ignition.img"}`),
 		"coreos/features.json": []byte(`{"installer-config": true, "live-initrd-network": true}`),
 		"coreos/kargs.json":    []byte(`{"default": "` + kargs + `", "files": [{"path": "EFI/fedora/grub.cfg", "offset": ` + offset(grub, kargs) + `}, {"path": "isolinux/isolinux.cfg", "offset": ` + offset(linux, kargs) + `}], "size": 900}`),
-	} {
+	}
+	change(files)
+	for p, b := range files {
 		p = filepath.Join(root, p)
 		if err := errors.Join(os.MkdirAll(filepath.Dir(p), 0o755), os.WriteFile(p, b, 0o644)); err != nil {
 			t.Fatal(err)

@@ -29,8 +29,10 @@ type Image struct {
 // An archive that is larger than the embed area is put behind the end of the ISO,
 // and the directories then say that the area's file is there: boot loaders load
 // it by its name, so a config of any size up to 16 MiB reaches the machine
-// without any network. On the few images whose embed area is not a file of its
-// own that cannot be done, and such a config is a *TooLargeError.
+// without any network. Where the area is the end of a larger file, that whole file
+// is: its other bytes are still read from where they were. Where the area lies in
+// the midst of a file, or in one that firmware starts by its place, that cannot be
+// done, and such a config is a *TooLargeError.
 func (b *Base) Personalise(p Personal) (*Image, error) {
 	if err := b.source.unchanged(b.source.file); err != nil {
 		return nil, fmt.Errorf("personalise: %w", err)
@@ -92,7 +94,7 @@ func (b *Base) embed(members []member) ([]segment, error) {
 		for _, m := range members {
 			raw += len(m.data)
 		}
-		return nil, &TooLargeError{Part: PartIgnition, Raw: int64(raw), Need: int64(len(data)), Have: area.size}
+		return nil, &TooLargeError{Part: PartIgnition, Raw: int64(raw), Need: int64(len(data)), Have: area.size, Why: b.layout.grow.why}
 	}
 	return b.layout.grow.segments(data), nil
 }

@@ -224,8 +224,9 @@ func noise(n int) []byte {
 }
 
 func TestTooLarge(t *testing.T) {
-	// an area at the end of the initrd cannot become longer
-	b := open(t, isotest.Options{EmbedSize: 4096, Embed: isotest.EmbedHeader})
+	// an area in the midst of a file cannot become longer
+	b := open(t, isotest.Options{Files: map[string][]byte{"images/other.img": make([]byte, 8192),
+		"coreos/igninfo.json": []byte(`{"file": "images/other.img", "offset": 0, "length": 4096}`)}})
 	var tooLarge *TooLargeError
 	_, err := b.Personalise(Personal{Ignition: noise(8192)})
 	if fleet.CodeOf(err) != fleet.CodeIgnitionTooLarge || fleet.KindOf(err) != fleet.Invalid {

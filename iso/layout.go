@@ -27,7 +27,6 @@ const (
 // start of the ISO. Everything in it has been checked against the file.
 type layout struct {
 	ignition extent
-	whole    bool       // the embed area is a whole file that may become longer
 	kargs    []kargArea // by offset; none if the ISO has no place for them
 	standard string     // the kernel arguments the image was built with, or ""
 
@@ -42,7 +41,7 @@ type layout struct {
 func findLayout(v *volume) (layout, error) {
 	var l layout
 	var err error
-	if l.ignition, l.whole, err = findIgnition(v); err != nil {
+	if l.ignition, err = findIgnition(v); err != nil {
 		return l, err
 	}
 	if l.kargs, l.standard, err = findKargs(v); err != nil {
@@ -62,31 +61,33 @@ func findLayout(v *volume) (layout, error) {
 	return l, nil
 }
 
-func findIgnition(v *volume) (area extent, whole bool, err error) {
-	var info struct {
-		File   string `json:"file"`
-		Offset *int64 `json:"offset"`
-		Length *int64 `json:"length"`
-	}
+// ignInfo is what /coreos/igninfo.json says.
+type ignInfo struct {
+	File   string `json:"file"`
+	Offset *int64 `json:"offset,omitempty"`
+	Length *int64 `json:"length,omitempty"`
+}
+
+func findIgnition(v *volume) (extent, error) {
+	var info ignInfo
 	b, _, err := v.readFile(ignInfoPath, maxInfoBytes)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		info.File = ignDefaultPath
 	case err != nil:
-		return extent{}, false, err
+		return extent{}, err
 	default:
 		if err := json.Unmarshal(b, &info); err != nil {
-			return extent{}, false, malformed("/"+ignInfoPath, "%v", err)
+			return extent{}, malformed("/"+ignInfoPath, "%v", err)
 		}
 	}
 	declared := err == nil
 	e, err := v.file(info.File)
 	if errors.Is(err, fs.ErrNotExist) && !declared {
-		area, err = ignitionHeader(v)
-		return area, false, err
+		return ignitionHeader(v)
 	}
 	if err != nil {
-		return extent{}, false, fmt.Errorf("find the Ignition embed area: %w", err)
+		return extent{}, fmt.Errorf("find the Ignition embed area: %w", err)
 	}
 	var off int64
 	if info.Offset != nil {
@@ -97,9 +98,9 @@ func findIgnition(v *volume) (area extent, whole bool, err error) {
 		length = *info.Length
 	}
 	if off < 0 || length <= 0 || off > e.size || length > e.size-off || length > maxEmbedBytes {
-		return extent{}, false, malformed("/"+ignInfoPath, "offset %d, length %d do not fit %s of %d bytes", off, length, printable(info.File), e.size)
+		return extent{}, malformed("/"+ignInfoPath, "offset %d, length %d do not fit %s of %d bytes", off, length, printable(info.File), e.size)
 	}
-	return extent{off: e.off + off, size: length}, info.Offset == nil && info.Length == nil, nil
+	return extent{off: e.off + off, size: length}, nil
 }
 
 // ignitionHeader reads the last 24 bytes of the system area:
