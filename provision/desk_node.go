@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"regexp"
+	"slices"
 	"strings"
 	"time"
 
@@ -42,7 +43,7 @@ func (w *walker) acceptArrival(ctx context.Context, c Caller, h callhome.Hello, 
 	}
 	w.hear()
 	kvm, _ := h.Facts.KVM.Get()
-	kvm.Why, kvm.Flag, kvm.Modules = clip(kvm.Why), clip(kvm.Flag), kvm.Modules[:min(len(kvm.Modules), 16)]
+	kvm = cutKVM(kvm)
 	run, _ := h.Facts.Runtime.Get()
 	run.Kernel, run.Container = clip(run.Kernel), clip(run.Container)
 	a := arrival{KVM: kvm, Runtime: run, Key: c.KeyHash, Instance: clip(h.Instance), Remedy: remedy}
@@ -61,6 +62,17 @@ func (w *walker) acceptArrival(ctx context.Context, c Caller, h callhome.Hello, 
 		note = "the installed system reported itself; " + string(fleet.CodeKVMUnavailable) + " no KVM: " + kvm.Why
 	}
 	return w.recordLocked(ctx, fleet.Event{Action: fleet.ActArrive, Edge: fleet.Ended, Outcome: fleet.OK, Data: data, Note: note})
+}
+
+// cutKVM keeps what a machine says of its hypervisor within bounds: each report
+// that says something new stays in the journal for ever.
+func cutKVM(k fleet.KVM) fleet.KVM {
+	k.Why, k.Flag = clip(k.Why), clip(k.Flag)
+	k.Modules = slices.Clone(k.Modules[:min(len(k.Modules), 16)])
+	for i, name := range k.Modules {
+		k.Modules[i] = clip(name)
+	}
+	return k
 }
 
 // newsLocked tells whether a repeated report says anything new.

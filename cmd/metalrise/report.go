@@ -90,8 +90,8 @@ type member struct {
 	text []byte
 }
 
-// maxJournal bounds how many events are gathered: those of a thousand servers
-// that were installed ten times.
+// maxJournal bounds how many events are gathered, the newest: those of a
+// thousand servers that were installed ten times.
 const maxJournal = 200_000
 
 // members are the files of a report. They are named here one by one: what is
@@ -147,14 +147,20 @@ func (o *options) members(ctx context.Context, dir string) ([]member, error) {
 	if err := errors.Join(add("facts.json", facts), add("facts-in-band.json", inBand), add("found.json", found)); err != nil {
 		return nil, err
 	}
-	journal, err := journalLines(ctx, st)
+	journal, err := journalLines(ctx, st, maxJournal)
 	return append(out, member{"journal.jsonl", journal}), err
 }
 
-func journalLines(ctx context.Context, st *store.Store) ([]byte, error) {
+// journalLines gives the newest events, at most so many: what a report is asked
+// for happened last.
+func journalLines(ctx context.Context, st *store.Store, most int64) ([]byte, error) {
 	var b bytes.Buffer
 	lines := json.NewEncoder(&b)
-	for after, n := int64(0), 0; n < maxJournal; {
+	last, err := st.LastEvent(ctx)
+	if err != nil {
+		return nil, err
+	}
+	for after := max(0, last-most); ; {
 		events, err := st.Events(ctx, after, 10_000)
 		if err != nil || len(events) == 0 {
 			return b.Bytes(), err
@@ -164,7 +170,7 @@ func journalLines(ctx context.Context, st *store.Store) ([]byte, error) {
 				return nil, err
 			}
 		}
-		after, n = events[len(events)-1].Seq, n+len(events)
+		after = events[len(events)-1].Seq
 	}
 	return b.Bytes(), nil
 }

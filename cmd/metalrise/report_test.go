@@ -103,6 +103,30 @@ image: /srv/image
 	}
 }
 
+// TestReportHasTheNewestEvents: a helper wants to know how it ended.
+func TestReportHasTheNewestEvents(t *testing.T) {
+	st, err := store.Open(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer st.Close()
+	for _, most := range []int64{4, 100} {
+		if b, err := journalLines(t.Context(), st, most); err != nil || len(b) != 0 {
+			t.Errorf("an empty journal: %q, %v", b, err)
+		}
+	}
+	if _, err := st.Append(t.Context(), make([]fleet.Event, 10)...); err != nil {
+		t.Fatal(err)
+	}
+	for most, first := range map[int64]string{4: `{"seq":7,`, 10: `{"seq":1,`, 100: `{"seq":1,`} {
+		b, err := journalLines(t.Context(), st, most)
+		lines := strings.Split(strings.TrimSpace(string(b)), "\n")
+		if err != nil || len(lines) != int(min(most, 10)) || !strings.HasPrefix(lines[0], first) || !strings.HasPrefix(lines[len(lines)-1], `{"seq":10,`) {
+			t.Errorf("at most %d: %d lines, the first is %.40s, %v", most, len(lines), lines[0], err)
+		}
+	}
+}
+
 func unpack(t *testing.T, path string) map[string]string {
 	t.Helper()
 	b, err := os.ReadFile(path)

@@ -163,6 +163,15 @@ func (s *Store) Events(ctx context.Context, after int64, limit int) ([]fleet.Eve
 	return out, rows.Err()
 }
 
+// LastEvent is the sequence number of the newest event, 0 when there is none.
+func (s *Store) LastEvent(ctx context.Context) (int64, error) {
+	var seq int64
+	if err := s.db.QueryRowContext(ctx, "SELECT coalesce(max(seq), 0) FROM events").Scan(&seq); err != nil {
+		return 0, fmt.Errorf("read journal: %w", err)
+	}
+	return seq, nil
+}
+
 // Changed gives a channel that closes at the next commit of this process.
 func (s *Store) Changed() <-chan struct{} {
 	s.mu.Lock()
