@@ -8,6 +8,7 @@ import (
 
 // The opt-in components of the catalogue.
 const (
+	ComponentWhereabouts    Component = "whereabouts"           // addresses for pods on further networks
 	ComponentSnapshots      Component = "snapshot-controller"   // VolumeSnapshots for any CSI driver that makes them
 	ComponentCSI            Component = "csi-driver"            // the site's own CSI driver, whatever it is
 	ComponentNFS            Component = "nfs-csi"               // shared volumes on an NFS server

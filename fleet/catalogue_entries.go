@@ -5,8 +5,8 @@ const mebibyte = 1 << 20
 // notInstalled is the plain truth about most opt-in components.
 const notInstalled = "no test of metalrise installs it; its manifests are applied and watched as those of any other component, and that is all that is known"
 
-// defaultEntries are what a site gets without asking. Networks come before
-// KubeVirt, because its pods stand on the migration network.
+// defaultEntries are what a site gets without asking, and what its migration
+// network needs. Networks come before KubeVirt, because its pods stand on that one.
 func defaultEntries() []CatalogueEntry {
 	return []CatalogueEntry{
 		{
@@ -17,6 +17,17 @@ func defaultEntries() []CatalogueEntry {
 			Ready:  "Its DaemonSet runs on every node and the definition of NetworkAttachmentDefinition is established.",
 			Proof:  "The proof of networks: two VMs reach each other over a VM network.",
 			Remove: "Its DaemonSet, rules and definition are deleted. VMs on further networks do not start any more, so it is refused while there are network attachments.",
+		},
+		{
+			Name: ComponentWhereabouts, Title: "Whereabouts", Versions: []string{"v0.9.4"},
+			About:  "Gives the pods of a network addresses that no other pod of the cluster has.",
+			Needs:  []Component{ComponentMultus},
+			Gives:  []string{"an address for each hypervisor on platform.migrationNetwork, which asks for it by itself"},
+			Images: 1, Bytes: 60 * mebibyte,
+			Asks:   "A subnet of the migration network in which nobody else gives out addresses: it takes them from the third on, and leaves the last five alone.",
+			Ready:  "Its DaemonSet runs on every node and its definitions are established.",
+			Proof:  "The proof of live migration: VMs come by way of an address of the migration network.",
+			Remove: "Its DaemonSet, rules and definitions are deleted. Refused while it keeps addresses: first take platform.migrationNetwork out of the site file and install KubeVirt anew.",
 		},
 		{
 			Name: ComponentVMNetworks, Title: "VM networks", Default: true, Own: true,

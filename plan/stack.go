@@ -101,6 +101,9 @@ func (m *maker) lacks(c fleet.Component) {
 // askedAt is the field that asks for a component.
 func (m *maker) askedAt(c fleet.Component) string {
 	p := m.in.Site.Platform
+	if !slices.Contains(p.Components, c) && c == fleet.ComponentWhereabouts {
+		return "platform.migrationNetwork"
+	}
 	if !slices.Contains(p.Components, c) && len(p.Networks) > 0 && slices.Contains(fleet.WithNeeds(fleet.Catalogue(), []fleet.Component{fleet.ComponentVMNetworks}), c) {
 		return "platform.networks"
 	}
@@ -162,6 +165,9 @@ func (m *maker) askedComponents() []fleet.Component {
 	named = append(named, fleet.ComponentKubeVirt)
 	if len(p.Networks) > 0 {
 		named = append(named, fleet.ComponentVMNetworks)
+	}
+	if p.MigrationNetwork != "" { // KubeVirt's own pods get an address each on it
+		named = append(named, fleet.ComponentWhereabouts)
 	}
 	if p.Storage.Path != "" {
 		named = append(named, fleet.ComponentLocalStorage)

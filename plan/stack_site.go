@@ -22,7 +22,7 @@ func (m *maker) checkVMNetworks(hosts []*draft) {
 		here := fmt.Sprintf("platform.networks[%d]", i)
 		m.checkVMSubnet(v, here+".subnet")
 		if named(v) {
-			m.checkMigrationNetwork(v, here)
+			m.checkMigrationSubnet(v, here+".subnet", len(hosts))
 		}
 		if v.Port == "" {
 			if named(v) && len(hosts) > 1 {
@@ -42,14 +42,14 @@ func (m *maker) carries(file string) bool {
 	return slices.ContainsFunc(m.in.Payload.Files, func(f fleet.PayloadFile) bool { return f.Name == file })
 }
 
-// checkMigrationNetwork: KubeVirt's own pods get an address each on it, which the
-// plugin whereabouts gives them out of the subnet.
-func (m *maker) checkMigrationNetwork(v fleet.VMNetwork, here string) {
+// checkMigrationSubnet: each hypervisor gets an address of it.
+func (m *maker) checkMigrationSubnet(v fleet.VMNetwork, path string, hosts int) {
 	if v.Subnet == "" {
-		m.add(fleet.CodePlatformInvalid, fleet.Blocker, "", here+".subnet", fmt.Sprintf("live migrations over network %s need a subnet of which each node gets an address", v.Name), "Name it, or leave platform.migrationNetwork out.")
+		m.add(fleet.CodePlatformInvalid, fleet.Blocker, "", path, fmt.Sprintf("live migrations over network %s need a subnet of which each node gets an address", v.Name), "Name it, or leave platform.migrationNetwork out.")
 	}
-	if !m.carries("cni/whereabouts") {
-		m.add(fleet.CodeComponentMissing, fleet.Blocker, "", "platform.migrationNetwork", "the nodes' software has no CNI plugin whereabouts, which live migrations over a network of their own need", "Point cluster.software at software that has the file cni/whereabouts, or leave this out.")
+	if _, _, n := v.MigrationRange(); v.Subnet != "" && n < hosts {
+		m.add(fleet.CodePlatformInvalid, fleet.Blocker, "", path, fmt.Sprintf("%s has %d addresses for live migrations, and there are %d hypervisors", v.Subnet, n, hosts),
+			"Name a larger subnet of IPv4. Its first two addresses and the last five are not taken.")
 	}
 }
 

@@ -31,7 +31,7 @@ func platformFields() []field {
 		{path: "platform.networks[].bridge", text: "Linux bridge on the nodes.", required: true, example: "br-vm", check: checkBridge},
 		{path: "platform.networks[].port", text: "Network interface of the nodes that is a port of the bridge. Never the one that carries the node's own address.", byDef: "none: VMs of one node reach each other, and nobody else", example: "eno2", check: checkPort},
 		{path: "platform.networks[].vlan", text: "VLAN of the VMs' frames.", byDef: "untagged", example: "20", min: 1, max: 4094},
-		{path: "platform.networks[].subnet", text: "Addresses of which the proofs take two for their VMs while they run.", byDef: "link-local ones", example: "10.0.20.0/24", check: checkSubnet},
+		{path: "platform.networks[].subnet", text: "Addresses of which the proofs take two for their VMs while they run, and, where live migrations use the network, each hypervisor one.", byDef: "link-local ones", example: "10.0.20.0/24", check: checkSubnet},
 		{path: "platform.migrationNetwork", text: "Which of these networks live migrations use.", byDef: "that of the pods", example: "tenants", check: checkNetworkName},
 
 		{path: "platform.memoryOvercommit", text: "Memory promised to VMs in percent of what is set aside for them; more than 100 trusts that not all use theirs at a time.", byDef: "100", example: "120", min: 10, max: 1000},

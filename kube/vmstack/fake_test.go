@@ -50,6 +50,7 @@ var served = map[string][]string{
 	"/apis/kubevirt.io/v1":                   {"KubeVirt", "kubevirts", "VirtualMachine", "virtualmachines", "VirtualMachineInstance", "virtualmachineinstances"},
 	"/apis/instancetype.kubevirt.io/v1beta1": {"VirtualMachineClusterInstancetype", "-virtualmachineclusterinstancetypes", "VirtualMachineClusterPreference", "-virtualmachineclusterpreferences"},
 	"/apis/snapshot.kubevirt.io/v1beta1":     {"VirtualMachineSnapshot", "virtualmachinesnapshots"},
+	"/apis/whereabouts.cni.cncf.io/v1alpha1": {"IPPool", "ippools"},
 	"/apis/k8s.cni.cncf.io/v1":               {"NetworkAttachmentDefinition", "network-attachment-definitions"},
 	"/apis/cdi.kubevirt.io/v1beta1":          {"CDI", "-cdis", "StorageProfile", "-storageprofiles", "DataVolume", "datavolumes"},
 	"/apis/example.com/v1":                   {"Thing", "things"},

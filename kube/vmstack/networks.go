@@ -30,17 +30,26 @@ type bridgeConfig struct {
 // it is so, VMs of one node reach each other and nobody else.
 //
 // The network of live migrations is offered to KubeVirt's own pods too, which
-// need an address each, unlike over the cluster: that takes the plugin
-// whereabouts on the nodes. VMs get no address from an attachment.
+// need an address each that no other one of the cluster has: the plugin
+// whereabouts gives it. VMs get no address from an attachment.
 func Networks(s fleet.StackPlan) []*unstructured.Unstructured {
 	var out []*unstructured.Unstructured
 	for _, n := range s.Networks {
 		out = append(out, attachment(vmNamespace, n, map[string]any{}))
 		if n.Name == s.MigrationNetwork {
-			out = append(out, attachment(kubevirtNamespace, n, map[string]any{"type": "whereabouts", "range": n.Subnet}))
+			out = append(out, attachment(kubevirtNamespace, n, addresses(n)))
 		}
 	}
 	return out
+}
+
+// addresses are a configuration of the plugin whereabouts.
+func addresses(n fleet.VMNetwork) map[string]any {
+	ipam := map[string]any{"type": "whereabouts", "range": n.Subnet}
+	if first, last, count := n.MigrationRange(); count > 0 {
+		ipam["range_start"], ipam["range_end"] = first.String(), last.String()
+	}
+	return ipam
 }
 
 func attachment(namespace string, n fleet.VMNetwork, ipam any) *unstructured.Unstructured {

@@ -247,12 +247,19 @@ func (i *Installer) unused(ctx context.Context, list inventory) error {
 			return err
 		}
 		for _, o := range there {
-			if !slices.ContainsFunc(list.Objects, refOf(o).same) {
+			if !vacant(o) && !slices.ContainsFunc(list.Objects, refOf(o).same) {
 				return inUse("there is %s", kube.NameOf(o))
 			}
 		}
 	}
 	return nil
+}
+
+// vacant tells whether an object is a list of addresses of Whereabouts on which
+// nobody is. It keeps such lists.
+func vacant(o *unstructured.Unstructured) bool {
+	addresses, _, _ := unstructured.NestedMap(o.Object, "spec", "allocations")
+	return o.GetKind() == "IPPool" && len(addresses) == 0
 }
 
 func inUse(format string, args ...any) error {

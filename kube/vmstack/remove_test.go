@@ -95,3 +95,26 @@ func TestRemoveLeavesDefinitionsOfOthers(t *testing.T) {
 		t.Error("another component's definition was deleted")
 	}
 }
+
+// TestRemoveKeepsAddresses: the record of who has which address of the migration
+// network goes only when nobody has one.
+func TestRemoveKeepsAddresses(t *testing.T) {
+	f, i := newInstaller(t, testPlan(), map[string]string{"w": `
+apiVersion: apiextensions.k8s.io/v1
+kind: CustomResourceDefinition
+metadata: {name: ippools.whereabouts.cni.cncf.io}
+spec: {group: whereabouts.cni.cncf.io, names: {kind: IPPool}, versions: [{name: v1alpha1, storage: true}]}
+`})
+	f.control = allWell
+	if err := i.Install(t.Context(), fleet.ComponentPlan{Name: fleet.ComponentWhereabouts, Manifests: []string{"w"}}, silent); err != nil {
+		t.Fatal(err)
+	}
+	const pool = "/apis/whereabouts.cni.cncf.io/v1alpha1/namespaces/kube-system/ippools/10.0.20.0-24"
+	f.set(pool, `{"apiVersion":"whereabouts.cni.cncf.io/v1alpha1","kind":"IPPool","metadata":{"namespace":"kube-system"},"spec":{"range":"10.0.20.0/24","allocations":{"2":{"podref":"kubevirt/virt-handler-x"}}}}`)
+	wantRefusal(t, f, i, fleet.ComponentWhereabouts, "IPPool kube-system/10.0.20.0-24")
+	f.drop(pool)
+	f.set(pool, `{"apiVersion":"whereabouts.cni.cncf.io/v1alpha1","kind":"IPPool","metadata":{"namespace":"kube-system"},"spec":{"range":"10.0.20.0/24","allocations":{}}}`)
+	if err := i.Remove(t.Context(), fleet.ComponentWhereabouts, silent); err != nil {
+		t.Fatal(err)
+	}
+}

@@ -56,7 +56,7 @@ func TestNetworks(t *testing.T) {
 	}
 	want := []string{
 		`default/vms {"cniVersion":"0.4.0","name":"vms","type":"bridge","bridge":"br-vm","vlan":20,"ipam":{}}`,
-		`kubevirt/vms {"cniVersion":"0.4.0","name":"vms","type":"bridge","bridge":"br-vm","vlan":20,"ipam":{"range":"10.0.20.0/24","type":"whereabouts"}}`,
+		`kubevirt/vms {"cniVersion":"0.4.0","name":"vms","type":"bridge","bridge":"br-vm","vlan":20,"ipam":{"range":"10.0.20.0/24","range_end":"10.0.20.250","range_start":"10.0.20.2","type":"whereabouts"}}`,
 		`default/plain {"cniVersion":"0.4.0","name":"plain","type":"bridge","bridge":"br-plain","ipam":{}}`,
 	}
 	if asJSON(t, got) != asJSON(t, want) {
