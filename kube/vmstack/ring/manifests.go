@@ -57,12 +57,9 @@ type machine struct {
 	proof fleet.Proof
 	image string // of the guest
 	// nodes it may run on; prefer is one of them, or "".
-	nodes  []string
-	prefer string
-	// movable VMs are migrated away when their node is drained. They have no
-	// cloud-init disk: to move one that KubeVirt generated takes a libvirt of 10.9
-	// or later in its images, and says nothing about the cluster.
-	movable bool
+	nodes   []string
+	prefer  string
+	movable bool // it is migrated away when its node is drained
 	disk    disk
 	mark    string // what the guest writes on its disk
 	ping    netip.Addr
@@ -194,13 +191,11 @@ func accessMode(s fleet.VMStorage) string {
 func (m machine) orders() guest.Orders {
 	o := guest.Orders{
 		Nonce: m.run, Beat: beatPace, Listen: listenPort, Ping: m.ping, Dial: m.dial,
-		Nets: []guest.Net{{MAC: m.mac(0), Address: podNetAddress, Gateway: podNetGateway}},
+		Nets:  []guest.Net{{MAC: m.mac(0), Address: podNetAddress, Gateway: podNetGateway}},
+		Cloud: cloudSerial,
 	}
 	if m.wire != nil {
 		o.Nets = append(o.Nets, guest.Net{MAC: m.mac(1), Address: m.wire.address})
-	}
-	if !m.movable {
-		o.Cloud = cloudSerial
 	}
 	if m.disk != noDisk {
 		o.Disk, o.Mark = dataSerial, m.mark
@@ -224,7 +219,8 @@ func (m machine) vm() *unstructured.Unstructured {
 		strategy = "Halted"
 	}
 	spec := object{
-		"runStrategy": strategy,
+		"runStrategy":  strategy,
+		"instancetype": object{"kind": sizeKind.Kind, "name": sizeName},
 		"template": object{
 			"metadata": object{"labels": object{
 				kube.OwnerLabel: kube.Manager, proofLabel: string(m.proof), runLabel: m.run, vmLabel: m.name,
@@ -232,20 +228,7 @@ func (m machine) vm() *unstructured.Unstructured {
 			"spec": m.instance(),
 		},
 	}
-	if !m.movable {
-		spec["instancetype"] = object{"kind": sizeKind.Kind, "name": sizeName}
-	}
 	return made(vmKind, m.name, m, object{"spec": spec})
-}
-
-// sizeOfItsOwn is for VMs that move. KubeVirt migrates a VM with a limit of CPU
-// over one stream instead of eight. Eight gain nothing for so little memory, and
-// a QEMU before 8.0 takes the wrong one for the first where they overtake each
-// other on the way. An instance type allows no such limit.
-func sizeOfItsOwn(domain object) {
-	domain["cpu"] = object{"cores": int64(1)}
-	domain["memory"] = object{"guest": sizeMemory}
-	domain["resources"] = object{"requests": object{"cpu": "100m"}, "limits": object{"cpu": "2"}}
 }
 
 // instance is what a VirtualMachineInstance of it is.
@@ -254,13 +237,10 @@ func (m machine) instance() object {
 	if m.movable {
 		eviction = "LiveMigrate"
 	}
-	var disks, volumes []any
-	if !m.movable {
-		disks = append(disks, object{"name": "cloud", "serial": cloudSerial, "disk": object{"bus": "virtio"}})
-		volumes = append(volumes, object{"name": "cloud", "cloudInitNoCloud": object{
-			"userData": "#cloud-config\n# " + guest.UserMark + " " + m.run + "\n",
-		}})
-	}
+	disks := []any{object{"name": "cloud", "serial": cloudSerial, "disk": object{"bus": "virtio"}}}
+	volumes := []any{object{"name": "cloud", "cloudInitNoCloud": object{
+		"userData": "#cloud-config\n# " + guest.UserMark + " " + m.run + "\n",
+	}}}
 	if m.disk != noDisk {
 		disks = append(disks, object{"name": "data", "serial": dataSerial, "disk": object{"bus": "virtio"}})
 	}
@@ -280,28 +260,21 @@ func (m machine) instance() object {
 	domain := object{
 		"devices": object{
 			"autoattachGraphicsDevice": false, "autoattachMemBalloon": false, "logSerialConsole": true,
-			"interfaces": cards,
+			"interfaces": cards, "disks": disks,
 		},
 		"firmware": object{"kernelBoot": object{
 			"container":  object{"image": m.image, "kernelPath": "/boot/vmlinuz", "initrdPath": "/boot/initrd", "imagePullPolicy": "IfNotPresent"},
 			"kernelArgs": "console=ttyS0 quiet panic=-1 " + m.orders().Args(),
 		}},
 	}
-	spec := object{
+	return object{
 		"terminationGracePeriodSeconds": int64(0),
 		"evictionStrategy":              eviction,
 		"affinity":                      m.affinity(),
 		"domain":                        domain,
 		"networks":                      networks,
+		"volumes":                       volumes,
 	}
-	if len(volumes) > 0 { // an empty list is not the same as none to the API
-		spec["volumes"] = volumes
-		domain["devices"].(object)["disks"] = disks
-	}
-	if m.movable {
-		sizeOfItsOwn(domain)
-	}
-	return spec
 }
 
 // affinity pins the VM to its nodes.

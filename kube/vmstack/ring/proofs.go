@@ -166,6 +166,23 @@ func (v *vm) migrate(ctx context.Context) error {
 	v.measured("migrationSeconds", seconds(time.Since(asked)))
 	v.saw("VM %s moved from %s to %s within %s without a new boot; its guest was not heard for %s",
 		v.name, from, w.node, time.Since(asked).Round(100*time.Millisecond), down.Round(10*time.Millisecond))
+	return v.cameBy(s)
+}
+
+// cameBy holds the way that the VM took against the network that is there for it.
+// KubeVirt goes over that of the pods where it finds no address of that network.
+func (v *vm) cameBy(s sight) error {
+	i := slices.IndexFunc(v.plan.Stack.Networks, func(n fleet.VMNetwork) bool { return n.Name == v.plan.Stack.MigrationNetwork })
+	if i < 0 {
+		return nil
+	}
+	n := v.plan.Stack.Networks[i]
+	subnet, _ := netip.ParsePrefix(n.Subnet)
+	if a, err := netip.ParseAddr(s.move.address); err != nil || !subnet.Contains(a) {
+		return fleet.NewFault(fleet.CodeMigrationFailed, fleet.Conflict, err, "VM %s came to %s by way of %q instead of an address of network %s, which is there for live migrations (%s)",
+			v.name, s.node, s.move.address, n.Name, n.Subnet)
+	}
+	v.saw("it came by way of %s of VM network %s", s.move.address, n.Name)
 	return nil
 }
 

@@ -54,6 +54,7 @@ type movement struct {
 	failed    bool
 	why       string
 	to        string
+	address   string // of the node it goes to, over which it comes
 }
 
 // create asks for the VM, with what it needs.
@@ -122,7 +123,7 @@ func readInstance(u *unstructured.Unstructured) sight {
 		move: movement{
 			name: text("status", "migrationState", "migrationUid"), completed: is("status", "migrationState", "completed"),
 			failed: is("status", "migrationState", "failed"), why: text("status", "migrationState", "failureReason"),
-			to: text("status", "migrationState", "targetNode"),
+			to: text("status", "migrationState", "targetNode"), address: text("status", "migrationState", "targetNodeAddress"),
 		},
 	}
 	for _, c := range conditions(u) {
