@@ -98,6 +98,9 @@ func (c Config) cluster(line func(f string, a ...any)) {
 		line("platform:")
 		line("  networks:")
 		line("    - {name: vms, bridge: br-vm, port: %s, subnet: 198.19.%d.0/24}", vmPort, c.block())
+		if c.Servers > 2 {
+			line("  migrationNetwork: vms")
+		}
 	}
 }
 

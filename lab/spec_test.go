@@ -162,6 +162,12 @@ func TestVMNetworkIsPluggedIntoSecondPorts(t *testing.T) {
 	if text := c.site(nil); !strings.Contains(text, "platform:\n  networks:\n") || !strings.Contains(text, "port: "+vmPort) {
 		t.Errorf("the site file asks for no VM network:\n%s", text)
 	}
+	for servers, moves := range map[int]bool{2: false, 3: true} { // with two there is one hypervisor
+		c.Servers = servers
+		if text := c.site(nil); strings.Contains(text, "migrationNetwork: vms\n") != moves {
+			t.Errorf("%d servers:\n%s", servers, text)
+		}
+	}
 	c.Machine = machine.QEMU
 	if err := c.Check(); err == nil || !strings.Contains(err.Error(), "VM network") {
 		t.Errorf("full virtual machines have no port for it: %v", err)

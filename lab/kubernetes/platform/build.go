@@ -20,7 +20,7 @@ import (
 // content is what the platform is made from besides modules and packages, and
 // the code that makes it.
 //
-//go:embed all:_modules archive.go build.go cdi.go csi.go guest.go launcher.go layer.go manifests.go multus.go programs.go standin.go versions.go
+//go:embed all:_modules archive.go build.go cdi.go csi.go guest.go launcher.go layer.go manifests.go multus.go programs.go standin.go versions.go whereabouts.go
 var content embed.FS
 
 // payloadFile describes a payload, in its folder.
@@ -41,7 +41,7 @@ type part struct {
 
 // parts are all components, in the order in which they are made.
 func (b *builder) parts() []func() (part, error) {
-	return []func() (part, error){b.kubevirt, b.multus, b.cdi, b.snapshots, b.guest}
+	return []func() (part, error){b.kubevirt, b.multus, b.whereabouts, b.cdi, b.snapshots, b.guest}
 }
 
 // Build returns the folder of a payload (fleet.Payload) with everything that

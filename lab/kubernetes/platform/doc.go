@@ -6,7 +6,7 @@
 //
 // KubeVirt's own base images are not to be had where nothing but package
 // archives can be reached, so the images of virt-handler and virt-launcher are
-// made of Debian packages: libvirt and QEMU of Debian 12. What is known to
+// made of Debian packages: libvirt and QEMU of Debian 13. What is known to
 // differ from upstream's images:
 //
 //   - Debian's libvirt has one daemon for all drivers. A script in the place of
