@@ -34,7 +34,7 @@ The folder form is an OCI image layout, which other tools for container images r
 		RunE: func(c *cobra.Command, _ []string) error { return c.Help() },
 	}
 	f.add(c)
-	c.AddCommand(bundleCreateCommand(o), bundleVerifyCommand(o), bundleUseCommand(o, f), bundlePayloadCommand(o, f))
+	c.AddCommand(bundleCreateCommand(o), bundleVerifyCommand(o), bundleUseCommand(o, f), bundlePayloadCommand(o, f), bundleComponentCommand(o, f))
 	return c
 }
 
