@@ -94,7 +94,7 @@ lint: ## Check form and common mistakes
 bench: build ## Measure: servers installed (10, 100, 1,000), start-up, memory, journal, media, TFTP
 	@scripts/deps $(RIVALS)
 	METALRISE_BINARY=$(CURDIR)/$(BIN) $(GO) test -run '^$$' -bench . -benchtime 1x -timeout 30m ./bench
-	$(GO) test -run '^$$' -bench . ./provision/store ./iso ./bmc ./agent ./plan ./ignition ./kube ./tui
+	$(GO) test -run '^$$' -bench . ./provision ./provision/store ./iso ./bmc ./agent ./plan ./ignition ./kube ./tui
 	$(GO) test -run '^$$' -bench TFTP -benchtime 1x ./boot/netboot
 
 .PHONY: fuzz

@@ -23,6 +23,8 @@ type cluster struct {
 	mu         sync.Mutex
 	members    map[fleet.ServerID]*member
 	order      []fleet.ServerID
+	planes     []fleet.ServerID // those of order that are no workers: few, and all that turns depend on
+	raised     int              // members by which one sees that the cluster is up
 	sight      ClusterSight
 	kubeconfig string
 	again      func()                       // has the cluster followed anew
@@ -60,6 +62,9 @@ func newCluster(p fleet.Plan) *cluster {
 		}
 		c.order = append(c.order, a.Server)
 		c.members[a.Server] = &member{part: a}
+		if a.Role != fleet.Worker {
+			c.planes = append(c.planes, a.Server)
+		}
 		if a.Node.Initial {
 			c.initial = a.Server
 		}
@@ -108,7 +113,13 @@ func (c *cluster) note(t *Track) bool {
 		c.again() // who follows must no longer expect it
 	}
 	changed = changed || m.based != t.Node.Based
+	if m.raises() {
+		c.raised--
+	}
 	m.stage, m.held, m.based, m.tokens = now, held, t.Node.Based, t.Node.Begun[fleet.ActJoin]
+	if m.raises() {
+		c.raised++
+	}
 	if now >= joined {
 		select {
 		case <-c.begun:
@@ -141,15 +152,11 @@ func (c *cluster) checks(t *Track) []fleet.Check {
 	return c.checksLocked(t)
 }
 
-func (c *cluster) upLocked() bool {
-	for _, m := range c.members {
-		// Nobody but the initial control plane joins a cluster that is not up.
-		if m.based || m.stage == joined && !m.part.Node.Initial {
-			return true
-		}
-	}
-	return false
-}
+func (c *cluster) upLocked() bool { return c.raised > 0 }
+
+// raises tells whether one sees by this member that the cluster is up: nobody
+// but the initial control plane joins a cluster that is not.
+func (m *member) raises() bool { return m.based || m.stage == joined && !m.part.Node.Initial }
 
 // turnLocked decides who may begin or join now: the initial control plane
 // first, then the others one by one, because etcd takes in one member at a time,
@@ -165,15 +172,15 @@ func (c *cluster) turnLocked(id fleet.ServerID) ClusterLook {
 	if first := c.members[c.initial]; !c.upLocked() && first != nil {
 		return ClusterLook{For: first.part.Hostname + " to begin the cluster", Stuck: first.held || first.stage == gone}
 	}
-	for _, other := range c.order {
+	for _, other := range c.planes {
 		m := c.members[other]
-		if other == id || m.part.Role == fleet.Worker || m.held || m.stage >= joined {
+		if other == id || m.held || m.stage >= joined {
 			continue
 		}
 		if me.part.Role == fleet.Worker {
 			return ClusterLook{For: "control plane " + m.part.Hostname + " to join"}
 		}
-		if m.stage == underJoin || m.stage == prepared && me.stage == prepared && before(c.order, other, id) {
+		if m.stage == underJoin || m.stage == prepared && me.stage == prepared && before(c.planes, other, id) {
 			return ClusterLook{For: "control plane " + m.part.Hostname + " to join"}
 		}
 	}
