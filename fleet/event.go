@@ -212,6 +212,7 @@ type Stranger struct {
 	Serial string `json:"serial,omitempty"`
 	Model  string `json:"model,omitempty"` // with its manufacturer
 	Rule   string `json:"rule,omitempty"`  // that it matches
+	Code   Code   `json:"code,omitempty"`  // why it is held, where that has a page
 	Note   string `json:"note,omitempty"`  // what becomes of it
 }
 

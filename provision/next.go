@@ -60,6 +60,8 @@ type Look struct {
 	Cluster ClusterLook
 	// Unattended: the engine drives no BMC.
 	Unattended bool
+	// ByHand: the server has no BMC that could be driven or asked.
+	ByHand bool
 	// Flow is how the current attempt's medium gets to the BMC.
 	Flow Flow
 	// Unmade is why no minimal medium can be made; "" when one can.
@@ -125,6 +127,8 @@ func nextBoot(t *Track, look Look, now time.Time, l Limits) Decision {
 		return Wait{Until: now.Add(time.Hour), For: "the machine to be switched on and to boot from the network"}
 	case t.Route.Now == fleet.USB:
 		return t.byHand()
+	case look.ByHand:
+		return t.trying(Descend{To: fleet.USB, Why: "it has no BMC: a person starts it"}, fleet.ActStage, now, l)
 	}
 	if d := t.deserted(look, now, l); d != nil {
 		return d
@@ -196,7 +200,7 @@ func nextLive(t *Track, look Look, now time.Time, l Limits) Decision {
 // Transitions to: Installed, by the desk's arrive event.
 func nextWritten(t *Track, look Look, now time.Time, l Limits) Decision {
 	waiting := t.Live.Key != ""
-	if look.Unattended && !waiting {
+	if (look.Unattended || look.ByHand) && !waiting {
 		return Wait{Until: now.Add(time.Hour), For: "the machine to be switched on and to boot from its disk"}
 	}
 	for _, step := range []struct {
@@ -206,7 +210,7 @@ func nextWritten(t *Track, look Look, now time.Time, l Limits) Decision {
 	}{
 		{fleet.ActIdentify, !waiting, "make sure that the BMC still belongs to this server"},
 		{fleet.ActPowerOff, !waiting && t.Sight.Power != fleet.PowerOff, "boot anew from the written disk"},
-		{fleet.ActEject, !look.Unattended, "the next boot must not find the medium"},
+		{fleet.ActEject, !look.Unattended && !look.ByHand, "the next boot must not find the medium"},
 		{fleet.ActRestart, waiting, "the disk is written and the medium is out"},
 		{fleet.ActPowerOn, !waiting, "boot the installed system"},
 	} {

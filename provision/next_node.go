@@ -61,6 +61,30 @@ func nextSilent(t *Track, look Look, now time.Time, l Limits) Decision {
 	if now.Before(since.Add(l.NodeSilence)) {
 		return nil
 	}
+	if d := nextOff(t, look, since, now, l); d != nil {
+		return d
+	}
+	deadline := later(since.Add(l.NodeSilence), t.Marks[fleet.ActPowerOn].At).Add(l.ArriveTimeout)
+	if now.Before(deadline) {
+		what := "the node to speak again"
+		if look.ByHand {
+			what = "the node to speak again; it has no BMC, so look whether it is switched on"
+		}
+		return Wait{Until: deadline, For: what, Overdue: fleet.CodeNodeSilent}
+	}
+	if t.Node.Stale && look.Cluster.Up && t.Marks[fleet.ActLeave].Failures == 0 {
+		// A control plane that is half a member keeps others from joining.
+		return leaveFirst
+	}
+	return overdue(fleet.CodeNodeSilent, "the node was not heard for "+(l.NodeSilence+l.ArriveTimeout).String())
+}
+
+// nextOff looks whether a silent node is switched off, and switches it on; nil when
+// there is nothing more to do, or no BMC to do it by.
+func nextOff(t *Track, look Look, since, now time.Time, l Limits) Decision {
+	if look.ByHand {
+		return nil
+	}
 	m := t.Marks[fleet.ActIdentify]
 	if !m.OK || !m.At.After(since) {
 		return t.trying(Act{fleet.ActIdentify, "the node says nothing; look whether it is switched on"}, fleet.ActIdentify, now, l)
@@ -69,15 +93,7 @@ func nextSilent(t *Track, look Look, now time.Time, l Limits) Decision {
 	if t.Sight.Power == fleet.PowerOff && !(on.OK && on.At.After(since)) {
 		return t.trying(Act{fleet.ActPowerOn, "it was switched off in the middle of the work"}, fleet.ActPowerOn, now, l)
 	}
-	deadline := later(since.Add(l.NodeSilence), on.At).Add(l.ArriveTimeout)
-	if now.Before(deadline) {
-		return Wait{Until: deadline, For: "the node to speak again", Overdue: fleet.CodeNodeSilent}
-	}
-	if t.Node.Stale && look.Cluster.Up && t.Marks[fleet.ActLeave].Failures == 0 {
-		// A control plane that is half a member keeps others from joining.
-		return leaveFirst
-	}
-	return overdue(fleet.CodeNodeSilent, "the node was not heard for "+(l.NodeSilence+l.ArriveTimeout).String())
+	return nil
 }
 
 // nextReset decides about a begin or join that did not succeed: what is left of
@@ -195,6 +211,8 @@ func nextRemoval(t *Track, look Look, now time.Time, l Limits) Decision {
 		return Act{fleet.ActRemove, "it is taken for gone"}
 	case n.Removal.Erase && !n.Erased:
 		return nextErase(t, look, now, l)
+	case look.ByHand:
+		return Act{fleet.ActRemove, "nothing of it is left in the cluster; it has no BMC, so a person switches it off"}
 	case t.Media():
 		return t.trying(Act{fleet.ActEject, "the medium has done its work"}, fleet.ActEject, now, l)
 	case !t.done(fleet.ActIdentify, now):

@@ -125,8 +125,11 @@ func (t *RouteTrack) start(look Look) (fleet.BootRoute, []fleet.RouteFault) {
 	if t.Chosen != "" && look.unserved(t.Chosen) == "" {
 		return t.Chosen, nil
 	}
-	if look.Unattended {
+	switch {
+	case look.Unattended:
 		return look.comes(), nil
+	case look.ByHand:
+		return fleet.USB, nil
 	}
 	if t.Good != "" && look.unserved(t.Good) == "" {
 		return t.Good, nil

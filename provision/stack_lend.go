@@ -88,6 +88,8 @@ func (w *walker) lend(ctx context.Context, to fleet.PowerState, proof fleet.Proo
 	n, was := w.track.Node, w.track.Lent
 	w.mu.Unlock()
 	switch {
+	case w.plan.BMC.IsByHand():
+		return fleet.NewFault(fleet.CodeNoBMC, fleet.Unsupported, nil, "server %s has no BMC: nobody can switch it for a proof", w.plan.Server)
 	case n.Removal != nil:
 		return fleet.NewFault(fleet.CodeFencingFailed, fleet.Conflict, nil, "server %s is being taken away", w.plan.Server)
 	case to == fleet.PowerOff && !n.Ready:

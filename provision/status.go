@@ -33,7 +33,7 @@ func (w *walker) status(now time.Time) fleet.Status {
 	}
 	if t.Node.Task != nil {
 		s.Done, s.Total = w.done, w.total
-		if w.step != "" {
+		if w.step != "" && !mute(d) { // what it said last is not what it does
 			s.Step = t.Node.Task.ID + ": " + w.step
 		}
 	}
@@ -47,7 +47,7 @@ func (w *walker) status(now time.Time) fleet.Status {
 		s.Condition, s.Cause = fleet.Held, &d.Cause
 	case Wait:
 		s.Condition, s.Deadline = fleet.Waiting, d.Until
-		if t.Granted && !t.Written && w.total > 0 || t.Node.Task != nil {
+		if t.Granted && !t.Written && w.total > 0 || t.Node.Task != nil && !mute(d) {
 			s.Condition = fleet.Moving
 		}
 	default:
@@ -102,4 +102,10 @@ func hostOf(s string) string {
 	}
 	host, _ := fleet.SplitAddress(s)
 	return host
+}
+
+// mute tells that a node is waited for that says nothing any more.
+func mute(d Decision) bool {
+	w, ok := d.(Wait)
+	return ok && w.Overdue == fleet.CodeNodeSilent
 }

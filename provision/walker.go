@@ -147,7 +147,7 @@ func (w *walker) decide() Decision {
 
 // lookLocked gathers what is known now and not from the journal.
 func (w *walker) lookLocked() Look {
-	l := Look{Heard: w.heard, Started: w.engine.started, Roads: w.engine.roads(), Unattended: w.engine.Unattended, Flow: w.flowLocked(), Unmade: w.engine.unmade()}
+	l := Look{Heard: w.heard, Started: w.engine.started, Roads: w.engine.roads(), Unattended: w.engine.Unattended, ByHand: w.plan.BMC.IsByHand(), Flow: w.flowLocked(), Unmade: w.engine.unmade()}
 	if w.run.cluster != nil {
 		l.Cluster = w.run.cluster.look(w.track)
 	}

@@ -30,34 +30,44 @@ func (r *recogniser) unknown(ctx context.Context, f fleet.Facts) string {
 	if len(f.NICs) > 0 {
 		s.MAC = short(f.NICs[0].MAC)
 	}
-	rule, note, err := r.judge(ctx, f)
+	v, err := r.judge(ctx, f)
 	if err != nil {
-		note = "it could not be enrolled now: " + err.Error()
+		v.note = "it could not be enrolled now: " + err.Error()
 	}
-	s.Rule, s.Note = rule, note
-	if err := r.seen.note(ctx, s); err != nil && note == "" {
-		note = err.Error()
+	s.Rule, s.Code, s.Note = v.rule, v.code, v.note
+	if err := r.seen.note(ctx, s); err != nil && v.note == "" {
+		v.note = err.Error()
 	}
-	return note
+	if v.code != "" {
+		return string(v.code) + " " + v.note
+	}
+	return v.note
 }
 
-// judge gives the rule that a machine matches, if that is one, and what becomes of it.
-func (r *recogniser) judge(ctx context.Context, f fleet.Facts) (rule, note string, err error) {
+// verdict is what becomes of a machine that nobody named.
+type verdict struct {
+	rule string     // that it matches, if that is one
+	code fleet.Code // why it is held, where that has a page
+	note string
+}
+
+// judge compares a machine with the rules, and enrols it where one matches.
+func (r *recogniser) judge(ctx context.Context, f fleet.Facts) (verdict, error) {
 	id := f.Identity.ID()
 	matched := r.site.RulesFor(f)
 	switch {
 	case len(r.site.Rules) == 0:
-		return "", "", nil
+		return verdict{}, nil
 	case id == "":
-		return "", "it shows neither a usable serial nor a UUID, so nothing tells it apart from others", nil
+		return verdict{note: "it shows neither a usable serial nor a UUID, so nothing tells it apart from others"}, nil
 	case len(matched) == 0:
-		return "", "no rule of the site file matches it", nil
+		return verdict{code: fleet.CodeNoRule, note: "no rule of the site file matches it"}, nil
 	case len(matched) > 1:
-		return "", fmt.Sprintf("several rules match it (%s): make them differ", names(matched)), nil
+		return verdict{code: fleet.CodeSeveralRules, note: fmt.Sprintf("several rules match it (%s): make them differ", names(matched))}, nil
 	}
 	known, err := r.store.Servers(ctx)
 	if err != nil {
-		return "", "", err
+		return verdict{}, err
 	}
 	hands := 0
 	for _, v := range known {
@@ -65,23 +75,23 @@ func (r *recogniser) judge(ctx context.Context, f fleet.Facts) (rule, note strin
 			hands++
 		}
 		if v.ID == id && !v.BMC.IsByHand() {
-			return "", fmt.Sprintf("it is server %s behind BMC %s, which the plan leaves out", id, v.BMC.Address), nil
+			return verdict{note: fmt.Sprintf("it is server %s behind BMC %s, which the plan leaves out", id, v.BMC.Address)}, nil
 		}
 	}
 	if b, err := json.Marshal(f); err != nil || len(b) > mostFacts {
-		return "", fmt.Sprintf("what it says of itself has %d bytes, more than any server needs", len(b)), err
+		return verdict{note: fmt.Sprintf("what it says of itself has %d bytes, more than any server needs", len(b))}, err
 	}
 	at := fleet.ByHand(id)
 	enrolled := slices.ContainsFunc(mapValues(known), func(v fleet.Server) bool { return v.BMC.Address == at.Address })
 	if !enrolled && hands >= mostStrangers {
-		return "", fmt.Sprintf("%d machines were enrolled by rules already, which is the most", hands), nil
+		return verdict{note: fmt.Sprintf("%d machines were enrolled by rules already, which is the most", hands)}, nil
 	}
 	// It was started by hand and runs: that is the drive the plan may count on.
 	f.VirtualMedia = []fleet.MediaSlot{{URI: "by hand", MediaTypes: []string{"CD"}, How: "action"}}
 	if err := r.store.KeepServers(ctx, at.Address, []fleet.Server{{ID: id, Identity: f.Identity, BMC: at}}, []fleet.Facts{f}); err != nil {
-		return "", "", err
+		return verdict{}, err
 	}
-	return matched[0].Name, fmt.Sprintf("it matches rule %s and is enrolled as a %s: the next plan takes it in", matched[0].Name, matched[0].Role), nil
+	return verdict{rule: matched[0].Name, note: fmt.Sprintf("it matches rule %s and is enrolled as a %s: the next plan takes it in", matched[0].Name, matched[0].Role)}, nil
 }
 
 // short bounds what a machine says of itself and people read.
@@ -125,11 +135,11 @@ func byRules(s fleet.Site, servers map[string]fleet.Server, facts map[string]fle
 		switch {
 		case at >= 0 && s.Servers[at].Role != "": // a person named it
 		case len(matched) != 1:
-			text := "no rule matches it any more"
+			code, text := fleet.CodeNoRule, "no rule matches it any more"
 			if len(matched) > 1 {
-				text = "several rules match it: " + names(matched)
+				code, text = fleet.CodeSeveralRules, "several rules match it: "+names(matched)
 			}
-			findings = append(findings, fleet.Finding{Code: fleet.CodeSiteUnknownServer, Severity: fleet.Warning, Server: v.ID, Path: "rules",
+			findings = append(findings, fleet.Finding{Code: code, Severity: fleet.Warning, Server: v.ID, Path: "rules",
 				Text: fmt.Sprintf("machine %s was enrolled by a rule and is left out: %s", v.ID, text), Remedy: "Change the rules, or name the machine under servers with a role."})
 			continue
 		case at >= 0:
@@ -161,6 +171,6 @@ func startedByHand(p fleet.Plan) error {
 	if len(out) == 0 {
 		return nil
 	}
-	return fleet.NewFault(fleet.CodeNoVirtualMedia, fleet.Unsupported, nil,
+	return fleet.NewFault(fleet.CodeNoBMC, fleet.Unsupported, nil,
 		"plan %.12s installs servers that have no BMC (%s): they are started by somebody, so run metalrise serve instead", p.ID, strings.Join(out, ", "))
 }

@@ -39,8 +39,8 @@ func TestRecogniser(t *testing.T) {
 	}{
 		{ruleFacts("SN1", "dell inc.", "R1"), "matches rule dell", true},
 		{ruleFacts("SN1", "dell inc.", "R1"), "matches rule dell", true}, // it asks again and again
-		{ruleFacts("SN22", "HPE", "R1"), "no rule", false},
-		{ruleFacts("SN3333333", "Dell Inc.", "R9"), "several rules match it (dell, big)", false},
+		{ruleFacts("SN22", "HPE", "R1"), "PLAN-018 no rule", false},
+		{ruleFacts("SN3333333", "Dell Inc.", "R9"), "PLAN-019 several rules match it (dell, big)", false},
 		{ruleFacts("KNOWN", "Dell Inc.", "R1"), "behind BMC 10.0.0.1:443", false},
 		{ruleFacts("", "Dell Inc.", "R1"), "neither a usable serial", false},
 		{ruleFacts("SN55555", "Dell Inc.", strings.Repeat("x", mostFacts)), "more than any server needs", false},
@@ -74,7 +74,7 @@ func TestRecogniser(t *testing.T) {
 		t.Errorf("%+v %+v %+v", got.Servers, in, left)
 	}
 	site.Rules = nil
-	if got, in, left = byRules(site, servers, facts); len(in) != 0 || len(left) != 1 || left[0].Severity != fleet.Warning || len(got.Servers) != 0 {
+	if got, in, left = byRules(site, servers, facts); len(in) != 0 || len(left) != 1 || left[0].Severity != fleet.Warning || left[0].Code != fleet.CodeNoRule || len(got.Servers) != 0 {
 		t.Errorf("without rules: %+v %+v", in, left)
 	}
 	site.Servers = []fleet.Override{{Serial: "SN1", Role: fleet.Excluded}}

@@ -172,7 +172,7 @@ func orDash(s string) string {
 func printStrangers(w io.Writer, all []fleet.Stranger) {
 	for _, s := range all {
 		if s.Serial != "" || s.Note != "" {
-			fmt.Fprintf(w, "not in the plan: machine serial %s, uuid %s (%s) asked at %s who it is; %s\n", orDash(s.Serial), orDash(s.UUID), orDash(s.Model), s.At.Local().Format(time.DateTime), orDash(s.Note))
+			fmt.Fprintf(w, "not in the plan: machine serial %s, uuid %s (%s) asked at %s who it is; %s\n", orDash(s.Serial), orDash(s.UUID), orDash(s.Model), s.At.Local().Format(time.DateTime), orDash(strings.TrimSpace(string(s.Code)+" "+s.Note)))
 			continue
 		}
 		fmt.Fprintf(w, "not in the plan: machine %s (uuid %s, %s) asked to boot from the network at %s and got no answer\n", s.MAC, orDash(s.UUID), s.Arch, s.At.Local().Format(time.DateTime))

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"reflect"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -106,6 +107,9 @@ func (s *schemaNode) object(t reflect.Type, path string, table map[string]field)
 		for _, place := range []string{"file", "env", "vault", "prompt"} {
 			s.OneOf = append(s.OneOf, schemaNode{Required: []string{place}})
 		}
+	case reflect.TypeFor[fleet.Site](): // where rules say who is a server, all of them may be started by somebody
+		s.Required = slices.DeleteFunc(s.Required, func(name string) bool { return name == "bmcs" })
+		s.AnyOf = []schemaNode{{Required: []string{"bmcs"}}, {Required: []string{"rules"}, Properties: map[string]*schemaNode{"rules": {MinItems: 1}}}}
 	case reflect.TypeFor[fleet.BMCs]():
 		s.AnyOf = []schemaNode{{Required: []string{"import"}}, {Required: []string{"addresses", "username", "password"}}, {Required: []string{"addresses", "credentials"}}}
 	case reflect.TypeFor[fleet.Override]():

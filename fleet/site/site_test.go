@@ -142,6 +142,15 @@ func TestSchema(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
+	without := withoutKey(t, template(t), "bmcs")
+	if err := validate(t, schema, without+"rules:\n  - {name: a, role: worker, match: {model: R650}}\n"); err != nil {
+		t.Errorf("rules and no bmcs: %v", err)
+	}
+	for _, bad := range []string{without, without + "rules: []\n"} {
+		if validate(t, schema, bad) == nil {
+			t.Errorf("the schema accepts neither bmcs nor rules:\n%s", bad)
+		}
+	}
 	for _, bad := range []string{"bmcs:\n  addresses: []", "kind: Rack", "network: {}", "unknown: 1", "cluster: {controlPlanes: 2}", "cluster: {cni: calico}", "cluster: {vrrp: 256}",
 		"platform: {components: [kubevrit]}", "platform: {without: [velero]}", "platform: {skipProofs: [teleport]}", "platform: {networks: [{name: a}]}", "platform: {memoryOvercommit: 9}"} {
 		key, _, _ := strings.Cut(bad, ":")
