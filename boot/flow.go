@@ -17,7 +17,7 @@ import (
 // it in which the reader wanted nothing.
 type Flow struct {
 	Bytes int64         // confirmed by the reader's computer
-	Busy  time.Duration // bytes were sent or waited to be, and the reader had room for them
+	Busy  time.Duration // bytes were sent or waited to be; also while the reader had no room for them
 }
 
 // gauge reads one connection. It is shared by the requests on it, which follow
@@ -62,8 +62,7 @@ func flowOf(r *http.Request) Flow {
 	}) != nil || err != nil {
 		return Flow{}
 	}
-	// Time in which the reader's window was full is the reader's, not the link's.
-	busy := info.Busy_time - min(info.Busy_time, info.Rwnd_limited)
+	busy := info.Busy_time
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	f := Flow{Bytes: int64(info.Bytes_acked - min(info.Bytes_acked, g.bytes)), Busy: time.Duration(busy-min(busy, g.busy)) * time.Microsecond}

@@ -38,9 +38,13 @@ type Flow struct {
 
 const (
 	// A rate is believed after so much: a probe of some KiB measures how far away a
-	// BMC is and not how much its link takes.
-	sureBusy  = 30 * time.Second
-	sureBytes = 1 << 20
+	// BMC is and not how much its link takes. It is that of the middle one of all
+	// pieces: a BMC that reads a lot at once and then waits for its machine is not
+	// slow, and one that takes the first of it quickly, into memory, is not quick.
+	sureBusy   = 30 * time.Second
+	surePieces = 5
+	mostPieces = 512
+	pieceBytes = 256 << 10
 	// stillReading is for how long a BMC may pause and counts as one that reads.
 	stillReading = 2 * time.Minute
 )
@@ -51,15 +55,18 @@ type flow struct {
 	attempt int
 	bytes   int64
 	root    int64
-	sent    int64         // confirmed by the BMC
+	sent    int64         // of the present piece, confirmed by the BMC
 	busy    time.Duration // in which that was under way
+	whole   time.Duration // of all pieces
+	rates   []float64     // of pieces, bytes in a second
 	last    time.Time
 	sure    bool // the walker heard that there is a rate
 }
 
 func (f *flow) turnLocked(attempt int) bool {
 	if attempt > f.attempt {
-		f.attempt, f.bytes, f.root, f.sent, f.busy, f.last, f.sure = attempt, 0, 0, 0, 0, time.Time{}, false
+		f.attempt, f.bytes, f.root, f.last = attempt, 0, 0, time.Time{}
+		f.sent, f.busy, f.whole, f.rates, f.sure = 0, 0, 0, nil, false
 	}
 	return attempt == f.attempt
 }
@@ -87,8 +94,15 @@ func (f *flow) measure(attempt int, sent int64, busy time.Duration) bool {
 		return false
 	}
 	f.sent, f.busy = f.sent+sent, f.busy+busy
+	if f.sent < pieceBytes || len(f.rates) == mostPieces {
+		return false
+	}
+	if f.busy > 0 {
+		f.rates = append(f.rates, float64(f.sent)/f.busy.Seconds())
+	}
+	f.sent, f.busy, f.whole = 0, 0, f.whole+f.busy
 	was := f.sure
-	f.sure = f.sent >= sureBytes && f.busy >= sureBusy
+	f.sure = len(f.rates) >= surePieces && f.whole >= sureBusy
 	return f.sure && !was
 }
 
@@ -100,7 +114,8 @@ func (f *flow) shows(attempt int, size int64) Flow {
 	}
 	out := Flow{Bytes: f.bytes, Size: size, Root: f.root, Last: f.last}
 	if f.sure {
-		out.Rate = float64(f.sent) / f.busy.Seconds()
+		rates := slices.Sorted(slices.Values(f.rates))
+		out.Rate = rates[len(rates)/2]
 	}
 	return out
 }

@@ -22,6 +22,7 @@ type linkToBMC struct {
 	rate    int64 // bytes in a second; 0 is at once
 	unknown bool  // the kernel does not tell how long bytes were under way
 	stops   int64 // the machine wants no more than so many bytes; 0: all
+	waits   bool  // it reads a lot at once, and then takes nothing for minutes
 	away    bool  // the server's own network does not lead to us
 }
 
@@ -76,8 +77,12 @@ func (r *rig) read(ctx context.Context, opens string) bool {
 		n := min(size-done, link.rate*5)
 		done += n
 		e.Fetched(opens, n, size)
+		busy := min(step, time.Duration(n)*time.Second/time.Duration(link.rate))
+		if link.waits && done == n {
+			busy += 5 * time.Minute
+		}
 		if !link.unknown {
-			e.Flowed(opens, n, min(step, time.Duration(n)*time.Second/time.Duration(link.rate)))
+			e.Flowed(opens, n, busy)
 		}
 	}
 	if res.Medium != fleet.MinimalMedium {
@@ -127,13 +132,14 @@ func TestMedia(t *testing.T) {
 		cause     string
 		withinMin time.Duration // of the last stage; 0: any
 	}{
-		"quick link":           {"", linkToBMC{}, nil, []string{full}, "", "1073.7 MB of the full medium", "", "", 0},
-		"slow link":            {"", linkToBMC{rate: 2 * megabit}, nil, []string{full, minimal}, "at 2 Mbit/s: all 1073.7 MB would take 1h12m0s", "104.9 MB of the minimal medium at 2 Mbit/s; the server itself read 968.9 MB", "", "", 5 * time.Minute},
-		"link that suffices":   {"", linkToBMC{rate: 40 * megabit}, nil, []string{full}, "", "1073.7 MB of the full medium at 40 Mbit/s", "", "", 0},
-		"slow, no rate known":  {"", linkToBMC{rate: 2 * megabit, unknown: true}, nil, []string{full, minimal}, "and still reads; next is the minimal medium", "of the minimal medium; the", "", "", 0},
-		"machine hangs":        {"", linkToBMC{rate: 40 * megabit, stops: 200e6}, nil, []string{full, full}, "trying once more", "", fleet.CodeBootSilent, "did not call home", 0},
-		"minimal is asked for": {fleet.MinimalMedium, linkToBMC{rate: 40 * megabit}, nil, []string{minimal}, "", "104.9 MB of the minimal medium", "", "", 0},
-		"full is asked for":    {fleet.FullMedium, linkToBMC{rate: 2 * megabit}, nil, []string{full, full}, "trying once more", "", fleet.CodeMediumSlow, "would take 1h12m", 0},
+		"quick link":                               {"", linkToBMC{}, nil, []string{full}, "", "1073.7 MB of the full medium", "", "", 0},
+		"slow link":                                {"", linkToBMC{rate: 2 * megabit}, nil, []string{full, minimal}, "at 2 Mbit/s: all 1073.7 MB would take 1h12m0s", "104.9 MB of the minimal medium at 2 Mbit/s; the server itself read 968.9 MB", "", "", 5 * time.Minute},
+		"link that suffices":                       {"", linkToBMC{rate: 40 * megabit}, nil, []string{full}, "", "1073.7 MB of the full medium at 40 Mbit/s", "", "", 0},
+		"machine waits while it reads":             {"", linkToBMC{rate: 40 * megabit, waits: true}, nil, []string{full}, "", "1073.7 MB of the full medium at 40 Mbit/s", "", "", 0},
+		"slow, no rate known":                      {"", linkToBMC{rate: 2 * megabit, unknown: true}, nil, []string{full, minimal}, "and still reads; next is the minimal medium", "of the minimal medium; the", "", "", 0},
+		"machine hangs":                            {"", linkToBMC{rate: 40 * megabit, stops: 200e6}, nil, []string{full, full}, "trying once more", "", fleet.CodeBootSilent, "did not call home", 0},
+		"minimal is asked for":                     {fleet.MinimalMedium, linkToBMC{rate: 40 * megabit}, nil, []string{minimal}, "", "104.9 MB of the minimal medium", "", "", 0},
+		"full is asked for":                        {fleet.FullMedium, linkToBMC{rate: 2 * megabit}, nil, []string{full, full}, "trying once more", "", fleet.CodeMediumSlow, "would take 1h12m", 0},
 		"no minimal one can be made, full is slow": {"", linkToBMC{rate: 2 * megabit}, func(w *world, _ *rig) { w.noMinimal = "no kargs.json" }, []string{full, full}, "", "", fleet.CodeMediumSlow, "would take 1h12m", 0},
 		"no minimal one can be made, but must":     {fleet.MinimalMedium, linkToBMC{}, func(w *world, _ *rig) { w.noMinimal = "no kargs.json" }, []string{"uefi-http full"}, "no minimal medium can be made: no kargs.json", "", "", "", 0},
 		"minimal without TLS":                      {fleet.MinimalMedium, linkToBMC{}, func(_ *world, r *rig) { r.noTLS = true }, []string{minimal, plain + "minimal"}, "certificate not trusted", "104.9 MB of the minimal medium", "", "", 0},
