@@ -41,7 +41,7 @@ type part struct {
 
 // parts are all components, in the order in which they are made.
 func (b *builder) parts() []func() (part, error) {
-	return []func() (part, error){b.kubevirt, b.multus, b.whereabouts, b.cdi, b.snapshots, b.guest}
+	return []func() (part, error){b.kubevirt, b.multus, b.whereabouts, b.cdi, b.snapshots, b.csiDriver, b.guest}
 }
 
 // Build returns the folder of a payload (fleet.Payload) with everything that
@@ -92,15 +92,27 @@ func (b *builder) payload(plain string, parts []part, out, work string) error {
 	}
 	p := &packing{builder: b, payload: shared, out: out, work: work}
 	for _, part := range parts {
+		images, manifests := len(p.payload.Images), len(p.payload.Manifests)
 		if err := part.pack(p); err != nil {
 			return err
 		}
+		p.own(images, manifests)
 	}
 	list, err := json.MarshalIndent(p.payload, "", "  ")
 	if err != nil {
 		return err
 	}
 	return write(filepath.Join(out, payloadFile), string(list)+"\n")
+}
+
+// own says whose the images are that a part put in behind the first ones: a part
+// with manifests of a component brings that component's images.
+func (p *packing) own(images, manifests int) {
+	for _, m := range p.payload.Manifests[manifests:] {
+		for i := range p.payload.Images[images:] {
+			p.payload.Images[images+i].Component = m.Component
+		}
+	}
 }
 
 // packing is a payload while its parts are put in.

@@ -65,13 +65,52 @@ func csiPackages() []string {
 	return []string{"coreutils", "dash", "gzip", "mount", "tar", "util-linux"}
 }
 
-// snapshots is all that snapshots of volumes take: the controller, as a component
-// of the catalogue, and a CSI driver for the lab, which comes in as a site's own
-// one does.
+// snapshots is the controller of snapshots, a component of the catalogue.
 func (b *builder) snapshots() (part, error) {
-	version, err := b.goVersion()
+	dir, err := b.csi()
 	if err != nil {
 		return part{}, err
+	}
+	return part{made: dir, pack: func(p *packing) error {
+		if err := p.images(snapshotController(dir)); err != nil {
+			return err
+		}
+		return p.manifestFile(fleet.ComponentSnapshots, "snapshot-controller", SnapshotterVersion, filepath.Join(dir, snapshotsYAML))
+	}}, nil
+}
+
+// csiDriver is a driver for the lab, which comes in as a site's own one does.
+func (b *builder) csiDriver() (part, error) {
+	dir, err := b.csi()
+	if err != nil {
+		return part{}, err
+	}
+	return part{made: dir, packages: csiPackages(), pack: func(p *packing) error {
+		tree, err := b.DebianTree(recipe.Extracted, csiPackages())
+		if err != nil {
+			return err
+		}
+		if err := p.images(hostPath(dir, tree)); err != nil {
+			return err
+		}
+		return p.manifestFile(fleet.ComponentCSI, "hostpath", HostPathVersion, filepath.Join(dir, hostPathYAML))
+	}}, nil
+}
+
+// manifestFile puts a manifest in that was made before.
+func (p *packing) manifestFile(c fleet.Component, name, version, path string) error {
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return err
+	}
+	return p.manifest(c, name, version, string(text))
+}
+
+// csi returns the folder with the programs and manifests of both.
+func (b *builder) csi() (string, error) {
+	version, err := b.goVersion()
+	if err != nil {
+		return "", err
 	}
 	k := recipe.NewKey()
 	k.Add("go", version)
@@ -80,38 +119,14 @@ func (b *builder) snapshots() (part, error) {
 	for _, c := range csiCompilations() {
 		k.Add(c.module, c.arguments("out")...)
 		if err := k.AddFiles(content, "_modules/"+c.module); err != nil {
-			return part{}, err
+			return "", err
 		}
 	}
 	dir, err := b.Cached("csi", k.Sum(), b.compileCSI)
 	if err != nil {
-		return part{}, fmt.Errorf("build the snapshot controller %s and a CSI driver: %w", SnapshotterVersion, err)
+		return "", fmt.Errorf("build the snapshot controller %s and a CSI driver: %w", SnapshotterVersion, err)
 	}
-	return part{made: dir, packages: csiPackages(), pack: func(p *packing) error {
-		tree, err := b.DebianTree(recipe.Extracted, csiPackages())
-		if err != nil {
-			return err
-		}
-		if err := p.images(snapshotController(dir), hostPath(dir, tree)); err != nil {
-			return err
-		}
-		for _, m := range []struct {
-			component           fleet.Component
-			name, version, file string
-		}{
-			{fleet.ComponentSnapshots, "snapshot-controller", SnapshotterVersion, snapshotsYAML},
-			{fleet.ComponentCSI, "hostpath", HostPathVersion, hostPathYAML},
-		} {
-			text, err := os.ReadFile(filepath.Join(dir, m.file))
-			if err != nil {
-				return err
-			}
-			if err := p.manifest(m.component, m.name, m.version, string(text)); err != nil {
-				return err
-			}
-		}
-		return nil
-	}}, nil
+	return dir, nil
 }
 
 // compileCSI puts programs and manifests into out.

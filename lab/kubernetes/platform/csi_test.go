@@ -4,6 +4,8 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+
+	"metalrise.dev/fleet"
 )
 
 // An edit of the makers' manifests that finds nothing, or too much, is no edit.
@@ -58,5 +60,21 @@ func TestManifestOfTheDriver(t *testing.T) {
 	}
 	if n := strings.Count(string(text), "name: CLASS\n"); n != 2 {
 		t.Errorf("%d classes", n)
+	}
+}
+
+// A part's images are its component's, and those before it stay whose they were.
+func TestOwnImages(t *testing.T) {
+	p := &packing{payload: fleet.Payload{Images: []fleet.PayloadImage{{Name: "etcd"}, {Name: "a"}, {Name: "b"}},
+		Manifests: []fleet.PayloadManifest{{Component: fleet.ComponentKubeVirt}, {Component: fleet.ComponentMultus}}}}
+	p.own(1, 1)
+	for i, want := range []fleet.Component{"", fleet.ComponentMultus, fleet.ComponentMultus} {
+		if got := p.payload.Images[i].Component; got != want {
+			t.Errorf("%s: %q, want %q", p.payload.Images[i].Name, got, want)
+		}
+	}
+	p.payload.Images = append(p.payload.Images, fleet.PayloadImage{Name: "guest"})
+	if p.own(3, 2); p.payload.Images[3].Component != "" {
+		t.Errorf("%+v", p.payload.Images[3])
 	}
 }

@@ -200,6 +200,11 @@ func TestRealPayload(t *testing.T) {
 			t.Errorf("no image %s", reference(name))
 		}
 	}
+	for _, i := range p.Value().Images {
+		if strings.HasPrefix(i.Name, "csi-") && i.Component != fleet.ComponentCSI || strings.HasPrefix(i.Name, "kubevirt") && i.Component != fleet.ComponentKubeVirt || i.Name == "etcd" && i.Component != "" {
+			t.Errorf("image %s is said to be of component %q", i.Name, i.Component)
+		}
+	}
 	asked := regexp.MustCompile(`(?m)^\s*(?:- )?image: *"?([^"\s]+)"?\s*$`)
 	for _, c := range []fleet.Component{fleet.ComponentKubeVirt, fleet.ComponentMultus, fleet.ComponentSnapshots, fleet.ComponentCSI} {
 		manifests := p.Value().ManifestsOf(c)
