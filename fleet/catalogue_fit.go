@@ -59,6 +59,10 @@ func VersionMatrix() []Fit {
 		tested("1.6", "1.31", "1.33"),
 		tested("1.7", "1.32", "1.34"),
 		tested("1.8", "1.33", "1.35"),
+		{
+			Component: ComponentCDI, Versions: Minors{"1.65", "1.65"}, Kubernetes: Minors{"1.34", "1.34"}, Verdict: FitYes, Seen: true,
+			Text: "The tests of metalrise run them together.",
+		},
 	}
 }
 

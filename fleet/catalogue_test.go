@@ -49,7 +49,7 @@ func TestCatalogueIsComplete(t *testing.T) {
 	if err != nil || !slices.Equal(order, names) {
 		t.Errorf("order %v, %v", order, err)
 	}
-	want := []Component{ComponentMultus, ComponentVMNetworks, ComponentKubeVirt, ComponentCDI, ComponentInstanceTypes, ComponentLocalStorage}
+	want := []Component{ComponentMultus, ComponentVMNetworks, ComponentKubeVirt, ComponentLocalStorage, ComponentCDI, ComponentInstanceTypes}
 	if got := DefaultComponents(); !slices.Equal(got, want) {
 		t.Errorf("default set %v", got)
 	}
@@ -118,6 +118,7 @@ func TestFitOf(t *testing.T) {
 		{ComponentKubeVirt, "latest", "v1.34.4", FitUnknown},
 		{ComponentKubeVirt, "v1.6.0", "", FitUnknown},
 		{ComponentCDI, "v1.62.0", "v1.34.4", FitUnknown},
+		{ComponentCDI, "v1.65.0", "v1.34.4", FitYes},
 	} {
 		if got := FitOf(c.component, c.version, c.kubernetes); got.Verdict != c.want || got.Component != c.component {
 			t.Errorf("%s %s on %s: %+v, want %s", c.component, c.version, c.kubernetes, got, c.want)

@@ -154,6 +154,9 @@ func (m *maker) chooseStorage(s *fleet.StackPlan, hosts []*draft) {
 		}
 	case local:
 		s.Storage = fleet.VMStorage{Class: cmp.Or(w.Class, localClass), Path: cmp.Or(w.Path, localPath)}
+		if i, ok := m.in.Payload.Image("pause"); ok && len(i.References) > 0 { // has folders of volumes made
+			s.Pause = i.References[0]
+		}
 	}
 	m.checkOwnDriver(s)
 	const path = "platform.storage"
