@@ -39,8 +39,9 @@ func folders(p fleet.Plan, volumes []*unstructured.Unstructured) *unstructured.U
 		names = append(names, a.Node.Name)
 	}
 	spec := map[string]any{
-		"automountServiceAccountToken": false,
-		"priorityClassName":            "system-node-critical",
+		"automountServiceAccountToken":  false,
+		"priorityClassName":             "system-node-critical",
+		"terminationGracePeriodSeconds": int64(1),
 		"containers": []any{map[string]any{
 			"name": "pause", "image": p.Stack.Pause, "imagePullPolicy": "IfNotPresent", "volumeMounts": to,
 			"resources": map[string]any{"requests": map[string]any{"cpu": "1m", "memory": "4Mi"}},
