@@ -60,6 +60,7 @@ type handOff struct {
 	Fencing    string            `json:"fencing,omitempty"`
 	DNS        []dnsRecord       `json:"dns"`
 	FirstVM    string            `json:"firstVM,omitempty"` // commands to paste
+	NoFirstVM  string            `json:"removeFirstVM,omitempty"`
 	Report     string            `json:"report,omitempty"`
 	Signer     string            `json:"signer,omitempty"` // fingerprint of the key that signed it
 }
@@ -137,7 +138,10 @@ func (o *options) handOff(ctx context.Context, dir string) (handOff, fleet.Overv
 	}
 	if p.Stack != nil {
 		h.Fencing = fencingText(*p.Stack, b)
-		h.FirstVM = firstVM(*p.Stack, h.Kubeconfig, cmp.Or(h.Kubectl, "kubectl"))
+		kubectl := cmp.Or(h.Kubectl, "kubectl")
+		if h.FirstVM = firstVM(*p.Stack, h.Kubeconfig, kubectl); h.FirstVM != "" {
+			h.NoFirstVM = firstVMRemoved(kubectl)
+		}
 	}
 	return h, view, nil
 }
@@ -316,7 +320,7 @@ func (o *options) printHandOff(h handOff, view fleet.Overview) {
 	}
 	_ = w.Flush()
 	if h.FirstVM != "" {
-		o.printf("\nA first VM; paste it:\n\n%s\n", h.FirstVM)
+		o.printf("\nA first VM; paste it, and see what its guest says on its console:\n\n%s\nIt goes on until you remove it: %s\n\n", h.FirstVM, h.NoFirstVM)
 	}
 	if h.Report != "" {
 		o.printf("As-built report, signed: %s (also .md and .html)\n", h.Report)

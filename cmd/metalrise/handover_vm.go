@@ -15,7 +15,7 @@ import (
 // firstVMName is what the page's first VM is called.
 const firstVMName = "first-vm"
 
-// firstVM is what a person pastes into a shell to get a VM. Where the software
+// firstVM is what a person pastes into a shell to get a VM and to hear it speak. Where the software
 // has the proofs' guest it is that one, so that nothing is fetched from
 // elsewhere; else a small public system.
 func firstVM(p fleet.StackPlan, kubeconfig, kubectl string) string {
@@ -24,8 +24,16 @@ func firstVM(p fleet.StackPlan, kubeconfig, kubectl string) string {
 	}
 	var b strings.Builder
 	fmt.Fprintf(&b, "export KUBECONFIG=%s\n%s apply -f - <<'EOF'\n%sEOF\n", shellQuote(kubeconfig), shellQuote(kubectl), firstVMManifest(p))
-	fmt.Fprintf(&b, "%[1]s wait --for=condition=Ready vm/%[2]s --timeout=5m\n%[1]s logs -l vm.kubevirt.io/name=%[2]s -c guest-console-log --tail=20\n%[1]s delete vm %[2]s\n", shellQuote(kubectl), firstVMName)
+	// Ready says only that QEMU runs. The guest's own words come seconds later, and
+	// they are what a person wants to see.
+	fmt.Fprintf(&b, "%[1]s wait --for=condition=Ready vm/%[2]s --timeout=5m\n"+
+		"for i in $(seq 60); do %[1]s logs -l vm.kubevirt.io/name=%[2]s -c guest-console-log --tail=5 | grep . && break; sleep 2; done\n", shellQuote(kubectl), firstVMName)
 	return b.String()
+}
+
+// firstVMRemoved is the command that takes it away again.
+func firstVMRemoved(kubectl string) string {
+	return shellQuote(kubectl) + " delete vm " + firstVMName
 }
 
 // firstVMManifest is the VirtualMachine, as YAML.

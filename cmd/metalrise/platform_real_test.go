@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"os"
+	"path/filepath"
 	"regexp"
 	"strings"
 	"syscall"
@@ -64,6 +65,9 @@ func TestRealPlatform(t *testing.T) {
 			t.Errorf("the hand-off page does not say %q:\n%s", want, page)
 		}
 	}
+	r.servesOn(3)
+	r.pastesPage()
+	r.hearsSilence(filepath.Join(r.state, "kubeconfig"))
 	r.eventually(time.Minute, "nothing of the proofs is left", func() error {
 		out, err := r.kubectl("", "get", "virtualmachines,virtualmachineinstances", "-A", "-o", "name")
 		if err == nil && strings.TrimSpace(out) != "" {

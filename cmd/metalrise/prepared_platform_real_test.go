@@ -58,6 +58,9 @@ func TestRealPreparedPlatform(t *testing.T) {
 		out, err := b.kubectl("", "-n", "kubevirt", "wait", "--for=condition=Available", "kubevirt/kubevirt", "--timeout=5s")
 		return annotate(err, out)
 	})
+	b.servesOn(1)
+	b.pastesConsole(shown)
+	b.hearsSilence(filepath.Join(b.state, "kubeconfig"))
 	for _, s := range b.labView().Servers {
 		if s.Touched != "" {
 			t.Errorf("%s: a disk that was not planned was written: %s", s.Name, s.Touched)

@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -231,6 +232,35 @@ func TestFirstVMManifest(t *testing.T) {
 		if v.Kind != "VirtualMachine" || (v.Spec.Instancetype == nil) == (d.Memory == nil) || (d.Firmware == nil) != (len(d.Devices.Disks) == 1) || len(d.Devices.Disks) != len(v.Spec.Template.Spec.Volumes) {
 			t.Errorf("%s: %+v", name, v)
 		}
+	}
+}
+
+// What is pasted ends by itself, with the guest's words, and leaves the VM running.
+func TestFirstVMIsPasted(t *testing.T) {
+	p := *builtPlan(t).Stack
+	dir := t.TempDir()
+	tool := filepath.Join(dir, "my tools", "kubectl")
+	if err := os.MkdirAll(filepath.Dir(tool), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	// Its guest speaks at the third look, as one does that still boots when KubeVirt calls it Ready.
+	script := "#!/bin/bash\necho \"$KUBECONFIG $1 $2 $3\" >> " + dir + "/calls\ncase $1 in apply) cat > " + dir + "/applied;; logs) [ $(grep -c logs " + dir + "/calls) -ge 2 ] && echo heard;; esac; true\n"
+	if err := os.WriteFile(tool, []byte(script), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	out, err := exec.Command("bash", "-e", "-c", firstVM(p, dir+"/it's", tool)+firstVMRemoved(tool)).CombinedOutput()
+	if err != nil || strings.TrimSpace(string(out)) != "heard" {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	applied, err := os.ReadFile(filepath.Join(dir, "applied"))
+	if err != nil || string(applied) != firstVMManifest(p) {
+		t.Errorf("%v, applied:\n%s", err, applied)
+	}
+	calls, err := os.ReadFile(filepath.Join(dir, "calls"))
+	k := dir + "/it's "
+	want := k + "apply -f -\n" + k + "wait --for=condition=Ready vm/first-vm\n" + strings.Repeat(k+"logs -l vm.kubevirt.io/name=first-vm\n", 2) + k + "delete vm first-vm\n"
+	if err != nil || string(calls) != want {
+		t.Errorf("%v, calls\n%s\nwant\n%s", err, calls, want)
 	}
 }
 
