@@ -56,8 +56,11 @@ command. It prints the key's fingerprint: carry it by another way than the bundl
 			if to == "" || form != string(images.AsFile) && form != string(images.AsFolder) {
 				return &exitError{exitUsage, errors.New("name where by --to, and --as file or folder")}
 			}
-			if st, err := os.Stat(to); err == nil && !force && (!st.IsDir() || form == string(images.AsFile)) {
-				return &exitError{exitUsage, fmt.Errorf("%s exists: remove it, or say --force", to)}
+			out := outFile{path: to, force: force}
+			if st, err := os.Stat(to); err != nil || !st.IsDir() || form == string(images.AsFile) {
+				if err := out.mayBeWritten(); err != nil {
+					return err
+				}
 			}
 			return o.createBundle(c.Context(), to, images.Form(form), manifests)
 		},

@@ -193,6 +193,18 @@ func (t *outFile) add(c *cobra.Command, what string) {
 	c.Flags().BoolVar(&t.force, "force", false, "replace a file that exists")
 }
 
+// mayBeWritten refuses what is there already. A device is refused also with
+// --force: a file would take its name, and nothing would be on the drive.
+func (t *outFile) mayBeWritten() error {
+	if at, err := os.Stat(t.path); err == nil && at.Mode()&(os.ModeDevice|os.ModeNamedPipe|os.ModeSocket) != 0 {
+		return &exitError{exitUsage, fmt.Errorf("%s is no file but a device or the like: write a file, and copy that onto the drive, for example with dd", t.path)}
+	}
+	if _, err := os.Lstat(t.path); err == nil && !t.force {
+		return &exitError{exitUsage, fmt.Errorf("%s exists: remove it, or say --force", t.path)}
+	}
+	return nil
+}
+
 // write has fill write a file whole or not at all, readable by its owner only:
 // it may hold secrets.
 func (o *options) write(t outFile, fill func(io.Writer) error) error {
@@ -204,8 +216,8 @@ func (o *options) write(t outFile, fill func(io.Writer) error) error {
 		}
 		return fill(o.tty)
 	}
-	if _, err := os.Lstat(t.path); err == nil && !t.force {
-		return &exitError{exitUsage, fmt.Errorf("%s exists: remove it, or say --force", t.path)}
+	if err := t.mayBeWritten(); err != nil {
+		return err
 	}
 	f, err := os.CreateTemp(filepath.Dir(t.path), ".metalrise-*")
 	if err != nil {

@@ -82,8 +82,8 @@ func (o *options) buildISO(ctx context.Context, b *isoBuild) error {
 	case b.to.path == "" || b.to.path == "-":
 		return &exitError{exitUsage, errors.New("--to is missing: which file should the ISO go to?")}
 	}
-	if _, err := os.Lstat(b.to.path); err == nil && !b.to.force {
-		return &exitError{exitUsage, fmt.Errorf("%s exists: remove it, or say --force", b.to.path)}
+	if err := b.to.mayBeWritten(); err != nil {
+		return err
 	}
 	if !b.single {
 		return o.buildSiteISO(ctx, b)

@@ -11,6 +11,8 @@ import (
 	"strings"
 	"testing"
 
+	"golang.org/x/sys/unix"
+
 	"metalrise.dev/iso/isotest"
 )
 
@@ -147,5 +149,24 @@ func TestISORefuses(t *testing.T) {
 	}
 	if _, err := os.Stat(at("x")); !errors.Is(err, fs.ErrNotExist) {
 		t.Error("a refused wish left a file", err)
+	}
+}
+
+// TestDriveIsNoFile: --force replaces files. Over the name of a drive it would
+// leave a file in /dev, and nothing on the drive.
+func TestDriveIsNoFile(t *testing.T) {
+	at := isoBench(t)
+	drive, link := at("sdx"), at("by-id")
+	if err := unix.Mkfifo(drive, 0o600); err != nil { // as little a file as a drive, and made by anybody
+		t.Fatal(err)
+	}
+	if err := os.Symlink(drive, link); err != nil {
+		t.Fatal(err)
+	}
+	for _, to := range []string{drive, link} {
+		runISO("", "customize", at("base.iso"), "--ignition", at("n.ign"), "--to", to, "--force").want(t, exitUsage, "is no file but a device")
+		if info, err := os.Stat(to); err != nil || info.Mode().IsRegular() {
+			t.Errorf("%s became %v, %v", to, info, err)
+		}
 	}
 }

@@ -172,7 +172,6 @@ func journalLines(ctx context.Context, st *store.Store, most int64) ([]byte, err
 		}
 		after = events[len(events)-1].Seq
 	}
-	return b.Bytes(), nil
 }
 
 // hider replaces secrets in texts.
