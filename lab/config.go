@@ -38,8 +38,11 @@ type Config struct {
 	// VMNetwork plugs the second port of each server into a network of its own,
 	// for VMs, and the site file asks for a bridge on it. Container machines only.
 	VMNetwork bool `json:"vmNetwork,omitempty"`
-	BMCPort   int  `json:"bmcPort"`   // the same for all; 0 takes any free one
-	MemoryMiB int  `json:"memoryMiB"` // of each server; 0: 2048
+	// StorageClass is that of the CSI driver in Software, which takes snapshots by a
+	// class of the same name; the site file asks for it. "": local storage.
+	StorageClass string `json:"storageClass,omitempty"`
+	BMCPort      int    `json:"bmcPort"`   // the same for all; 0 takes any free one
+	MemoryMiB    int    `json:"memoryMiB"` // of each server; 0: 2048
 	// Network is the bridge's network; its first address is the host's. The zero
 	// value has Start take one of a few that the name decides.
 	Network netip.Prefix   `json:"network,omitzero"`

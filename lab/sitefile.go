@@ -93,9 +93,22 @@ func (c Config) cluster(line func(f string, a ...any)) {
 	line("\n# Machines of a lab often have no KVM of their own; their VMs are then emulated.")
 	line("virtualization:")
 	line("  emulation: true")
+	c.platform(line)
+}
+
+// platform writes what the site wants of a VM platform beyond its defaults.
+func (c Config) platform(line func(f string, a ...any)) {
+	if c.StorageClass == "" && !c.VMNetwork {
+		return
+	}
+	line("\nplatform:")
+	if c.StorageClass != "" {
+		line("  # As a site would name its storage's own CSI driver; this one is for tests.")
+		line("  components: [csi-driver]")
+		line("  storage: {class: %s, snapshots: %s}", c.StorageClass, c.StorageClass)
+	}
 	if c.VMNetwork {
-		line("\n# The second port of each server is for VMs.")
-		line("platform:")
+		line("  # The second port of each server is for VMs.")
 		line("  networks:")
 		line("    - {name: vms, bridge: br-vm, port: %s, subnet: 198.19.%d.0/24}", vmPort, c.block())
 		if c.Servers > 2 {

@@ -159,8 +159,12 @@ func TestVMNetworkIsPluggedIntoSecondPorts(t *testing.T) {
 	if v := a.NICs[1].Bridge; v == "" || v == a.NICs[0].Bridge || v != b.NICs[1].Bridge || len(v) > 15 || !slices.Equal(c.bridges(), []string{a.NICs[0].Bridge, v}) {
 		t.Errorf("%+v, %+v, bridges %q", a.NICs, b.NICs, c.bridges())
 	}
-	if text := c.site(nil); !strings.Contains(text, "platform:\n  networks:\n") || !strings.Contains(text, "port: "+vmPort) {
+	if text := c.site(nil); !strings.Contains(text, "platform:\n  # The second port of each server is for VMs.\n  networks:\n") || strings.Contains(text, "csi-driver") || !strings.Contains(text, "port: "+vmPort) {
 		t.Errorf("the site file asks for no VM network:\n%s", text)
+	}
+	c.StorageClass = "shots"
+	if text := c.site(nil); strings.Count(text, "\nplatform:") != 1 || !strings.Contains(text, "  components: [csi-driver]\n  storage: {class: shots, snapshots: shots}\n") {
+		t.Errorf("the site file asks for no CSI driver:\n%s", text)
 	}
 	for servers, moves := range map[int]bool{2: false, 3: true} { // with two there is one hypervisor
 		c.Servers = servers

@@ -32,6 +32,7 @@ type labFlags struct {
 	clock      time.Duration
 	kubernetes bool
 	platform   bool
+	csi        bool
 }
 
 // platformMemory is for a node that runs two small VMs beside the platform's own
@@ -40,7 +41,7 @@ type labFlags struct {
 const platformMemory = 4096
 
 // labShape names the flags that an existing lab does not change by.
-var labShape = [...]string{"servers", "machine", "firmware", "disks", "personality", "bmc-port", "memory", "network", "image-dir", "kubernetes", "platform", "vm-network", "clock"}
+var labShape = [...]string{"servers", "machine", "firmware", "disks", "personality", "bmc-port", "memory", "network", "image-dir", "kubernetes", "platform", "vm-network", "csi", "clock"}
 
 func labUpCommand(l *labOptions) *cobra.Command {
 	f := &labFlags{}
@@ -80,6 +81,7 @@ The lab runs in the background until metalrise lab down.
 	p.BoolVar(&f.kubernetes, "kubernetes", false, "build the software of Kubernetes nodes and let the site file ask for a cluster")
 	p.BoolVar(&f.platform, "platform", false, "the same with a VM platform in the software")
 	p.BoolVar(&f.VMNetwork, "vm-network", false, "plug the servers' second ports into a network for VMs")
+	p.BoolVar(&f.csi, "csi", false, "with --platform: have VMs' disks lie with a CSI driver for tests, which takes snapshots")
 	p.StringVar(&f.ImageDir, "image-dir", "", "folder with a release (stream.json) instead of the lab's own image")
 	return c
 }
@@ -163,6 +165,12 @@ func (l *labOptions) shape(c *cobra.Command, f *labFlags) (lab.Config, error) {
 	}
 	if f.platform && cfg.MemoryMiB == 0 {
 		cfg.MemoryMiB = platformMemory
+	}
+	if f.csi {
+		if !f.platform {
+			return cfg, &exitError{exitUsage, errors.New("--csi is for a lab with --platform")}
+		}
+		cfg.StorageClass = platform.LabClass
 	}
 	check := cfg
 	check.Ignition = "built later"
