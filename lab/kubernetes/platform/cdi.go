@@ -37,29 +37,23 @@ const (
 	cdiOnlyARM  = "//go:build arm64\n// +build arm64\n"
 )
 
-// cdiService is a program that goes by an image of its own, started without
-// arguments.
+// cdiService is a program that goes by an image of its own.
 type cdiService struct {
 	name       string // of the image
 	entrypoint []string
 }
 
-// cdiServices run beside the API.
+// cdiServices are those that run beside the API, and those that run where a
+// volume is and fill it.
 func cdiServices() []cdiService {
 	return []cdiService{
 		{"cdi-operator", []string{"/usr/bin/cdi-operator"}},
 		{"cdi-controller", []string{"/usr/bin/cdi-controller", "-alsologtostderr"}},
 		{"cdi-apiserver", []string{"/usr/bin/cdi-apiserver", "-alsologtostderr"}},
 		{"cdi-uploadproxy", []string{"/usr/bin/cdi-uploadproxy", "-alsologtostderr"}},
-	}
-}
-
-// cdiFillers run where a volume is, and fill it.
-func cdiFillers() []cdiService {
-	return []cdiService{
 		{"cdi-importer", []string{"/usr/bin/cdi-importer", "-alsologtostderr"}},
 		{"cdi-uploadserver", []string{"/usr/bin/cdi-uploadserver", "-alsologtostderr"}},
-		{"cdi-cloner", []string{"/usr/bin/cloner_startup.sh"}},
+		{"cdi-cloner", []string{"/usr/bin/" + filepath.Base(cdiStartup)}},
 	}
 }
 
@@ -70,8 +64,9 @@ func cdiPrograms() []string {
 		"tools/cdi-containerimage-server", "tools/cdi-image-size-detection", "tools/cdi-source-update-poller", "tools/" + cdiGenerator}
 }
 
-// cdiPackages are what the fillers find around them: nbdkit, which reads images
-// from web servers, qemu-img, which converts them, and the tools of a shell.
+// cdiPackages are what the programs find around them: nbdkit, which reads images
+// from web servers, qemu-img, which converts them, and the tools of a shell,
+// among them cat, by which the controller tells that it is ready.
 func cdiPackages() []string {
 	return []string{"ca-certificates", "nbdkit", "qemu-utils", "util-linux"}
 }
@@ -102,7 +97,7 @@ func (b *builder) cdi() (part, error) {
 		if err != nil {
 			return err
 		}
-		if err := p.images(cdiControl(dir), cdiFilling(dir, tree)); err != nil {
+		if err := p.images(cdiIn(dir, tree)); err != nil {
 			return err
 		}
 		text, err := os.ReadFile(filepath.Join(dir, cdiYAML))
@@ -188,7 +183,7 @@ func fixCDI(source string) error {
 // cdiImages are the flags that name CDI's images to its generator.
 func cdiImages() []string {
 	var flags []string
-	for _, s := range append(cdiServices(), cdiFillers()...) {
+	for _, s := range cdiServices() {
 		flags = append(flags, fmt.Sprintf("-%s-image=%s", strings.TrimPrefix(s.name, "cdi-"), cdiReference(s.name)))
 	}
 	return flags
@@ -216,7 +211,7 @@ func (b *builder) cdiManifest(out, source, work string) error {
 	if err != nil {
 		return fmt.Errorf("fill in CDI's manifest: %w", err)
 	}
-	for _, s := range append(cdiServices(), cdiFillers()...) {
+	for _, s := range cdiServices() {
 		if want := cdiReference(s.name); !strings.Contains(text, want) {
 			return fmt.Errorf("CDI's manifest does not name the image %s", want)
 		}
@@ -224,31 +219,16 @@ func (b *builder) cdiManifest(out, source, work string) error {
 	return write(filepath.Join(out, cdiYAML), text)
 }
 
-// cdiNamed names an image after each of the services that it holds.
-func cdiNamed(name string, services []cdiService, layers ...func(*layer)) image {
-	i := image{name: name, user: "1001", layers: layers, starts: map[string][]string{}}
-	for _, s := range services {
+// cdiIn is the one image of all, on a tree of Debian packages.
+func cdiIn(dir, tree string) image {
+	i := image{name: "cdi", user: "1001", starts: map[string][]string{}}
+	programs := []string{"cdi-containerimage-server", "cdi-image-size-detection", "cdi-source-update-poller", filepath.Base(cdiStartup)}
+	for _, s := range cdiServices() {
 		i.references = append(i.references, cdiReference(s.name))
 		i.starts[cdiReference(s.name)] = s.entrypoint
+		programs = append(programs, s.name)
 	}
-	return i
-}
-
-// cdiControl is the image of what runs beside the API.
-func cdiControl(dir string) image {
-	return cdiNamed("cdi", cdiServices(), func(l *layer) {
-		l.folder("tmp", 0o1777)
-		l.text("etc/passwd", accounts, 0o644)
-		l.text("etc/group", groups, 0o644)
-		for _, s := range cdiServices() {
-			l.program("usr/bin/"+s.name, filepath.Join(dir, s.name))
-		}
-	})
-}
-
-// cdiFilling is the image of what fills volumes, on a tree of Debian packages.
-func cdiFilling(dir, tree string) image {
-	return cdiNamed("cdi-importer", cdiFillers(), func(l *layer) {
+	i.layers = []func(*layer){func(l *layer) {
 		l.tree(tree, kept)
 		for _, dir := range []string{"dev", "proc", "sys", "run", "home"} {
 			l.folder(dir, 0o755)
@@ -259,9 +239,9 @@ func cdiFilling(dir, tree string) image {
 		l.text("etc/group", groups, 0o644)
 		l.text("etc/nsswitch.conf", "passwd: files\ngroup: files\nhosts: files dns\n", 0o644)
 	}, func(l *layer) {
-		for _, name := range []string{"cdi-importer", "cdi-uploadserver", "cdi-cloner", "cdi-containerimage-server", "cdi-image-size-detection", "cdi-source-update-poller",
-			filepath.Base(cdiStartup)} {
+		for _, name := range programs {
 			l.program("usr/bin/"+name, filepath.Join(dir, name))
 		}
-	})
+	}}
+	return i
 }
