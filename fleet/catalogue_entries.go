@@ -49,13 +49,21 @@ func defaultEntries() []CatalogueEntry {
 			Remove: "The KubeVirt object is deleted and waited for, then the operator, its rules and definitions. It is refused while there are VMs.",
 		},
 		{
-			Name: ComponentCDI, Title: "Containerized Data Importer", Versions: []string{"v1.62.0"}, Default: true,
+			Name: ComponentLocalStorage, Title: "Local storage", Default: true, Own: true,
+			About:  "Volumes on the hypervisors' own disks.",
+			Gives:  []string{"a StorageClass with WaitForFirstConsumer", "a few volumes on each hypervisor"},
+			Asks:   "A folder on the hypervisors, platform.storage.path. Volumes are folders of one file system: their size is not enforced, and a VM with one stays on its hypervisor.",
+			Ready:  "The API has the storage class, and as many free or used volumes as planned, and a pod on each hypervisor has had their folders made.",
+			Proof:  "The proof of volumes: a VM writes, is restarted, and reads again.",
+			Remove: "The storage class and the volumes that nobody uses are deleted. Data on the disks stay.",
+		},
+		{
+			Name: ComponentCDI, Title: "Containerized Data Importer", Versions: []string{"v1.65.0"}, Default: true,
 			About: "Fills volumes with disk images.",
-			Gives: []string{"DataVolume", "StorageProfile", "uploads by virtctl"}, Images: 8, Bytes: 500 * mebibyte,
-			Ready:    "The CDI object has the condition Available and neither Progressing nor Degraded.",
-			Proof:    "The proof of volumes uses a DataVolume where CDI is there.",
-			Remove:   "The CDI object is deleted and waited for, then the operator, its rules and definitions. Volumes that it filled stay.",
-			Unproven: "its programs could not be built where metalrise is tested; what metalrise writes for it was not tried against a running CDI",
+			Gives: []string{"DataVolume", "StorageProfile", "uploads by virtctl"}, Images: 7, Bytes: 500 * mebibyte,
+			Ready:  "The CDI object has the condition Available and neither Progressing nor Degraded.",
+			Proof:  "The proof of volumes: CDI fills a DataVolume from the disk in the guest's image, and the guest of a VM finds it there.",
+			Remove: "The CDI object is deleted and waited for, then the operator, its rules and definitions. It is refused while there are DataVolumes.",
 		},
 		{
 			Name: ComponentInstanceTypes, Title: "Instance types and preferences", Default: true, Own: true,
@@ -65,15 +73,6 @@ func defaultEntries() []CatalogueEntry {
 			Ready:  "The API has all of them as written.",
 			Proof:  "The VMs of the proofs use one.",
 			Remove: "They are deleted. VMs that were made with one keep their size.",
-		},
-		{
-			Name: ComponentLocalStorage, Title: "Local storage", Default: true, Own: true,
-			About:  "Volumes on the hypervisors' own disks.",
-			Gives:  []string{"a StorageClass with WaitForFirstConsumer", "a few volumes on each hypervisor"},
-			Asks:   "A folder on the hypervisors, platform.storage.path. Volumes are folders of one file system: their size is not enforced, and a VM with one stays on its hypervisor.",
-			Ready:  "The API has the storage class, and as many free or used volumes as planned.",
-			Proof:  "The proof of volumes: a VM writes, is restarted, and reads again.",
-			Remove: "The storage class and the volumes that nobody uses are deleted. Data on the disks stay.",
 		},
 	}
 }
@@ -86,8 +85,7 @@ func storageEntries() []CatalogueEntry {
 			About: "Snapshots of volumes, for CSI drivers that make them.",
 			Gives: []string{"VolumeSnapshot", "VolumeSnapshotClass"}, Images: 1, Bytes: 30 * mebibyte,
 			Ready: "Its Deployment is available and its three definitions are established.",
-			Proof: "The proof of snapshots, where a driver and a class are there.", Remove: "Its objects are deleted; refused while there are snapshots.",
-			Unproven: notInstalled,
+			Proof: "The proof of snapshots, where a driver and a class are there: a VM's volume is snapshot, overwritten and restored, and its guest reads what was there before.", Remove: "Its objects are deleted; refused while there are snapshots or classes of them.",
 		},
 		{
 			Name: ComponentCSI, Title: "The site's own CSI driver",
