@@ -114,3 +114,42 @@ func TestRealMinimalMedium(t *testing.T) {
 		})
 	}
 }
+
+// TestRealMinimalMedia installs two servers in the lab's container machines: one
+// whose BMC is named as one on a slow link, and one whose medium is read so slowly
+// that the engine goes on with the minimal one by itself.
+func TestRealMinimalMedia(t *testing.T) {
+	r := newRack(t, "smalls", 2)
+	r.onFailure()
+	old, err := os.ReadFile(r.site)
+	if err != nil {
+		t.Fatal(err)
+	}
+	servers := r.labView().Servers
+	host, _, _ := strings.Cut(servers[0].BMC, ":")
+	file := filepath.Join(filepath.Dir(r.site), "links.yaml")
+	if err := os.WriteFile(file, []byte(strings.Replace(string(old), "\nbmcs:\n", "\nbmcs:\n  slowLinks: ["+host+"]\n", 1)), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = os.Remove(file) })
+	r.site = file
+	r.planned(2)
+	r.must("lab", "fault", "--name", r.lab, servers[1].Name, "media-slow limit=60000 times=1")
+	r.must("apply", "--erase-disks", "2", "--detach", "--no-probe") // the fault is meant for the medium
+	r.await(installLimit, "both installed", allSettled)
+	r.wantMinimal(2)
+	var left []string
+	for _, s := range r.overview().Servers {
+		for _, m := range s.Missed {
+			left = append(left, strings.Join(m.Cause.Chain, " "))
+			if m.Route != fleet.VirtualMedia || m.Medium != fleet.FullMedium || m.Cause.Code != fleet.CodeMediumSlow {
+				t.Errorf("%s was left: %+v", m.Route, m)
+			}
+		}
+	}
+	if len(left) != 1 || !strings.Contains(left[0], "bit/s") {
+		t.Errorf("full media that were left: %q", left)
+	}
+	t.Log(left)
+	r.installedOnce()
+}

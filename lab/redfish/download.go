@@ -72,6 +72,9 @@ func (b *BMC) receive(m *medium, res *http.Response, cancel context.CancelFunc) 
 	watchdog := time.AfterFunc(stall, cancel)
 	defer watchdog.Stop()
 	body := io.LimitReader(res.Body, b.cfg.Limits.MediaBytes+1)
+	if f, ok := b.faults.strike(MediaSlow, "", ""); ok {
+		body = &throttled{body, f.Limit}
+	}
 	n, err := io.Copy(f, &watched{body, watchdog})
 	switch {
 	case err != nil:
@@ -116,4 +119,17 @@ func flip(f *os.File, at int64) error {
 	one[0] ^= 0xff
 	_, err := f.WriteAt(one, at)
 	return err
+}
+
+// throttled reads no more than so many bytes in a second.
+type throttled struct {
+	io.Reader
+	limit int
+}
+
+func (r *throttled) Read(p []byte) (int, error) {
+	const each = 100 * time.Millisecond
+	n, err := r.Reader.Read(p[:min(len(p), max(1, r.limit/int(time.Second/each)))])
+	time.Sleep(each)
+	return n, err
 }

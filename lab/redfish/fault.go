@@ -22,6 +22,7 @@ const (
 	BootOverrideIgnored FaultKind = "boot-override-ignored"
 	MediaDownloadFails  FaultKind = "media-download-fails"
 	MediaCorrupt        FaultKind = "media-corrupt"
+	MediaSlow           FaultKind = "media-slow"
 	EjectFails          FaultKind = "eject-fails"
 	Behave              FaultKind = "quirk"
 )
@@ -42,7 +43,7 @@ type Fault struct {
 	Body       string        // Answer: sent as it is; "" makes a Redfish error
 	RetryAfter time.Duration // Answer, Busy: whole seconds
 	Delay      time.Duration // Slow
-	Limit      int           // SessionLimit
+	Limit      int           // SessionLimit; MediaSlow: bytes in a second
 	Quirk      Quirk         // Behave
 }
 
@@ -67,6 +68,7 @@ func FaultKinds() []FaultHelp {
 		{BootOverrideIgnored, "boot-override-ignored", "the machine boots in its normal order, the override is used up"},
 		{MediaDownloadFails, "media-download-fails", "inserting an image fails after it was asked for"},
 		{MediaCorrupt, "media-corrupt", "one byte in the middle of the inserted image is wrong"},
+		{MediaSlow, "media-slow limit=50000", "the image is fetched at no more than this many bytes in a second"},
 		{EjectFails, "eject-fails", "ejecting answers 500 and the image stays"},
 		{Behave, "quirk name=eject-wants-object", "the BMC behaves as some in the field do; docs/compatibility.md lists the names"},
 	}

@@ -2,6 +2,7 @@ package redfish
 
 import (
 	"bytes"
+	"fmt"
 	"net/http"
 	"os"
 	"strings"
@@ -47,7 +48,7 @@ func TestFaultsThatMakeNoSense(t *testing.T) {
 		"": "empty", "explode": "unknown", "slow": "delay", "slow delay=soon": "delay=soon", "answer": "status=0",
 		"answer status=99": "status=99", "unreachable delay=3s": "does not take delay", "busy nth": "not key=value",
 		"busy nth=-1": "negative", "busy colour=red": "no key", "busy nth=1 nth=2": "twice",
-		`answer status=500 body="x`: "quote", "lose-reply path=[": "path=[",
+		"media-slow": "limit is missing", `answer status=500 body="x`: "quote", "lose-reply path=[": "path=[",
 	} {
 		if _, err := ParseFault(line); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%q: %v, want %q in it", line, err, want)
@@ -174,6 +175,23 @@ func TestMediaFaults(t *testing.T) {
 	r.insertISO(s.URL + "/ok.iso")
 	if got, err := os.ReadFile(images(t, dir)[0]); err != nil || !bytes.Equal(got, image) {
 		t.Errorf("the second download is corrupt too (%v)", err)
+	}
+}
+
+func TestSlowMediaArriveWhole(t *testing.T) {
+	in := &throttled{bytes.NewReader(make([]byte, 25)), 100}
+	buf := make([]byte, 64)
+	for _, want := range []int{10, 10, 5} {
+		if n, err := in.Read(buf); n != want || err != nil {
+			t.Errorf("a tenth of a second gives %d bytes, %v; want %d", n, err, want)
+		}
+	}
+	s, dir := imageServer(t), t.TempDir()
+	r := downloadRig(t, dir)
+	r.fault(fmt.Sprintf("media-slow limit=%d", 4*len(image)))
+	r.insertISO(s.URL + "/ok.iso")
+	if got, err := os.ReadFile(images(t, dir)[0]); err != nil || !bytes.Equal(got, image) {
+		t.Errorf("image of %d bytes, %v", len(got), err)
 	}
 }
 

@@ -131,7 +131,7 @@ func (k FaultKind) takes() []string {
 		return []string{"delay"}
 	case Busy:
 		return []string{"retry-after"}
-	case SessionLimit:
+	case SessionLimit, MediaSlow:
 		return []string{"limit"}
 	case Behave:
 		return []string{"name"}
@@ -159,6 +159,8 @@ func (f Fault) check() error {
 		return fmt.Errorf("fault answer: status=%d; want an HTTP status of 200 to 599", f.Status)
 	case f.Kind == Slow && f.Delay == 0:
 		return fmt.Errorf("fault slow: delay is missing (delay=20s)")
+	case f.Kind == MediaSlow && f.Limit == 0:
+		return fmt.Errorf("fault media-slow: limit is missing (limit=50000)")
 	case f.Kind == Behave && !f.Quirk.known():
 		return fmt.Errorf("fault quirk: name=%s: unknown, or only to be had from the start with a personality", f.Quirk)
 	case badGlob != nil:

@@ -1,6 +1,7 @@
 package container
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -69,7 +70,7 @@ type notBootable struct{ why string }
 func (n *notBootable) Error() string { return "not bootable: " + n.why }
 
 // firmware finds what to boot and attaches the disks.
-func (r *run) firmware(from machine.BootSource) (*plan, error) {
+func (r *run) firmware(ctx context.Context, from machine.BootSource) (*plan, error) {
 	p := &plan{Spec: r.m.spec, Ignition: r.m.ignition}
 	for i, d := range r.m.spec.Disks {
 		l, err := r.attach(r.m.diskFile(d), 0, d.SizeBytes, false)
@@ -86,7 +87,7 @@ func (r *run) firmware(from machine.BootSource) (*plan, error) {
 	}
 	switch from.Kind {
 	case machine.FromMedia:
-		p.Live, err = r.fromMedia(from.ISO)
+		p.Live, err = r.fromMedia(ctx, from.ISO)
 	case machine.FromDisk:
 		p.Systems, err = r.fromDisk(p.Disks)
 	default:
@@ -121,7 +122,7 @@ func (r *run) insert(p *plan, iso string) error {
 
 // fromMedia reads a live medium as firmware, boot loader and the first lines of
 // its initramfs would.
-func (r *run) fromMedia(iso string) (*liveSystem, error) {
+func (r *run) fromMedia(ctx context.Context, iso string) (*liveSystem, error) {
 	if iso == "" {
 		return nil, &notBootable{"no medium is inserted"}
 	}
@@ -145,15 +146,31 @@ func (r *run) fromMedia(iso string) (*liveSystem, error) {
 	if err != nil {
 		return nil, &notBootable{err.Error()}
 	}
-	e, err := img.find("/images/pxeboot/rootfs.img")
+	file, e := iso, isoEntry{}
+	fetched, err := r.fetchRoot(ctx, img, entry.Args, area)
+	if err == nil && fetched == "" {
+		e, err = img.find("/images/pxeboot/rootfs.img")
+	}
 	if err != nil {
 		return nil, &notBootable{err.Error()}
+	}
+	if fetched != "" {
+		file = fetched
+		if f, err = os.Open(file); err != nil {
+			return nil, err
+		}
+		defer f.Close()
+		st, err := f.Stat()
+		if err != nil {
+			return nil, err
+		}
+		e.size = st.Size()
 	}
 	name, offset, size, err := firstMember(f, e.offset)
 	if err != nil || path.Base(name) != "root.squashfs" || offset+size > e.offset+e.size {
 		return nil, &notBootable{fmt.Sprintf("rootfs.img: first member %q, %d bytes at %d, is no root.squashfs inside it (%v)", name, size, offset, err)}
 	}
-	l, err := r.attach(iso, offset, size, true)
+	l, err := r.attach(file, offset, size, true)
 	if err != nil {
 		return nil, err
 	}

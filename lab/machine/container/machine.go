@@ -119,7 +119,7 @@ func (m *Machine) boot(ctx context.Context, from machine.BootSource, out *lineOu
 			err = errors.Join(err, e)
 		}
 	}()
-	p, err := r.firmware(from)
+	p, err := r.firmware(ctx, from)
 	if nb := new(notBootable); errors.As(err, &nb) {
 		out.say("No bootable device: %s", nb.why)
 		return machine.NotBooted, nil
