@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -18,7 +19,7 @@ import (
 // proof that the machines can give is given by the words of guests. The engine
 // is killed while KubeVirt comes up and while a VM moves.
 func TestRealPlatform(t *testing.T) {
-	r := newRack(t, "platform", 3, "--platform")
+	r := newRack(t, "platform", 3, "--platform", "--vm-network")
 	text, err := os.ReadFile(r.site)
 	if err != nil {
 		t.Fatal(err)
@@ -95,11 +96,19 @@ func running(s *fleet.StackStatus, name string) bool {
 	return false
 }
 
-// proven wants each proof done that the lab's machines can do, with guests that
-// spoke, and a reason beside each of the others.
+// proven wants each proof done, with guests that spoke, and a reason beside what
+// is left out of the components.
 func (r *rack) proven(s *fleet.StackStatus) {
 	r.t.Helper()
-	must := map[fleet.Proof]bool{fleet.ProofStart: true, fleet.ProofMigrate: true, fleet.ProofNetwork: true, fleet.ProofVolume: true, fleet.ProofDrain: true, fleet.ProofFence: true}
+	must := map[fleet.Proof]bool{}
+	for _, p := range fleet.Proofs() {
+		must[p] = true
+		if !slices.ContainsFunc(s.Steps, func(step fleet.StackStep) bool { return step.Proof == p }) {
+			r.t.Errorf("proof %s is not among the steps", p)
+		}
+	}
+	// Words that a proof must have: what it went over, and who filled a volume.
+	over := map[fleet.Proof]string{fleet.ProofMigrate: "by way of 198.19.", fleet.ProofNetwork: "over VM network vms echoes", fleet.ProofVolume: "CDI filled"}
 	for _, step := range s.Steps {
 		r.t.Logf("%s%s %s %.0f s, tries %d: %s %+v", step.Component, step.Proof, step.State, step.Took, step.Tries, step.Note, step.Result)
 		switch {
@@ -109,6 +118,8 @@ func (r *rack) proven(s *fleet.StackStatus) {
 			r.t.Errorf("proof %s is %s: %s", step.Proof, step.State, step.Note)
 		case must[step.Proof] && (step.Result == nil || len(step.Result.VMs) == 0):
 			r.t.Errorf("proof %s saw no VM", step.Proof)
+		case must[step.Proof] && !strings.Contains(strings.Join(step.Result.Words, " "), over[step.Proof]):
+			r.t.Errorf("proof %s does not say %q: %q", step.Proof, over[step.Proof], step.Result.Words)
 		}
 		if must[step.Proof] && step.Result != nil {
 			for _, vm := range step.Result.VMs {
