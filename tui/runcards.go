@@ -66,12 +66,18 @@ func (a *App) rung(s fleet.Status, o fleet.RouteOffer) (mark string, style Style
 	for _, m := range s.Missed {
 		if m.Route == o.Route && o.Unserved == "" {
 			why = " – " + a.f("left: %s", a.causeText(&m.Cause))
+			if m.Medium == fleet.FullMedium {
+				why = " – " + a.f("full medium left: %s", a.causeText(&m.Cause))
+			}
 		}
 	}
 	switch {
 	case o.Unserved != "":
 		return "-", Faint, " – " + a.f("cannot be taken: %s", a.engineText(o.Unserved))
 	case o.Route == s.Route:
+		if s.Medium == fleet.MinimalMedium {
+			return "●", Good, why + " – " + a.t("used by this attempt, with the minimal medium")
+		}
 		return "●", Good, why + " – " + a.t("used by this attempt")
 	case why != "":
 		return "✗", Warn, why

@@ -102,6 +102,8 @@ func japaneseFields() map[string]string {
 		"Addresses of BMCs that may speak outdated TLS. Passwords are less well guarded on the way to them.":           "古い TLS を許す BMC のアドレス。そこへのパスワードの保護は弱くなります。",
 		"Addresses of services, in use nowhere else. Empty is 10.96.0.0/16.":                                           "サービスのアドレス。他で使っていない範囲。空なら 10.96.0.0/16。",
 		"Addresses of BMCs on a slow link. Their servers get the minimal medium.":                                      "遅い回線の先にある BMC のアドレス。そのサーバーには最小媒体を使います。",
+		"full medium left: %s":                          "完全な媒体を断念: %s",
+		"used by this attempt, with the minimal medium": "今回の試行で使用 (最小媒体)",
 		"Slow links": "遅い回線",
 		"Medium":     "媒体",
 		"What BMCs fetch: full is the whole live system; minimal is small, for slow links, and the servers fetch the rest over their own network. Empty: full first, minimal where it shows to be too slow.": "BMC が取得するもの: full は導入用システム全体、minimal は遅い回線用の小さな媒体で、残りはサーバーが自分のネットワークから取得します。空: まず full、遅すぎるとわかれば minimal。",
