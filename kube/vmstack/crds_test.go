@@ -48,21 +48,28 @@ func generated(t *testing.T, path string) map[string]string {
 		if !ok {
 			return true
 		}
-		key, isText := pair.Key.(*ast.BasicLit)
-		value, isText2 := pair.Value.(*ast.BasicLit)
-		if !isText || !isText2 {
-			return true
+		name, isText := textOf(pair.Key)
+		if value, isText2 := textOf(pair.Value); isText && isText2 {
+			out[name] = value
+			return false
 		}
-		name, err := strconv.Unquote(key.Value)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if out[name], err = strconv.Unquote(value.Value); err != nil {
-			t.Fatal(err)
-		}
-		return false
+		return true
 	})
 	return out
+}
+
+// textOf is the value of a string, in pieces or in one.
+func textOf(e ast.Expr) (string, bool) {
+	switch e := e.(type) {
+	case *ast.BasicLit:
+		text, err := strconv.Unquote(e.Value)
+		return text, err == nil
+	case *ast.BinaryExpr:
+		a, ok := textOf(e.X)
+		b, ok2 := textOf(e.Y)
+		return a + b, ok && ok2 && e.Op == token.ADD
+	}
+	return "", false
 }
 
 // kubevirtSchemas reads the schemas of KubeVirt's kinds as its makers generate

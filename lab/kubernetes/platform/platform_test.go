@@ -205,8 +205,8 @@ func TestRealPayload(t *testing.T) {
 			t.Errorf("image %s is said to be of component %q", i.Name, i.Component)
 		}
 	}
-	asked := regexp.MustCompile(`(?m)^\s*(?:- )?image: *"?([^"\s]+)"?\s*$`)
-	for _, c := range []fleet.Component{fleet.ComponentKubeVirt, fleet.ComponentMultus, fleet.ComponentSnapshots, fleet.ComponentCSI} {
+	asked := regexp.MustCompile(`(?m)^\s*(?:- )?(?:image|value): *"?([a-z0-9.-]+\.[a-z]+/[^"\s]+:v[^"\s]+)"?\s*$`) // operators know further images from their environment
+	for _, c := range []fleet.Component{fleet.ComponentKubeVirt, fleet.ComponentMultus, fleet.ComponentCDI, fleet.ComponentSnapshots, fleet.ComponentCSI} {
 		manifests := p.Value().ManifestsOf(c)
 		if len(manifests) != 1 {
 			t.Fatalf("%s has %d manifests", c, len(manifests))
