@@ -19,7 +19,7 @@ import (
 // proof that the machines can give is given by the words of guests. The engine
 // is killed while KubeVirt comes up and while a VM moves.
 func TestRealPlatform(t *testing.T) {
-	r := newRack(t, "platform", 3, "--platform", "--vm-network")
+	r := newRack(t, "platform", 3, "--platform", "--vm-network", "--csi")
 	text, err := os.ReadFile(r.site)
 	if err != nil {
 		t.Fatal(err)
