@@ -95,7 +95,7 @@ func (o *options) apply(ctx context.Context, id string, how applyHow) error {
 		}
 	}
 	client := api.NewClient(dir)
-	if err := o.ensureEngine(ctx, client, dir); err != nil {
+	if err := o.ensureEngine(ctx, client, dir, p.ID); err != nil {
 		return err
 	}
 	if err := client.Apply(ctx, fleet.Consent{Plan: p.ID, EraseDisks: n, By: who(how.erase >= 0), At: time.Now()}); err != nil {

@@ -54,9 +54,13 @@ removed from a node, for example because its disk ran full, is pulled again.
 	return c
 }
 
-// ensureEngine starts an engine in the background unless one answers.
-func (o *options) ensureEngine(ctx context.Context, c *api.Client, dir string) error {
+// ensureEngine starts an engine in the background unless one answers. plan is
+// what a person allowed a moment ago, "" when nobody was asked.
+func (o *options) ensureEngine(ctx context.Context, c *api.Client, dir, plan string) error {
 	if _, err := c.Overview(ctx); !errors.Is(err, api.ErrNoEngine) {
+		return err
+	}
+	if err := allowed(ctx, dir, plan, time.Now()); err != nil {
 		return err
 	}
 	self, err := os.Executable()

@@ -77,7 +77,7 @@ func (o *options) removeNode(ctx context.Context, name string, r removeFlags) (f
 		return fleet.Status{}, err
 	}
 	client := api.NewClient(dir)
-	if err := o.ensureEngine(ctx, client, dir); err != nil {
+	if err := o.ensureEngine(ctx, client, dir, ""); err != nil {
 		return fleet.Status{}, err
 	}
 	s, err := findServer(ctx, client, name)

@@ -80,6 +80,9 @@ func (o *options) serve(ctx context.Context, id string, erase int) error {
 			return err
 		}
 	}
+	if err := allowed(ctx, dir, p.ID, time.Now()); err != nil {
+		return err
+	}
 	return o.runEngine(ctx, s, engineRun{unattended: true, consent: &fleet.Consent{Plan: p.ID, EraseDisks: n, By: who(erase >= 0), At: time.Now()}})
 }
 

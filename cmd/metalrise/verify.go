@@ -232,7 +232,7 @@ func disturbing(p fleet.Proof) bool { return p == fleet.ProofDrain || p == fleet
 // proveAgain has the engine run proofs, those named or all that disturb nobody.
 func (o *options) proveAgain(ctx context.Context, dir string, names []string) error {
 	client := api.NewClient(dir)
-	if err := o.ensureEngine(ctx, client, dir); err != nil {
+	if err := o.ensureEngine(ctx, client, dir, ""); err != nil {
 		return err
 	}
 	view, err := client.Overview(ctx)

@@ -166,7 +166,7 @@ func (o *options) reinstall(ctx context.Context, args []string, confirm string) 
 		return err
 	}
 	client := api.NewClient(dir)
-	if err := o.ensureEngine(ctx, client, dir); err != nil {
+	if err := o.ensureEngine(ctx, client, dir, ""); err != nil {
 		return err
 	}
 	s, err := findServer(ctx, client, args[0])
@@ -189,7 +189,7 @@ func (o *options) retry(ctx context.Context, args []string, route fleet.BootRout
 		return err
 	}
 	client := api.NewClient(dir)
-	if err := o.ensureEngine(ctx, client, dir); err != nil {
+	if err := o.ensureEngine(ctx, client, dir, ""); err != nil {
 		return err
 	}
 	view, err := client.Overview(ctx)
@@ -232,7 +232,7 @@ func (o *options) retryPlatform(ctx context.Context, q fleet.PlatformRetry) erro
 		return err
 	}
 	client := api.NewClient(dir)
-	if err := o.ensureEngine(ctx, client, dir); err != nil {
+	if err := o.ensureEngine(ctx, client, dir, ""); err != nil {
 		return err
 	}
 	if err := client.RetryPlatform(ctx, q); err != nil {

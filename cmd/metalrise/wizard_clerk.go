@@ -360,7 +360,7 @@ func (d *clerk) apply(ctx context.Context, id string, disks int) error {
 	if err := d.probe(ctx, f.Site(), dir, id); err != nil {
 		return err
 	}
-	if err := d.o.ensureEngine(ctx, client, dir); err != nil {
+	if err := d.o.ensureEngine(ctx, client, dir, id); err != nil {
 		return err
 	}
 	return client.Apply(ctx, fleet.Consent{Plan: id, EraseDisks: disks, By: who(false), At: time.Now()})

@@ -58,7 +58,7 @@ func (w *watcher) Retry(ctx context.Context, server fleet.ServerID, route fleet.
 		return err
 	}
 	client := api.NewClient(dir)
-	if err := w.o.ensureEngine(ctx, client, dir); err != nil {
+	if err := w.o.ensureEngine(ctx, client, dir, ""); err != nil {
 		return err
 	}
 	if server == "" {
@@ -73,7 +73,7 @@ func (w *watcher) StartEngine(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	return w.o.ensureEngine(ctx, api.NewClient(dir), dir)
+	return w.o.ensureEngine(ctx, api.NewClient(dir), dir, "")
 }
 
 // Close ends reading.
