@@ -14,7 +14,7 @@ import (
 // its success.
 func StatesPage() string {
 	var b strings.Builder
-	b.WriteString("# States of a server\n\n<!-- Made from the code by `make docs`. Change the code, not this page. -->\n\n")
+	b.WriteString("# States of a server and of the VM platform\n\n<!-- Made from the code by `make docs`. Change the code, not this page. -->\n\n")
 	b.WriteString("A server has a *phase*, the last milestone it passed, and a *condition*, what is happening to it now.\nTrouble changes the condition, never the phase.\n\n")
 	b.WriteString("## Phases\n\n| phase | in OpenStack Ironic |\n|---|---|\n")
 	for _, p := range fleet.Phases() {
@@ -55,6 +55,7 @@ func StatesPage() string {
 	}
 	b.WriteString(".\nThe next one is taken, in a new attempt, when insert or boot-once fails in a way that belongs to the route (refused, not offered, no\nlicence, medium not loaded: at the second time where trying again could help), or when the live system does not call home and\nits medium was not read. A wrong identity, a refused login, a BMC that does not answer or anything after the call home never\nchanges the route. Routes that the engine cannot serve are left out, with the reason. On the last one a person boots the server.\nA retry begins with the route that a person chose, else with the one that worked before, else at the top.\n")
 	b.WriteString("\nA live system that does not call home is booted once more without a person, as long as no write was granted.\nA write is granted once; if its machine falls silent, the server is held.\n")
+	writeStackStates(&b)
 	return b.String()
 }
 
@@ -95,7 +96,10 @@ func writeWay(b *strings.Builder, node *fleet.NodePlan) {
 				then += ", " + fold(ok(d.Action, `{"power":"on","media":"inserted"}`))
 			}
 		case Wait:
-			what, why = "wait for "+d.For, "held with "+string(d.Overdue)+" when it takes too long"
+			what, why = "wait for "+d.For, "it says what it does; when it falls silent, the server is held"
+			if d.Overdue != "" {
+				why = "held with " + string(d.Overdue) + " when it takes too long"
+			}
 			switch {
 			case t.Live.Key == "":
 				then = fold(ok(fleet.ActHello, `{"key":"k"}`)) + ", " + fold(fleet.Event{Action: fleet.ActWrite, Edge: fleet.Began})

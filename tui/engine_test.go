@@ -123,7 +123,7 @@ func TestEngineSentencesAreTranslated(t *testing.T) {
 	}
 	wordy := regexp.MustCompile(`[a-zA-Z]{3,}`)
 	for _, from := range []map[string]string{
-		literals(t, "../plan/*.go", "diff.go", "cpu_models.go"), literals(t, "../provision/*.go", "states.go"),
+		literals(t, "../plan/*.go", "diff.go", "cpu_models.go"), literals(t, "../provision/*.go", "states.go", "states_stack.go"),
 		literals(t, "../kube/api_checks.go"), literals(t, "../kube/services.go"), literals(t, "../kube/vmstack/*.go"), literals(t, "../fleet/proofs.go"), literals(t, "../fleet/site/check.go"), literals(t, "../fleet/site/platform.go"), literals(t, "../fleet/site/decode.go"), literals(t, "../fleet/site/read.go"), literals(t, "../fleet/site/secret.go"),
 	} {
 		for s, path := range from {
