@@ -27,7 +27,7 @@ func defaultEntries() []CatalogueEntry {
 			Asks:   "A subnet of the migration network in which nobody else gives out addresses: it takes them from the third on, and leaves the last five alone.",
 			Ready:  "Its DaemonSet runs on every node and its definitions are established.",
 			Proof:  "The proof of live migration: VMs come by way of an address of the migration network.",
-			Remove: "Its DaemonSet, rules and definitions are deleted. Refused while it keeps addresses: first take platform.migrationNetwork out of the site file and install KubeVirt anew.",
+			Remove: "Its DaemonSet, rules and definitions are deleted. Refused while a pod has an address of it: KubeVirt must have been given another network for migrations. The plugin stays on the nodes, without access to the API.",
 		},
 		{
 			Name: ComponentVMNetworks, Title: "VM networks", Default: true, Own: true,
