@@ -21,12 +21,21 @@ var (
 // kindDriver tells a driver's name; volumes of that name need it.
 const kindDriver = "CSIDriver"
 
+// ownClass tells whether disks of VMs lie in a class that metalrise does not make.
+func ownClass(s fleet.VMStorage) bool { return s.Class != "" && s.Path == "" }
+
+// snapshotProfile has CDI and KubeVirt take snapshots by the class that the site
+// names: where a driver has several they would choose by themselves.
+func snapshotProfile(s fleet.VMStorage) *unstructured.Unstructured {
+	return object("cdi.kubevirt.io/v1beta1", "StorageProfile", "", s.Class, map[string]any{"spec": map[string]any{"snapshotClass": s.Snapshots}})
+}
+
 // classes looks whether the site's own CSI driver brought the classes that the
 // plan names, and whether each hypervisor that is in the cluster has the driver:
 // a DaemonSet that runs says nothing about a kubelet that does not take it.
 func (i *Installer) classes(ctx context.Context) ([]fleet.Check, error) {
 	want := i.plan.Stack.Storage
-	if want.Class == "" || want.Path != "" { // the driver is not for disks of VMs
+	if !ownClass(want) { // the driver is not for disks of VMs
 		return nil, nil
 	}
 	class, err := i.cluster.Object(ctx, kindStorageClass, "", want.Class)

@@ -49,6 +49,17 @@ func TestOwnDriver(t *testing.T) {
 	if err := i.Install(t.Context(), driver, silent); err != nil {
 		t.Fatal(err)
 	}
+	const profile = "/apis/cdi.kubevirt.io/v1beta1/storageprofiles/gold"
+	if f.get(profile) != nil {
+		t.Error("there is a profile for a CDI that is not there")
+	}
+	i.plan.Stack.Components = []fleet.ComponentPlan{{Name: fleet.ComponentCDI}, driver}
+	if err := i.Install(t.Context(), driver, silent); err != nil {
+		t.Fatal(err)
+	}
+	if o := f.get(profile); o == nil || o["spec"].(map[string]any)["snapshotClass"] != "gold" {
+		t.Errorf("profile %v", o)
+	}
 	for name, c := range map[string]struct {
 		storage fleet.VMStorage
 		want    string // "" for ready
@@ -80,7 +91,7 @@ func TestOwnDriver(t *testing.T) {
 		t.Fatal(err)
 	}
 	f.set("/api/v1/persistentvolumes/pvc-1", `{"spec":{"csi":{"driver":"other.example.com"}}}`)
-	if err := i.Remove(t.Context(), driver.Name, silent); err != nil {
-		t.Fatal(err)
+	if err := i.Remove(t.Context(), driver.Name, silent); err != nil || f.get(profile) != nil {
+		t.Fatal(err, f.get(profile))
 	}
 }

@@ -49,10 +49,16 @@ func (i *Installer) written(ctx context.Context, c fleet.Component) ([]*unstruct
 // its operator defines when it is told to begin.
 func (i *Installer) late(c fleet.Component) []*unstructured.Unstructured {
 	s := i.plan.Stack
-	if c != fleet.ComponentCDI || !slices.ContainsFunc(s.Components, func(c fleet.ComponentPlan) bool { return c.Name == fleet.ComponentLocalStorage }) {
-		return nil
+	has := func(name fleet.Component) bool {
+		return slices.ContainsFunc(s.Components, func(c fleet.ComponentPlan) bool { return c.Name == name })
 	}
-	return []*unstructured.Unstructured{storageProfile(cmp.Or(s.Storage.Class, defaultClass))}
+	switch {
+	case c == fleet.ComponentCDI && has(fleet.ComponentLocalStorage):
+		return []*unstructured.Unstructured{storageProfile(cmp.Or(s.Storage.Class, defaultClass))}
+	case c == fleet.ComponentCSI && has(fleet.ComponentCDI) && ownClass(s.Storage) && s.Storage.Snapshots != "":
+		return []*unstructured.Unstructured{snapshotProfile(s.Storage)}
+	}
+	return nil
 }
 
 // object makes one object; fields are those beside its metadata.
