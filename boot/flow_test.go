@@ -1,7 +1,11 @@
 package boot
 
 import (
+	"context"
+	"io"
+	"net/http"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 )
@@ -45,6 +49,42 @@ func TestFlow(t *testing.T) {
 			}
 			if most := took - pauses*100*time.Millisecond; got.Busy <= 0 || got.Busy > most {
 				t.Errorf("%s: busy for %s, of %s without the pauses", base, got.Busy, most)
+			}
+		}
+	}
+}
+
+// ending is a library whose content may not be served any more after some steps.
+type ending struct {
+	testLibrary
+	steps atomic.Int64 // that are left
+}
+
+func (l *ending) Open(ctx context.Context, k string) (Content, error) {
+	c, err := l.testLibrary.Open(ctx, k)
+	c.Alive = func() bool { return l.steps.Add(-1) >= 0 }
+	return c, err
+}
+
+// TestTransferIsCut: what ended while it was read does not come to its end.
+func TestTransferIsCut(t *testing.T) {
+	lib := &ending{testLibrary: testLibrary{content: make([]byte, 5<<20), parts: true}}
+	r := newRig(t, lib.testLibrary, func(c *Config) { c.Library, c.PlainAddr = lib, "127.0.0.1:0" })
+	for _, base := range []string{r.url(""), "http://" + r.PlainAddr().String()} {
+		for steps, whole := range map[int64]bool{2: false, 100: true} {
+			lib.steps.Store(steps)
+			req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, base+MediaPath(key, "boot.iso"), nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			res, err := r.client.Do(req)
+			if err != nil {
+				t.Fatal(err)
+			}
+			n, err := io.Copy(io.Discard, res.Body)
+			res.Body.Close()
+			if (err == nil) != whole || (n == 5<<20) != whole || !whole && n > 2<<20 {
+				t.Errorf("%s, %d steps: %d bytes, %v", base, steps, n, err)
 			}
 		}
 	}

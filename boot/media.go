@@ -40,7 +40,10 @@ type Content struct {
 	// WriteRange, when set, sends n bytes from off on; it exists so that a
 	// content of parts can hand files to the kernel. It returns what was sent.
 	WriteRange func(w io.Writer, off, n int64) (int64, error)
-	Close      func() error // may be nil
+	// Alive, when set, tells whether this may be served still; it is asked with
+	// every step, and a transfer that may not go on is cut.
+	Alive func() bool
+	Close func() error // may be nil
 }
 
 const (
@@ -175,6 +178,9 @@ func (s *stream) ReadFrom(src io.Reader) (int64, error) {
 	}
 	var done int64
 	for done < limited.N {
+		if r.content.Alive != nil && !r.content.Alive() {
+			return done, errOver
+		}
 		s.move()
 		n, err := r.content.WriteRange(s.ResponseWriter, off+done, min(step, limited.N-done))
 		done += n
@@ -188,6 +194,10 @@ func (s *stream) ReadFrom(src io.Reader) (int64, error) {
 	}
 	return done, nil
 }
+
+// errOver cuts a transfer whose address ended meanwhile: a BMC that reads the
+// medium of an attempt that was left must not go on for hours.
+var errOver = errors.New("boot: what is served ended")
 
 // buffer is what one stream copies through. Buffers are pooled: hundreds of
 // readers at 256 KiB each, only while they copy.

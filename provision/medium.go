@@ -135,6 +135,17 @@ func (e *Engine) Flowed(key string, bytes int64, busy time.Duration) {
 	}
 }
 
+// Serves tells whether a key still opens something: a transfer that began before
+// an attempt was left does not go on after it.
+func (e *Engine) Serves(key string) bool {
+	r := e.current()
+	if r == nil {
+		return true // starting: nothing is known yet
+	}
+	_, ok := r.keys.find(key)
+	return ok
+}
+
 // flowLocked is what is known of the current attempt's medium.
 func (w *walker) flowLocked() Flow {
 	size := int64(0)

@@ -389,7 +389,10 @@ func (l *library) medium(key string, r provision.Resource) (boot.Content, error)
 	if err != nil {
 		return boot.Content{}, fmt.Errorf("medium of %s: %w", r.Server, err)
 	}
-	return boot.Content{Body: im, Size: im.Size(), ETag: im.ETag(), WriteRange: rd.WriteRange, Close: rd.Close}, nil
+	return boot.Content{Body: im, Size: im.Size(), ETag: im.ETag(), WriteRange: rd.WriteRange, Close: rd.Close, Alive: func() bool {
+		e := l.engine.Load()
+		return e == nil || e.Serves(key)
+	}}, nil
 }
 
 // personal lays one server's config over the base, once for each medium.
