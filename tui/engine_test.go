@@ -52,6 +52,8 @@ func inner() []string {
 		"metalrise token v1", "metalrise bootstrap token v1", "2006-01-02 15:04 UTC", "encode consent", "encode removal", "encode retry",
 		"engine: a part is missing", "and %d more", "times", "failed",
 		"%.1f GiB", "%.1f Mbit/s", "%.0f kbit/s",
+		// package kube/vmstack/ring: what guests are given
+		"console=ttyS0 quiet panic=-1 ", "#cloud-config\n# ",
 		// package fleet/site: what is looked for in texts
 		"PRIVATE KEY", "yaml: ",
 	}
@@ -124,7 +126,7 @@ func TestEngineSentencesAreTranslated(t *testing.T) {
 	wordy := regexp.MustCompile(`[a-zA-Z]{3,}`)
 	for _, from := range []map[string]string{
 		literals(t, "../plan/*.go", "diff.go", "cpu_models.go"), literals(t, "../provision/*.go", "states.go", "states_stack.go"),
-		literals(t, "../kube/api_checks.go"), literals(t, "../kube/services.go"), literals(t, "../kube/vmstack/*.go"), literals(t, "../fleet/proofs.go"), literals(t, "../fleet/site/check.go"), literals(t, "../fleet/site/platform.go"), literals(t, "../fleet/site/decode.go"), literals(t, "../fleet/site/read.go"), literals(t, "../fleet/site/secret.go"),
+		literals(t, "../kube/api_checks.go"), literals(t, "../kube/services.go"), literals(t, "../kube/vmstack/*.go"), literals(t, "../kube/vmstack/ring/*.go"), literals(t, "../fleet/proofs.go"), literals(t, "../fleet/site/check.go"), literals(t, "../fleet/site/platform.go"), literals(t, "../fleet/site/decode.go"), literals(t, "../fleet/site/read.go"), literals(t, "../fleet/site/secret.go"),
 	} {
 		for s, path := range from {
 			want := shape(s)
@@ -183,6 +185,10 @@ func TestEngineSentencesKeepTheirValues(t *testing.T) {
 		"site.yaml:12: the field is missing":                    "site.yaml:12: 項目がありません",
 		"no enrolled server has serial \"X \\\"1\"":             "シリアル \"X \\\"1\" の登録済みサーバーはありません",
 		"the BMC's own words":                                   "the BMC's own words",
+		"VM a is Running on w1 since 26s, and its guest says nothing: the last line of its console is \"panic\"": "VM a は 26s 前から w1 で Running ですが、ゲストは何も言いません: コンソールの最後の行は \"panic\" です",
+		"wait until VM a has left w1: not within 3m0s":                                                           "VM a が w1 を離れるのを待つ: 3m0s 以内に終わりませんでした",
+		"the guest of VM a on w1 reported life 20s after the VM was asked for":                                   "w1 の VM a のゲストは、VM を求めてから 20s 後に応答しました",
+		"the proof passed, and not all that it made is gone; still there: the namespace metalrise-proof":         "実証は通りましたが、作ったものがすべてはなくなっていません。まだあるもの: 名前空間 metalrise-proof",
 	} {
 		if got := w.engineText(english); got != want {
 			t.Errorf("%q is shown as %q, want %q", english, got, want)
