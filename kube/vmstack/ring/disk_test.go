@@ -27,4 +27,11 @@ func TestVolumeThatCDIFills(t *testing.T) {
 	if fleet.CodeOf(err) != fleet.CodeVolumeFailed || !strings.Contains(err.Error(), "found nothing written on its volume instead of the disk of the guest's image") {
 		t.Errorf("an empty volume: %v", err)
 	}
+
+	f = newFake("w1", "w2")
+	f.ills.pending = true
+	_, err = prove(t, f, p, fleet.ProofVolume)
+	if fleet.CodeOf(err) != fleet.CodeVolumeFailed || !strings.Contains(err.Error(), "DataVolume metalrise-proof/volume is ImportInProgress; Running: Error: permission denied") {
+		t.Errorf("an importer that fails: %v", err)
+	}
 }

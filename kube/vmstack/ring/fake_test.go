@@ -122,6 +122,14 @@ func (f *fake) Apply(_ context.Context, u *unstructured.Unstructured) (*unstruct
 		}
 		vm.m = u
 		f.strategy(vm)
+	case "DataVolume":
+		if f.ills.pending {
+			u.Object["status"] = map[string]any{"phase": "ImportInProgress", "conditions": []any{
+				map[string]any{"type": "Bound", "status": "True", "reason": "Bound"},
+				map[string]any{"type": "Running", "status": "False", "reason": "Error", "message": "permission denied"},
+				map[string]any{"type": "Ready", "status": "False"},
+			}}
+		}
 	case "VirtualMachineInstanceMigration":
 		if vm := f.vms[u.GetName()]; f.ills.refuses {
 			unstructured.SetNestedField(u.Object, "Failed", "status", "phase")

@@ -3,6 +3,7 @@ package ring
 import (
 	"context"
 	"fmt"
+	"strings"
 	"time"
 
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
@@ -105,7 +106,13 @@ func (v *vm) volumeFault(ctx context.Context, err error) error {
 		if phase == "Bound" || phase == "Succeeded" {
 			continue
 		}
-		return fleet.NewFault(fleet.CodeVolumeFailed, fleet.Conflict, err, "%s is %s", kube.NameOf(u), nonEmpty(phase, "without a phase"))
+		said := []string{kube.NameOf(u) + " is " + nonEmpty(phase, "without a phase")}
+		for _, c := range conditions(u) { // CDI says there how its pod fared
+			if c.status != "True" && c.reason+c.message != "" {
+				said = append(said, c.kind+": "+c.words())
+			}
+		}
+		return fleet.NewFault(fleet.CodeVolumeFailed, fleet.Conflict, err, "%s", strings.Join(said, "; "))
 	}
 	return err
 }
