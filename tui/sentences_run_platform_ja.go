@@ -21,6 +21,7 @@ func japanesePlatformRun() map[string]string {
 		"%s is one of %d control planes: the cluster would not survive its loss":                         "%s は %d 台のコントロールプレーンの 1 つです。失うとクラスターが止まります",
 		"no server of the plan is node %q":                                                               "計画にノード %q のサーバーはありません",
 		"server %s is being taken away":                                                                  "サーバー %s は撤去中です",
+		"server %s has no BMC: nobody can switch it for a proof":                                         "サーバー %s には BMC がなく、実証のために電源を切り替えられません",
 		"server %s is switched off for a proof; remove it when that is over":                             "サーバー %s は実証のため電源を切っています。終わってから撤去してください",
 		"server %s is not a ready node":                                                                  "サーバー %s は準備のできたノードではありません",
 		"%s was switched off for the proof %v and is still off":                                          "%s は実証 %v のため電源を切られ、まだ切れています",

@@ -26,7 +26,6 @@ func japaneseTasks() map[string]string {
 		"the node to speak again; it has no BMC, so look whether it is switched on":        "ノードからの次の連絡。BMC がないので、電源が入っているか確かめてください",
 		"it has no BMC: a person starts it":                                                "BMC がないので人が起動します",
 		"nothing of it is left in the cluster; it has no BMC, so a person switches it off": "クラスターに何も残っていないため。BMC がないので電源は人が切ります",
-		"server %s has no BMC: nobody can switch it for a proof":                           "サーバー %s には BMC がなく、実証のために電源を切り替えられません",
 		"an address was asked for after its end and refused: %s, ended %s":                 "期限の過ぎたアドレスが要求されたので断りました: %s、%s に終了",
 		"its medium is being read":                                                         "媒体を読み取り中です",
 		"this way to the BMC cannot send the firmware to the network":                      "この BMC への経路ではファームウェアをネットワークに向けられません",

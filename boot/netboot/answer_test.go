@@ -47,7 +47,7 @@ func shown(r *dhcpv4.DHCPv4) string {
 func TestAnswers(t *testing.T) {
 	pxe := book().guests[knownMAC]
 	web := pxe
-	web.Road, web.Image = RoadUEFIHTTP, "http://192.0.2.1"+Path(NewKey(), "snponly.efi")
+	web.Road, web.Image = RoadUEFIHTTP, "http://192.0.2.1"+"/m/"+NewKey()+"/snponly.efi"
 	plain := pxe
 	plain.Road = RoadAddress
 	proxied := pxe

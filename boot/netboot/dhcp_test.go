@@ -253,6 +253,16 @@ func TestForeignServersAreNamed(t *testing.T) {
 	}
 }
 
+// TestSlowForeignServerIsFound: one that pings before it offers is found all the same.
+func TestSlowForeignServerIsFound(t *testing.T) {
+	newSegment(t)
+	slowDnsmasq(t)
+	found, err := Foreign(t.Context(), bridge, ForeignWait)
+	if err != nil || len(found) != 1 || found[0].Gives != GivesAddresses || !found[0].Offered.IsValid() {
+		t.Errorf("found %v (%v)", found, err)
+	}
+}
+
 func TestSecondServerOnOneInterface(t *testing.T) {
 	newSegment(t)
 	listen(t, book(), Whole)

@@ -1,5 +1,6 @@
 // Package netboot is the road of machines that boot from the network: DHCP or
-// proxyDHCP, TFTP, iPXE scripts, and kernels, images and loaders over HTTP. It
+// proxyDHCP, TFTP with the loaders, and iPXE scripts. What these lead to over HTTP is
+// served by others, under addresses that they give. It
 // answers only machines that the caller's Guests name, and only until the time
 // that stands there; to everybody else it is silent. It never hands out an
 // address that the caller did not plan, never keeps leases, never opens a file
@@ -20,6 +21,6 @@
 // Debian's iPXE, does not know our certificate authority. So whoever can answer
 // on the machine's segment can boot it with something else, and whoever can
 // listen there sees what is booted. What follows from that is said in
-// docs/netboot.md. The addresses made here are unguessable, open one thing each,
-// and expire; nothing that lasts may be served by them.
+// docs/netboot.md. So nothing that lasts may be served at the addresses that are
+// told here.
 package netboot

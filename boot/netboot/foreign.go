@@ -101,8 +101,17 @@ func foreignOf(m *dhcpv4.DHCPv4, from netip.Addr, mac string) (ForeignServer, bo
 // maxForeign bounds what one probe remembers.
 const maxForeign = 64
 
+// ForeignWait is for how long a segment should be asked. Many servers first ping the
+// address that they are about to offer: dnsmasq for 3 s, ISC's for 1 s, Microsoft's up
+// to 5 times 1 s.
+const ForeignWait = 8 * time.Second
+
+// foreignMore is for how long others may still answer when one that gives addresses did.
+const foreignMore = time.Second
+
 // Foreign asks the segment of an interface for DHCP servers, as a machine that
-// does not exist, and returns who answered within wait, ordered by identifier.
+// does not exist, and returns who answered within wait, or within a second after one
+// that gives addresses, ordered by identifier.
 // It never takes an address: an offer that nobody requests lapses. It needs
 // CAP_NET_RAW. Our own servers answer only guests, so they are never among them.
 func Foreign(ctx context.Context, device string, wait time.Duration) ([]ForeignServer, error) {
@@ -112,6 +121,12 @@ func Foreign(ctx context.Context, device string, wait time.Duration) ([]ForeignS
 	}
 	ctx, cancel := context.WithTimeout(ctx, wait)
 	defer cancel()
+	var enough *time.Timer // nil until it is known what matters most
+	defer func() {
+		if enough != nil {
+			enough.Stop()
+		}
+	}()
 	stop := context.AfterFunc(ctx, func() { _ = w.Close() })
 	defer stop()
 	defer func() { _ = w.Close() }()
@@ -137,6 +152,9 @@ func Foreign(ctx context.Context, device string, wait time.Duration) ([]ForeignS
 		f, ok := foreignOf(m, d.from.Addr(), from)
 		if old, known := found[f.ID]; ok && (known || len(found) < maxForeign) {
 			found[f.ID] = merge(old, f)
+		}
+		if ok && f.Gives != GivesBoot && enough == nil {
+			enough = time.AfterFunc(foreignMore, cancel)
 		}
 	}
 	out := make([]ForeignServer, 0, len(found))

@@ -96,20 +96,6 @@ func (l *Loaders) File(name string, _ netip.Addr, _ time.Time) (File, error) {
 	return File{Name: name, Body: bytes.NewReader(b), Size: int64(len(b))}, nil
 }
 
-// Tables asks one table after the other.
-type Tables []Files
-
-// File implements Files.
-func (t Tables) File(name string, peer netip.Addr, now time.Time) (File, error) {
-	for _, f := range t {
-		found, err := f.File(name, peer, now)
-		if !errors.Is(err, fs.ErrNotExist) {
-			return found, err
-		}
-	}
-	return File{}, fs.ErrNotExist
-}
-
 // readBounded reads a regular file that must not be larger than limit bytes.
 func readBounded(path string, limit int64) ([]byte, error) {
 	f, err := os.Open(path)

@@ -87,12 +87,11 @@ func initramfs(t *testing.T) []byte {
 	return archive(t, "init", 0o755, b)
 }
 
-// site is a shelf with everything for one machine, and the server in front of it.
+// site is everything for one machine, and the server in front of it.
 type site struct {
+	*pages
 	book    *guestBook
-	shelf   *Shelf
 	loaders *Loaders
-	server  *Server
 }
 
 const bootMAC = "02:00:00:00:02:01"
@@ -104,41 +103,25 @@ func newSite(t *testing.T, mode Mode) *site {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := &site{book: book(), shelf: NewShelf(), loaders: loaders}
-	s.server = listen(t, s.book, mode, func(c *Config) {
-		c.Files, c.Library, c.HTTP = Tables{loaders, s.shelf}, s.shelf, 0
-	})
+	s := &site{book: book(), loaders: loaders}
+	s.pages = newPages(t, s.book.report)
+	listen(t, s.book, mode, func(c *Config) { c.Files = loaders })
 	g := s.book.guests[knownMAC]
 	g.Name, g.Address, g.Gateway = "q1", netip.MustParsePrefix("192.0.2.21/24"), netip.Addr{}
-	kernelOpen, err := OfFile(path, "kernel")
-	if err != nil {
-		t.Fatal(err)
-	}
 	args, err := ParseArgs("console=ttyS0,115200", "panic=-1", "metalrise.test=a.b/c:d@e,f")
 	if err != nil {
 		t.Fatal(err)
 	}
-	now := time.Now()
-	laid, err := Boot{
-		Guest: "q1", Kernel: kernelOpen, Args: args, Until: now.Add(time.Hour),
-		Initrds: []Source{OfBytes(initramfs(t)), OfBytes(archive(t, "extra", 0o644, []byte("second")))},
-	}.Lay(s.shelf, "http://"+s.server.HTTPAddr().String(), nil, now)
+	script, err := Script{
+		Kernel: s.put("vmlinuz", ofFile(path)), Args: args,
+		Initrds: []string{s.put("initrd0.img", ofBytes(initramfs(t))), s.put("initrd1.img", ofBytes(archive(t, "extra", 0o644, []byte("second"))))},
+	}.Render()
 	if err != nil {
 		t.Fatal(err)
 	}
-	g.Script = laid.Script
+	g.Script = s.put("boot.ipxe", ofBytes(script))
 	s.book.guests[bootMAC] = g
 	return s
-}
-
-// put lays content for the machine on the shelf and returns its address.
-func (s *site) put(t *testing.T, name string, open func() (Content, error)) string {
-	t.Helper()
-	key, now := NewKey(), time.Now()
-	if err := s.shelf.Put(key, Item{Name: name, Guest: "q1", Open: open, Until: now.Add(time.Hour)}, now); err != nil {
-		t.Fatal(err)
-	}
-	return fmt.Sprintf("http://%s%s", s.server.HTTPAddr(), Path(key, name))
 }
 
 func (s *site) change(change func(*Guest)) {
@@ -257,7 +240,7 @@ func TestBootBIOS(t *testing.T) {
 func throughLoader(t *testing.T, s *site) {
 	t.Helper()
 	real := s.book.guests[bootMAC].Script
-	first := s.put(t, "first.ipxe", OfBytes([]byte("#!ipxe\nchain tftp://"+ourself+"/"+LoaderBIOS+"\n")))
+	first := s.put("first.ipxe", ofBytes([]byte("#!ipxe\nchain tftp://"+ourself+"/"+LoaderBIOS+"\n")))
 	s.change(func(g *Guest) { g.Script = first })
 	go func() {
 		for range 3000 {
@@ -308,11 +291,11 @@ func TestBootUEFIGivesUp(t *testing.T) {
 	kernel(t)
 	newSegment(t)
 	s := newSite(t, Whole)
-	script, err := Script{Kernel: s.put(t, "vmlinuz", OfBytes(noise(1<<20))), Initrds: []string{"http://" + s.server.HTTPAddr().String() + Path(NewKey(), "initrd.img")}}.Render()
+	script, err := Script{Kernel: s.put("vmlinuz", ofBytes(noise(1<<20))), Initrds: []string{s.base + "/b/" + NewKey() + "/initrd.img"}}.Render()
 	if err != nil {
 		t.Fatal(err)
 	}
-	address := s.put(t, "boot.ipxe", OfBytes(script))
+	address := s.put("boot.ipxe", ofBytes(script))
 	s.change(func(g *Guest) { g.Script = address })
 	last := fmt.Sprintf("try %d of %d did not work", tries, tries)
 	console := powerUntil(t, true, last)
@@ -331,7 +314,7 @@ func TestBootUEFIHTTP(t *testing.T) {
 	if !ok {
 		t.Fatal("no UEFI loader")
 	}
-	image := s.put(t, LoaderUEFI, OfBytes(loader))
+	image := s.put(LoaderUEFI, ofBytes(loader))
 	s.change(func(g *Guest) { g.Road, g.Image = RoadUEFIHTTP, image })
 	s.booted(t, power(t, true), true)
 	s.fetched(t, LoaderUEFI)
@@ -348,11 +331,7 @@ func TestBootUEFIHTTPDisc(t *testing.T) {
 	disc := part(t, "METALRISE_LIVE_ISO", "*.iso")
 	newSegment(t)
 	s := newSite(t, Whole)
-	open, err := OfFile(disc, "disc")
-	if err != nil {
-		t.Fatal(err)
-	}
-	image := s.put(t, "live.iso", open)
+	image := s.put("live.iso", ofFile(disc))
 	s.change(func(g *Guest) { g.Road, g.Image = RoadUEFIHTTP, image })
 	const alive = "Run /init as init process"
 	console := powerUntil(t, true, alive)

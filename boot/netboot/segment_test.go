@@ -34,7 +34,10 @@ func newSegment(t *testing.T) {
 func plug(t *testing.T, name, mac string) {
 	t.Helper()
 	run(t, "ip", "netns", "add", name)
-	t.Cleanup(func() { run(t, "ip", "netns", "del", name) })
+	t.Cleanup(func() { // the card goes with its namespace, but later
+		_ = exec.Command("ip", "link", "del", "v"+name).Run()
+		run(t, "ip", "netns", "del", name)
+	})
 	run(t, "ip", "link", "add", "v"+name, "type", "veth", "peer", "name", "eth0", "address", mac, "netns", name)
 	run(t, "ip", "link", "set", "v"+name, "master", bridge, "up")
 	run(t, "ip", "-n", name, "link", "set", "lo", "up")
@@ -125,11 +128,18 @@ func until(t *testing.T, what string, ok func() bool) {
 // dnsmasq is another DHCP server, in a namespace of its own, at 192.0.2.2.
 func dnsmasq(t *testing.T, args ...string) {
 	t.Helper()
+	slowDnsmasq(t, append([]string{"--no-ping"}, args...)...)
+}
+
+// slowDnsmasq is as people run it: it pings an address for three seconds before it
+// offers it.
+func slowDnsmasq(t *testing.T, args ...string) {
+	t.Helper()
 	need(t, "dnsmasq", "dnsmasq-base")
 	plug(t, "other", "02:00:00:00:00:02")
 	run(t, "ip", "-n", "other", "addr", "add", "192.0.2.2/24", "dev", "eth0")
 	background(t, "other", "DHCP, IP range", append([]string{"dnsmasq", "--keep-in-foreground", "--log-facility=-", "--conf-file=/dev/null",
-		"--port=0", "--interface=eth0", "--bind-interfaces", "--user=root", "--pid-file=", "--no-ping",
+		"--port=0", "--interface=eth0", "--bind-interfaces", "--user=root", "--pid-file=",
 		"--dhcp-range=192.0.2.100,192.0.2.150,1h", "--dhcp-authoritative", "--domain=rogue.example",
 		"--dhcp-leasefile=" + filepath.Join(t.TempDir(), "leases")}, args...)...)
 }
@@ -171,7 +181,7 @@ func book() *guestBook {
 	return &guestBook{guests: map[string]Guest{knownMAC: {
 		Name: "n1", Address: netip.MustParsePrefix("192.0.2.11/24"), Gateway: netip.MustParseAddr("192.0.2.254"),
 		DNS: []netip.Addr{netip.MustParseAddr("192.0.2.53")}, Host: "n1",
-		Road: RoadPXE, Script: "http://192.0.2.1:8080" + Path(NewKey(), "boot.ipxe"),
+		Road: RoadPXE, Script: "http://192.0.2.1:8080" + "/m/" + NewKey() + "/boot.ipxe",
 		Until: time.Now().Add(time.Hour),
 	}}}
 }

@@ -19,10 +19,6 @@ type Config struct {
 	Guests    Guests
 	// Files is what TFTP serves; nil leaves TFTP out.
 	Files Files
-	// Library is what HTTP serves below /b/; nil leaves HTTP out, for example
-	// because Artefacts is mounted elsewhere.
-	Library Library
-	HTTP    uint16 // HTTP's port; 0: any free one
 
 	// Report hears what was seen, the same at most once a minute. It must not block.
 	Report func(Sighting)
@@ -34,7 +30,6 @@ type Config struct {
 // Server answers on one interface until Close.
 type Server struct {
 	self    netip.Addr
-	web     *web
 	closers []interface{ Close() error }
 	wg      sync.WaitGroup
 	once    sync.Once
@@ -89,15 +84,6 @@ func (s *Server) open(ctx context.Context, cfg Config, mtu int) error {
 		t.report, t.log, t.now = report, cfg.Log, cfg.Now
 		s.start(t, t.run)
 	}
-	if cfg.Library != nil {
-		h := &Artefacts{Library: cfg.Library, Report: cfg.Report, Log: cfg.Log, Now: cfg.Now}
-		w, err := listenWeb(ctx, netip.AddrPortFrom(s.self, cfg.HTTP), h, cfg.Log)
-		if err != nil {
-			return err
-		}
-		s.web = w
-		s.closers = append(s.closers, w)
-	}
 	w, err := openWire(cfg.Interface)
 	if err != nil {
 		cfg.Log.Warn("other DHCP servers are seen only when clients name them", "err", err)
@@ -114,14 +100,6 @@ func (s *Server) start(c interface{ Close() error }, run func()) {
 
 // Addr is our address on the interface.
 func (s *Server) Addr() netip.Addr { return s.self }
-
-// HTTPAddr is where artefacts are served, zero when they are not.
-func (s *Server) HTTPAddr() netip.AddrPort {
-	if s.web == nil {
-		return netip.AddrPort{}
-	}
-	return s.web.addr
-}
 
 // Close ends everything and returns when nothing runs any more.
 func (s *Server) Close() error {

@@ -19,9 +19,6 @@ import (
 	"metalrise.dev/provision"
 )
 
-// foreignWait is for how long the segment is asked for other DHCP servers.
-const foreignWait = 3 * time.Second
-
 // netRoad answers machines that boot from the network.
 type netRoad struct {
 	server  *netboot.Server
@@ -36,7 +33,7 @@ func startNetRoad(ctx context.Context, device string, lib *library, strange *str
 	if err != nil {
 		return nil, err
 	}
-	foreign, err := netboot.Foreign(ctx, device, foreignWait)
+	foreign, err := netboot.Foreign(ctx, device, netboot.ForeignWait)
 	if err != nil {
 		return nil, fmt.Errorf("look for other DHCP servers on %s: %w", device, err)
 	}
