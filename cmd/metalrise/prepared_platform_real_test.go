@@ -18,7 +18,7 @@ import (
 // console, and a signed report on its disk; nothing else ran anywhere.
 func TestRealPreparedPlatform(t *testing.T) {
 	// With 4096 MiB the two VMs that the proof of networks runs at a time do not fit.
-	b := newBox(t, "preparedkv", "--platform", "--memory", "5120")
+	b := newBox(t, "preparedkv", "--platform", "--memory", "6144")
 	begin := time.Now()
 	b.power("on")
 	at := b.shows(2*time.Minute, 0, "write      began")
@@ -112,6 +112,7 @@ func (b *box) keptReport(signer string) {
 		switch {
 		case must[p.Name] && (p.State != fleet.StepOK || p.Result == nil || len(p.Result.VMs) == 0 || p.Result.VMs[0].Guest == ""):
 			b.t.Errorf("proof %s is %s: %s %+v", p.Name, p.State, p.Note, p.Result)
+		case p.Name == fleet.ProofSnapshot && p.State == fleet.StepOK: // the software may bring storage that takes snapshots
 		case !must[p.Name] && (p.State != fleet.StepSkipped || p.Note == ""):
 			b.t.Errorf("proof %s is %s, note %q; one hypervisor cannot give it", p.Name, p.State, p.Note)
 		}
