@@ -45,8 +45,8 @@ type csiCompilation struct {
 	stamp    string // variable with the programs' version, and its value
 }
 
-// csiCompilations: the driver is of 2021, the last release that is a Go module
-// without secrets, and asks for libraries of its time.
+// csiCompilations: the driver is of 2021, the newest release that could be fetched
+// as a Go module, and asks for libraries of its time.
 func csiCompilations() []csiCompilation {
 	return []csiCompilation{
 		{module: "csi", stamp: "main.version=" + SnapshotterVersion,
