@@ -92,13 +92,62 @@ func (r *rig) read(ctx context.Context, opens string) bool {
 		return false
 	}
 	files, err := res.Keyfiles()
-	_, root, _ := strings.Cut(res.Address(NetRootfs), "/m/")
-	root, _, _ = strings.Cut(root, "/")
+	root := keyOf(res.Address(NetRootfs))
 	if got, ok, _ := e.Open(root); err != nil || len(files) != 1 || !ok || got.Name != NetRootfs {
 		return false
 	}
 	e.Fetched(root, fullBytes-minimalBytes, 0)
 	return true
+}
+
+// keyOf is the key in an address.
+func keyOf(address string) string {
+	_, key, _ := strings.Cut(address, "/m/")
+	key, _, _ = strings.Cut(key, "/")
+	return key
+}
+
+// TestMinimalAttemptServesTheRootFileSystemAlone: no part of a boot from the network
+// opens besides, a full medium opens none of them, and an attempt that was left
+// serves nothing.
+func TestMinimalAttemptServesTheRootFileSystemAlone(t *testing.T) {
+	for _, wish := range []fleet.Medium{fleet.FullMedium, fleet.MinimalMedium} {
+		synctest.Test(t, func(t *testing.T) {
+			w := laddered(1)
+			w.plan.Assignments[0].Medium = wish
+			if err := w.plan.Seal(); err != nil {
+				t.Fatal(err)
+			}
+			r := w.servers["SN001"]
+			r.link, r.deaf = linkToBMC{rate: 1 << 20}, true
+			e, err := w.boot(t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			time.Sleep(time.Minute)
+			medium := w.engine.Load().current().keys.derive(mediumGrant("SN001", 1))
+			res, ok, err := e.Open(medium)
+			if err != nil || !ok || res.Medium != wish {
+				t.Fatalf("%v %v %+v", ok, err, res)
+			}
+			for _, part := range netArtefacts() {
+				_, ok, _ := e.Open(keyOf(res.Address(part)))
+				if want := wish == fleet.MinimalMedium && part == NetRootfs; ok != want {
+					t.Errorf("%s medium: %s opens %v, want %v", wish, part, ok, want)
+				}
+			}
+			if !e.Serves(medium) {
+				t.Error("the present medium is cut")
+			}
+			time.Sleep(3 * time.Hour) // nobody called: the attempt is left
+			if e.Serves(medium) {
+				t.Error("a medium whose attempt was left is served on")
+			}
+			w.kill()
+			e.Wait()
+			w.unplug()
+		})
+	}
 }
 
 // given lists route and medium of a server's attempts, and what the journal says
