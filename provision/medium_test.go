@@ -44,10 +44,26 @@ func (w *world) Bytes(m fleet.Medium) int64 {
 	return fullBytes
 }
 
+// answering waits for an engine: it may be killed at any time. nil: the machine
+// lost its power first.
+func (r *rig) answering(ctx context.Context) *Engine {
+	for {
+		if e := r.w.engine.Load(); e != nil {
+			return e
+		}
+		if !pause(ctx, time.Second) {
+			return nil
+		}
+	}
+}
+
 // read is the BMC reading a medium, then the server's own fetch of what is not on
 // it. False: the machine does not come up.
 func (r *rig) read(ctx context.Context, opens string) bool {
-	e := r.w.engine.Load()
+	e := r.answering(ctx)
+	if e == nil {
+		return false
+	}
 	r.mu.Lock()
 	link := r.link
 	r.mu.Unlock()
@@ -89,6 +105,9 @@ func (r *rig) read(ctx context.Context, opens string) bool {
 		return true
 	}
 	if link.away {
+		return false
+	}
+	if e = r.answering(ctx); e == nil {
 		return false
 	}
 	files, err := res.Keyfiles()

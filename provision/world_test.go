@@ -389,21 +389,13 @@ func (r *rig) live(ctx context.Context, media, key string, boot int) {
 	if !pause(ctx, time.Minute) {
 		return
 	}
-	e := r.w.engine.Load()
-	for ; e == nil; e = r.w.engine.Load() { // the medium is read through us while it boots
-		if !pause(ctx, time.Second) {
-			return
-		}
-	}
 	opens := strings.Split(media, "/")[4]
-	if !r.read(ctx, opens) {
+	if !r.read(ctx, opens) { // the medium is read through us while it boots
 		return
 	}
-	e = r.w.engine.Load()
-	for ; e == nil; e = r.w.engine.Load() {
-		if !pause(ctx, time.Second) {
-			return
-		}
+	e := r.answering(ctx)
+	if e == nil {
+		return
 	}
 	res, ok, err := e.Open(opens)
 	r.mu.Lock()
