@@ -97,13 +97,26 @@ func Open(dir string) (*Store, error) {
 	return s, nil
 }
 
-// OpenReader opens the state in dir for looking only. A folder without state
-// gives an error that is fs.ErrNotExist.
+// OpenReader opens the state in dir for looking only. A folder without state, or with
+// one that is only being made, gives an error that is fs.ErrNotExist.
 func OpenReader(dir string) (*Store, error) {
 	if _, err := os.Stat(filepath.Join(dir, "state.db")); err != nil {
 		return nil, fmt.Errorf("state of site: %w", err)
 	}
-	return open(dir, "ro")
+	s, err := open(dir, "ro")
+	if err != nil {
+		return nil, err
+	}
+	have := 0
+	if err = s.db.QueryRow("PRAGMA user_version").Scan(&have); err != nil {
+		err = fmt.Errorf("read state database: %w", err)
+	} else if have == 0 { // the mark is made last
+		err = fmt.Errorf("state of site in %s is being made: %w", dir, fs.ErrNotExist)
+	}
+	if err != nil {
+		return nil, errors.Join(err, s.Close())
+	}
+	return s, nil
 }
 
 func open(dir, mode string) (*Store, error) {

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"io/fs"
 	"os"
+	"path/filepath"
 	"sync"
 	"testing"
 
@@ -87,6 +88,40 @@ func TestReaderWithoutStateSaysNotExist(t *testing.T) {
 	if _, err := OpenReader(t.TempDir()); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("got %v, want fs.ErrNotExist", err)
 	}
+}
+
+// TestReaderOfAStateThatIsBeingMade finds the file before the tables are in it.
+func TestReaderOfAStateThatIsBeingMade(t *testing.T) {
+	dir := t.TempDir()
+	if err := os.WriteFile(filepath.Join(dir, "state.db"), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := OpenReader(dir); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("an empty file: %v, want fs.ErrNotExist", err)
+	}
+	s, err := open(dir, "rwc")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.db.Exec(schema); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := OpenReader(dir); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("without the mark: %v, want fs.ErrNotExist", err)
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	w, err := Open(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer w.Close()
+	r, err := OpenReader(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = r.Close()
 }
 
 func TestSecretIsKeptAndPrivate(t *testing.T) {
