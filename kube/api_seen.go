@@ -20,6 +20,9 @@ type NodeSeen struct {
 	OS      string
 	Kernel  string
 	Ready   bool
+	// Services tells whether addresses of Services answer from it; nil where nobody
+	// asks that.
+	Services *fleet.Check
 }
 
 // NodesSeen lists all nodes, in the order of their names.
@@ -28,6 +31,15 @@ func (c *Cluster) NodesSeen(ctx context.Context) ([]NodeSeen, error) {
 	if err != nil {
 		return nil, err
 	}
+	pods, err := list[corev1.Pod](ctx, c, podsResource, metav1.NamespaceSystem, metav1.ListOptions{})
+	if err != nil {
+		return nil, err
+	}
+	now := &sight{}
+	for i := range pods {
+		now.pods = append(now.pods, &pods[i])
+	}
+	now.sorted = now.lookup()
 	var out []NodeSeen
 	for i := range nodes {
 		n := &nodes[i]
@@ -38,6 +50,10 @@ func (c *Cluster) NodesSeen(ctx context.Context) ([]NodeSeen, error) {
 			if a.Type == corev1.NodeInternalIP && seen.Address == "" {
 				seen.Address = a.Address
 			}
+		}
+		if now.sorted.probed {
+			check := services(n, now)
+			seen.Services = &check
 		}
 		out = append(out, seen)
 	}

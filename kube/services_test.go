@@ -50,3 +50,22 @@ func TestAPIService(t *testing.T) {
 		}
 	}
 }
+
+func TestNodesSeenTellOfServices(t *testing.T) {
+	f, c := newFakeAPI(t)
+	f.put("/api/v1/nodes/w1", map[string]any{"status": map[string]any{"conditions": []any{map[string]any{"type": "Ready", "status": "True"}}}})
+	f.put("/api/v1/nodes/w2", map[string]any{})
+	seen, err := c.NodesSeen(t.Context())
+	if err != nil || len(seen) != 2 || seen[0].Services != nil {
+		t.Fatalf("without the probe: %+v, %v", seen, err)
+	}
+	f.put("/api/v1/namespaces/kube-system/pods/metalrise-services-a", map[string]any{
+		"metadata": map[string]any{"namespace": "kube-system", "labels": map[string]any{nameLabel: serviceProbe}},
+		"spec":     map[string]any{"nodeName": "w1"},
+		"status":   map[string]any{"phase": "Running", "conditions": []any{map[string]any{"type": "Ready", "status": "True"}}},
+	})
+	seen, err = c.NodesSeen(t.Context())
+	if err != nil || seen[0].Services == nil || !seen[0].Services.OK || seen[1].Services == nil || seen[1].Services.OK || !seen[0].Ready || seen[1].Ready {
+		t.Fatalf("with a probe on the first: %+v, %v", seen, err)
+	}
+}

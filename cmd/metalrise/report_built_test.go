@@ -291,8 +291,11 @@ func TestDrift(t *testing.T) {
 		t.Errorf("differences without a cause: %q", d)
 	}
 	for want, change := range map[string]func(*sighted){
-		"node osaka-w1 is gone":                  func(s *sighted) { s.Nodes = s.Nodes[:1] },
-		"osaka-w1 is not ready":                  func(s *sighted) { s.Nodes[1].Ready = false },
+		"node osaka-w1 is gone": func(s *sighted) { s.Nodes = s.Nodes[:1] },
+		"osaka-w1 is not ready": func(s *sighted) { s.Nodes[1].Ready = false },
+		"node osaka-w1: addresses of Services do not answer": func(s *sighted) {
+			s.Nodes[1].Services = &fleet.Check{Name: fleet.CheckServices, Missing: "addresses of Services do not answer from it"}
+		},
 		"another kubelet: was v1.34.4":           func(s *sighted) { s.Nodes[0].Kubelet = "v1.35.0" },
 		"another address":                        func(s *sighted) { s.Nodes[0].Address = "10.0.1.99" },
 		"node x was not there":                   func(s *sighted) { s.Nodes = append(s.Nodes, kube.NodeSeen{Name: "x", Ready: true}) },

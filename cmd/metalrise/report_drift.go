@@ -63,6 +63,8 @@ func driftOfNodes(b asBuilt, now sighted, say func(string, ...any)) {
 		n := now.Nodes[i]
 		if !n.Ready {
 			say("node %s is not ready", name)
+		} else if n.Services != nil && !n.Services.OK { // a node that is not ready says enough
+			say("node %s: %s", name, n.Services.Missing)
 		}
 		if n.UUID != "" && s.Identity.UUID != "" && !(fleet.Identity{UUID: s.Identity.UUID}).Match(fleet.Identity{UUID: n.UUID}) {
 			say("node %s is another machine: system UUID was %s, is %s", name, s.Identity.UUID, n.UUID)
