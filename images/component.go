@@ -34,9 +34,6 @@ type Addition struct {
 // Errors are faults: those of LoadPayload; KUBE-003 around an *InvalidError for an
 // addition that does not fit; KUBE-004 for files that cannot be read.
 func (s *Store) AddComponent(ctx context.Context, dir string, a Addition, p Progress) (e Entry, lacking []string, err error) {
-	if _, err := s.ImportPayload(ctx, dir, "", p); err != nil {
-		return Entry{}, nil, err
-	}
 	base, err := LoadPayload(ctx, dir)
 	if err != nil {
 		return Entry{}, nil, err
@@ -47,6 +44,9 @@ func (s *Store) AddComponent(ctx context.Context, dir string, a Addition, p Prog
 	}
 	defer unlock()
 	what := fmt.Sprintf("put %s into the nodes' software %s", a.Component, dir)
+	if err := s.importBlobs(ctx, base, p); err != nil {
+		return Entry{}, nil, blobError(ctx, err, what)
+	}
 	v := base.Value()
 	v.Manifests = slices.DeleteFunc(slices.Clone(v.Manifests), func(m fleet.PayloadManifest) bool { return m.Component == a.Component })
 	v.Images = slices.DeleteFunc(slices.Clone(v.Images), func(i fleet.PayloadImage) bool { return i.Component == a.Component })

@@ -126,20 +126,28 @@ func (s *Store) ImportPayload(ctx context.Context, dir, pin string, p Progress) 
 		return Entry{}, err
 	}
 	defer unlock()
-	open := func(b blob) (*os.File, error) {
-		f, _, err := openStamped(load.path(b.sha256))
-		return f, err
-	}
-	for _, b := range load.blobs {
-		if err := s.importBlob(ctx, b, open, p); err != nil {
-			return Entry{}, blobError(ctx, err, "import the nodes' software "+dir)
-		}
+	if err := s.importBlobs(ctx, load, p); err != nil {
+		return Entry{}, blobError(ctx, err, "import the nodes' software "+dir)
 	}
 	e, err := s.landPayload(load.Value(), load.Digest())
 	if err != nil {
 		return Entry{}, blobError(ctx, err, "import the nodes' software "+dir)
 	}
 	return e, nil
+}
+
+// importBlobs copies every content of a payload into the store.
+func (s *Store) importBlobs(ctx context.Context, from *Payload, p Progress) error {
+	open := func(b blob) (*os.File, error) {
+		f, _, err := openStamped(from.path(b.sha256))
+		return f, err
+	}
+	for _, b := range from.blobs {
+		if err := s.importBlob(ctx, b, open, p); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func (s *Store) importBlob(ctx context.Context, b blob, open func(blob) (*os.File, error), p Progress) error {

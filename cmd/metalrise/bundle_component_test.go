@@ -76,6 +76,9 @@ func TestBundleComponent(t *testing.T) {
 	if i, ok := p.Image("csi-driver/1"); !ok || i.References[0] != "example.org/array:v2" || i.Component != fleet.ComponentCSI || len(p.Images) != 2 {
 		t.Fatalf("%+v", p.Images)
 	}
+	if out := d.here(exitOK, "images", "list"); strings.Count(out, "kubeadm") != 1 { // what it began with is no entry
+		t.Error(out)
+	}
 	first, _ := os.ReadFile(site)
 	d.software = line(string(first), "software:")
 	d.here(exitOK, args("--manifest", driver, "--manifest", classes, "--image", both, "--use", "-f", site)...)
