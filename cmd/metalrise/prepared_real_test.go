@@ -25,7 +25,8 @@ type box struct {
 }
 
 // newBox makes the medium and puts it into the drive of the switched-off machine.
-func newBox(t *testing.T, lab string, flags ...string) *box {
+// more is added to the lab's site file.
+func newBox(t *testing.T, lab, more string, flags ...string) *box {
 	r := newRack(t, lab, 1, flags...)
 	text, err := os.ReadFile(r.site)
 	if err != nil {
@@ -39,7 +40,7 @@ func newBox(t *testing.T, lab string, flags ...string) *box {
 	dir := t.TempDir()
 	b := &box{rack: r, medium: filepath.Join(dir, "node.iso"), site: filepath.Join(dir, "site.yaml"),
 		bmc: []string{fields["addresses"], "--username", "admin", "--password-file", filepath.Join(filepath.Dir(r.site), "bmc-password"), "--accept-new-pins"}}
-	if err := os.WriteFile(b.site, bare, 0o600); err != nil {
+	if err := os.WriteFile(b.site, append(bare, more...), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	for typed, want := range map[string]int{"": exitDenied, "yes\n": exitDenied, "LAB0001\n": exitDenied} {
@@ -180,7 +181,7 @@ func (b *box) read(device, path string) (content, mode string) {
 // Its power is cut while it writes, its engine is killed, its power is cut again
 // while the cluster begins. At the end the medium boots once more.
 func TestRealPreparedSingleNode(t *testing.T) {
-	b := newBox(t, "prepared", "--kubernetes")
+	b := newBox(t, "prepared", "", "--kubernetes")
 	begin := time.Now()
 	b.power("on")
 	at := b.shows(time.Minute, 0, "write      began")
