@@ -58,6 +58,12 @@ func KubeVirt(p fleet.Plan) *unstructured.Unstructured {
 	return object("kubevirt.io/v1", "KubeVirt", kubevirtNamespace, "kubevirt", map[string]any{"spec": spec})
 }
 
+// idleCPU has a container of CDI ask for a hundredth of a CPU, as those of
+// KubeVirt do, instead of a tenth, which it does not use while no volume is
+// filled. A single node of two CPUs has half of one for VMs after all that
+// Kubernetes and the host ask for.
+const idleCPU = `{"spec":{"template":{"spec":{"containers":[{"name":%q,"resources":{"requests":{"cpu":"10m"}}}]}}}}`
+
 // CDI is the object that configures the importer. Its volumes wait for the VM
 // that uses them, because local storage exists on one node only.
 func CDI(p fleet.Plan) *unstructured.Unstructured {
@@ -72,6 +78,11 @@ func CDI(p fleet.Plan) *unstructured.Unstructured {
 		workload["tolerations"] = t
 	}
 	spec["workload"] = workload
+	var patches []any
+	for _, name := range []string{"cdi-apiserver", "cdi-deployment", "cdi-uploadproxy"} { // of the Deployment and of its container
+		patches = append(patches, map[string]any{"resourceType": "Deployment", "resourceName": name, "type": "strategic", "patch": fmt.Sprintf(idleCPU, name)})
+	}
+	spec["customizeComponents"] = map[string]any{"patches": patches}
 	return object("cdi.kubevirt.io/v1beta1", "CDI", "", "cdi", map[string]any{"spec": spec})
 }
 

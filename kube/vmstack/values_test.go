@@ -4,6 +4,9 @@ import (
 	"encoding/json"
 	"testing"
 
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+
 	"metalrise.dev/fleet"
 )
 
@@ -69,6 +72,27 @@ func TestVolumeSizes(t *testing.T) {
 		a := fleet.Assignment{InstallDisk: fleet.DiskRef{SizeBytes: disk}}
 		if got := volumeBytes(a); got != want {
 			t.Errorf("disk of %d: %d, want %d", disk, got, want)
+		}
+	}
+}
+
+// A patch that names another container than the Deployment has would add one.
+func TestCDIAsksForLittle(t *testing.T) {
+	patches, _, err := unstructured.NestedSlice(CDI(testPlan()).Object, "spec", "customizeComponents", "patches")
+	if err != nil || len(patches) != 3 {
+		t.Fatalf("%v, %v", patches, err)
+	}
+	for _, p := range patches {
+		m := p.(map[string]any)
+		var change struct {
+			Spec struct{ Template struct{ Spec corev1.PodSpec } }
+		}
+		if err := json.Unmarshal([]byte(m["patch"].(string)), &change); err != nil {
+			t.Fatal(err)
+		}
+		c := change.Spec.Template.Spec.Containers
+		if m["resourceType"] != "Deployment" || m["type"] != "strategic" || len(c) != 1 || c[0].Name != m["resourceName"] || c[0].Resources.Requests.Cpu().String() != "10m" {
+			t.Errorf("%v", m)
 		}
 	}
 }
