@@ -7,7 +7,7 @@ import "maps"
 func japanesePlatformSentences() map[string]string {
 	out := map[string]string{}
 	for _, part := range []map[string]string{
-		japaneseComponents(), japaneseFits(), japaneseLimits(), japaneseModels(), japaneseSkips(), japanesePlatformFile(), japaneseInstallation(), japaneseReadiness(), japanesePlatformRun(), japaneseRing(),
+		japaneseComponents(), japaneseFits(), japaneseLimits(), japaneseModels(), japaneseSkips(), japanesePlatformFile(), japaneseInstallation(), japaneseReadiness(), japanesePlatformRun(), japaneseRing(), japaneseRingTrouble(),
 	} {
 		maps.Copy(out, part)
 	}

@@ -1,7 +1,7 @@
 package tui
 
-// japaneseRing are sentences of the proofs: what they do, what they saw, and why
-// they failed. Each stands here as it is put together.
+// japaneseRing are sentences of the proofs: what they do and what they saw. Each
+// stands here as it is put together.
 func japaneseRing() map[string]string {
 	return map[string]string{
 		// what was seen
@@ -49,7 +49,12 @@ func japaneseRing() map[string]string {
 		"wait until %s is ready again":                                       "%s の再準備待ち",
 		"wait until the proof's VMs are gone":                                "実証の VM がなくなるのを待つ",
 		"wait until the namespace %s is gone":                                "名前空間 %s がなくなるのを待つ",
+	}
+}
 
+// japaneseRingTrouble are why proofs failed, and what they left.
+func japaneseRingTrouble() map[string]string {
+	return map[string]string{
 		// why one failed
 		"VM %s on %s fails again and again: %s":                            "%[2]s の VM %[1]s は何度も失敗します: %[3]s",
 		"VM %s finds no room on %s since %s: %s":                           "VM %s は %[3]s 前から %[2]s に空きを見つけられません: %[4]s",

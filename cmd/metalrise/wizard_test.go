@@ -155,7 +155,7 @@ func TestEveryFieldOfTheWizardCanBeSaved(t *testing.T) {
 		t.Fatal(err)
 	}
 	values := map[string]any{
-		"bmcs.addresses": []string{"10.0.9.11-12"}, "bmcs.username": "root", "bmcs.port": 8443, "bmcs.legacyTLS": []string{"10.0.9.11"},
+		"bmcs.addresses": []string{"10.0.9.11-12"}, "bmcs.username": "root", "bmcs.port": 8443, "bmcs.legacyTLS": []string{"10.0.9.11"}, "bmcs.slowLinks": []string{"10.0.9.12"}, "serving.medium": "minimal",
 		"cluster.controlPlanes": 1, "cluster.domain": "example.org", "cluster.controlPlaneWorkloads": true, "cluster.vip": "10.0.1.20",
 		"cluster.vrrp": 20, "cluster.cni": "flannel", "cluster.podCIDR": "10.244.0.0/16", "cluster.serviceCIDR": "10.96.0.0/16", "cluster.software": "software",
 		"cluster.flavour": "kubeadm", "network.firstAddress": "10.0.1.21/24", "network.gateway": "10.0.1.1", "network.dns": []string{"10.0.1.2"}, "network.ntp": []string{"10.0.1.3"},
