@@ -76,12 +76,12 @@ test-long: payload payload-platform ## Run the long tests: KubeVirt and its proo
 	METALRISE_REAL=1 $(GO) test -count=1 -timeout 60m -v -run '$(LONG)' ./cmd/metalrise
 
 # What needs real firmware: wrong clocks, every rung of the boot ladder, power cuts.
-FULL := TestRealWrongClock|TestRealRungs|TestRealLadderToTheBottom|TestRealPowerCut|TestRealServe
+FULL := TestRealWrongClock|TestRealRungs|TestRealLadderToTheBottom|TestRealPowerCut|TestRealServe|TestRealUnnamed|TestRealSiteMedium
 
 .PHONY: test-qemu
 test-qemu: deps build ## Run the conformance and install tests on full virtual machines (slow; not in CI)
 	METALRISE_REAL=1 METALRISE_QEMU=1 $(GO) test -count=1 -timeout 60m -p 1 -v ./lab/machine/qemu ./iso ./boot/netboot
-	METALRISE_REAL=1 METALRISE_QEMU=1 $(GO) test -count=1 -timeout 120m -v -run '$(FULL)' ./cmd/metalrise
+	METALRISE_REAL=1 METALRISE_QEMU=1 $(GO) test -count=1 -timeout 180m -v -run '$(FULL)' ./cmd/metalrise
 
 .PHONY: lint
 lint: ## Check form and common mistakes

@@ -72,6 +72,10 @@ func (o *options) serve(ctx context.Context, id string, erase int) error {
 	}
 	if p.Blocked() {
 		o.printFindings(p.Findings)
+		if id == "" && len(s.Rules) > 0 { // else a plan made too early would keep every machine out for good
+			fmt.Fprintln(o.errs, "the latest plan has blockers: machines that match a rule are enrolled and shown, and nothing is begun under that plan")
+			return o.runEngine(ctx, s, engineRun{unattended: true})
+		}
 		return fleet.NewFault(fleet.CodePlanBlocked, fleet.Invalid, nil, "plan %.12s", p.ID)
 	}
 	n := len(p.ErasedDisks())
