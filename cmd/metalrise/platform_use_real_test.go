@@ -59,7 +59,7 @@ func (b *box) pastesConsole(shown string) {
 func (r *rack) servesOn(nodes int) {
 	r.t.Helper()
 	asked := func() error {
-		out, err := r.kubectl("", "-n", "kube-system", "get", "pods", "-l", "app.kubernetes.io/name=metalrise-services", "--no-headers")
+		out, err := r.kubectl("", "get", "pods", "-n", "kube-system", "-l", "app.kubernetes.io/name=metalrise-services", "--no-headers")
 		if err != nil || strings.Count(out, " 1/1 ") != nodes {
 			return fmt.Errorf("want %d that answer: %v\n%s", nodes, err, out)
 		}

@@ -56,7 +56,7 @@ func TestRealPreparedPlatform(t *testing.T) {
 	b.power("on")
 	b.ready(1)
 	b.eventually(5*time.Minute, "KubeVirt is available after a power cut", func() error {
-		out, err := b.kubectl("", "-n", "kubevirt", "wait", "--for=condition=Available", "kubevirt/kubevirt", "--timeout=5s")
+		out, err := b.kubectl("", "wait", "-n", "kubevirt", "--for=condition=Available", "kubevirt/kubevirt", "--timeout=5s")
 		return annotate(err, out)
 	})
 	b.servesOn(1)
