@@ -32,6 +32,7 @@ type Config struct {
 	CA         string         // PEM of the authority that machines trust
 	Image      callhome.Image // the release's disk image; Path is set by the engine
 	ISO        string         // SHA-256 of the release's live ISO
+	NoRelease  error          // why the release cannot be served; nil when it can
 	Limits     Limits
 	Log        *slog.Logger
 	// Unknown hears of a machine that asked who it is and that the plan does not
@@ -101,6 +102,11 @@ func (e *Engine) Resume(ctx context.Context) error {
 	todo := map[fleet.ServerID]bool{}
 	for id, w := range e.newRun(p, events).servers {
 		todo[id] = !w.track.Settled && !w.track.Node.Kept && !w.track.Node.Joined
+		if n := &w.track.Node; n.Removal != nil && n.Removal.Erase && !n.Erased && !n.Removed {
+			if err := e.released("erase the disk of " + string(id)); err != nil {
+				return err
+			}
+		}
 	}
 	if err := e.check(p, todo); err != nil {
 		return err
@@ -124,6 +130,9 @@ func (e *Engine) check(p fleet.Plan, todo map[fleet.ServerID]bool) error {
 		return stale("it is for site %s, this is %s", p.Site, e.Site)
 	}
 	some := slices.Contains(slices.Collect(maps.Values(todo)), true)
+	if some && e.NoRelease != nil {
+		return e.released("install servers")
+	}
 	if some && (p.Image.DiskSHA256 != e.Image.SHA256 || p.Image.ISOSHA256 != e.ISO) {
 		return stale("it was made for release %s %s, and the site's image is another one now", p.Image.Stream, p.Image.Version)
 	}
@@ -381,6 +390,11 @@ func (e *Engine) retry(ctx context.Context, id fleet.ServerID, by string, a agai
 	w := r.servers[id]
 	if w == nil {
 		return fleet.NewFault(fleet.CodeSiteUnknownServer, fleet.Invalid, nil, "server %q is not part of the plan", id)
+	}
+	if a.Reinstall {
+		if err := e.released("install " + string(id)); err != nil {
+			return err
+		}
 	}
 	return w.retry(ctx, by, a)
 }

@@ -149,6 +149,11 @@ func (e *Engine) Remove(ctx context.Context, id fleet.ServerID, r fleet.Removal)
 	if w == nil {
 		return fleet.NewFault(fleet.CodeSiteUnknownServer, fleet.Invalid, nil, "server %q is not part of the plan", id)
 	}
+	if r.Erase {
+		if err := e.released("erase the disk of " + string(id)); err != nil {
+			return err
+		}
+	}
 	data, err := json.Marshal(r)
 	if err != nil {
 		return fmt.Errorf("encode removal: %w", err)

@@ -24,7 +24,6 @@ import (
 	"metalrise.dev/boot"
 	"metalrise.dev/fleet"
 	"metalrise.dev/fleet/callhome"
-	"metalrise.dev/images"
 	"metalrise.dev/iso"
 	"metalrise.dev/provision"
 	"metalrise.dev/provision/api"
@@ -245,11 +244,7 @@ func (d *daemon) closeLeft(ctx context.Context, left map[string]store.Opened) {
 
 // prepare opens and verifies what the engine works with and starts to serve.
 func (d *daemon) prepare(s fleet.Site) (*boot.Server, error) {
-	release, err := images.Load(d.ctx, s.Image)
-	if err != nil {
-		return nil, err
-	}
-	lib, err := d.library(release)
+	lib, release, err := d.library(s.Image)
 	if err != nil {
 		return nil, err
 	}
@@ -283,7 +278,7 @@ func (d *daemon) prepare(s fleet.Site) (*boot.Server, error) {
 		Site: s.Name, Journal: d.store, Archive: d.store, BMCs: bmcs{newShared(d.door)}, Configs: configs{agent: lib.agentFile, site: s.Name},
 		Routes: way.routes, Roads: way, Media: lib, Unattended: d.unattended, Secret: secret, CA: string(authority.PEM()),
 		Image: callhome.Image{Format: string(release.Disk.Format), SHA256: release.Disk.UncompressedSHA256, Bytes: release.Disk.UnpackedBytes},
-		ISO:   release.ISO.SHA256, Log: d.log, Clusters: clusters,
+		ISO:   release.ISO.SHA256, NoRelease: lib.missing, Log: d.log, Clusters: clusters,
 		Unknown: (&recogniser{site: s, store: d.store, seen: d.strangers}).unknown,
 	})
 	if err != nil {
@@ -291,30 +286,6 @@ func (d *daemon) prepare(s fleet.Site) (*boot.Server, error) {
 	}
 	lib.engine.Store(d.Engine)
 	return server, nil
-}
-
-// library verifies the release: nothing is ever served that was not.
-func (d *daemon) library(r images.Release) (*library, error) {
-	v := images.Verifier{Cache: filepath.Join(d.store.Dir(), "verified")}
-	lib := &library{media: iso.NewCache(mostMedia, mostMediaBytes)}
-	for _, a := range []images.Artifact{r.ISO, r.Disk} {
-		verified, err := v.Verify(d.ctx, a, nil)
-		if err != nil {
-			return nil, err
-		}
-		if a.Path == r.Disk.Path {
-			lib.disk = verified
-		}
-	}
-	var err error
-	if lib.base, err = iso.OpenVerified(r.ISO.Path, r.ISO.SHA256); err != nil {
-		return nil, err
-	}
-	lib.findMinimal()
-	if lib.agentFile, lib.agentPath, err = ownProgram(); err != nil {
-		return nil, err
-	}
-	return lib, nil
 }
 
 func (d *daemon) authority(site string) (*boot.Authority, error) {

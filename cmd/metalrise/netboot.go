@@ -166,6 +166,9 @@ func netGuest(g provision.NetGuest, mode netboot.Mode) netboot.Guest {
 
 // netArtefact serves one part of a server's boot from the network.
 func (l *library) netArtefact(r provision.Resource) (boot.Content, error) {
+	if l.missing != nil {
+		return boot.Content{}, l.missing
+	}
 	switch r.Name {
 	case provision.NetLoader:
 		if l.loaders == nil {

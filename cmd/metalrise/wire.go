@@ -274,6 +274,7 @@ func (d desk) pulls(server fleet.ServerID, password string) error {
 // library is boot's way to what the engine's keys open.
 type library struct {
 	engine    atomic.Pointer[provision.Engine]
+	missing   error // why there is no release, and neither base nor disk; nil when there is
 	base      *iso.Base
 	minimal   *iso.Base // base without its root file system; nil where that cannot be
 	noMinimal string    // why
@@ -291,7 +292,7 @@ type library struct {
 // served tells the engine how much of a medium was read.
 func (l *library) served(key string, _ netip.Addr, bytes int64) {
 	if e := l.engine.Load(); e != nil {
-		e.Fetched(key, bytes, l.base.Size())
+		e.Fetched(key, bytes, l.size())
 	}
 }
 
@@ -315,7 +316,7 @@ func (l *library) Bytes(m fleet.Medium) int64 {
 	if m == fleet.MinimalMedium && l.minimal != nil {
 		return l.minimal.Size()
 	}
-	return l.base.Size()
+	return l.size()
 }
 
 // findMinimal looks whether a minimal medium can be made of the base: it must let
@@ -365,6 +366,9 @@ func (l *library) Open(_ context.Context, key string) (boot.Content, error) {
 	case provision.NetArtefact:
 		return l.netArtefact(r)
 	case provision.DiskImage:
+		if l.missing != nil {
+			return boot.Content{}, l.missing
+		}
 		f, err := l.disk.Open()
 		return fileContent(f, l.disk.Artifact().SHA256, err)
 	case provision.AgentProgram:
@@ -398,6 +402,9 @@ func (l *library) medium(key string, r provision.Resource) (boot.Content, error)
 // personal lays one server's config over the base, once for each medium.
 func (l *library) personal(key string, r provision.Resource) (*iso.Image, error) {
 	return l.media.Image(key, func() (*iso.Image, error) {
+		if l.missing != nil {
+			return nil, l.missing
+		}
 		config, err := r.Ignition()
 		if err != nil {
 			return nil, err
