@@ -32,6 +32,7 @@ help: ## Show this help
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 	@echo
 	@echo "  make demo MACHINE=qemu SERVERS=1   one full virtual machine, to an installed host without a cluster"
+	@echo "  make demo PLATFORM=1              on to KubeVirt, its proofs and the hand-off page"
 
 .PHONY: deps
 deps: ## Install the Debian packages that lab and tests need (as root)
