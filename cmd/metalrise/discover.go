@@ -210,13 +210,15 @@ func (s *sight) see(f fleet.Found) {
 	}
 	if s.total > 16 && time.Since(s.shown) > 200*time.Millisecond {
 		s.shown = time.Now()
-		fmt.Fprintf(s.o.errs, "\r%d of %d addresses asked, %d answer", s.asked, s.total, len(s.found))
+		rewind(s.o.errs)
+		fmt.Fprintf(s.o.errs, "%d of %d addresses asked, %d answer", s.asked, s.total, len(s.found))
 	}
 }
 
 func (s *sight) end() {
 	if s.total > 16 {
-		fmt.Fprintf(s.o.errs, "\r%d of %d addresses asked, %d answer\n", s.asked, s.total, len(s.found))
+		rewind(s.o.errs)
+		fmt.Fprintf(s.o.errs, "%d of %d addresses asked, %d answer\n", s.asked, s.total, len(s.found))
 	}
 }
 

@@ -58,7 +58,7 @@ func (e *exitError) Unwrap() error { return e.err }
 func run(ctx context.Context, args []string, in io.Reader, out, errs io.Writer) int {
 	tty := out
 	// What BMCs and machines say of themselves may hold control sequences.
-	out, errs = &plainText{w: out, returns: true}, &plainText{w: errs, returns: true}
+	out, errs = &plainText{w: out, visible: true}, &plainText{w: errs, visible: true}
 	root := newRoot(&streams{in: in, out: out, errs: errs, tty: tty})
 	root.SetArgs(args)
 	err := root.ExecuteContext(ctx)

@@ -1,15 +1,17 @@
 package main
 
 import (
+	"fmt"
 	"io"
 	"strings"
+	"unicode/utf8"
 )
 
-// plainText drops terminal control sequences: what runs in a machine must not
-// steer the terminal of who watches it.
+// plainText takes the steering out of what is written for people: what BMCs and
+// machines say must not steer the terminal of who reads it.
 type plainText struct {
 	w       io.Writer
-	returns bool // keep carriage returns, for progress lines of our own
+	visible bool // show what steers, as in "\u001b"; else it is dropped with its whole sequence
 	state   escapeState
 }
 
@@ -23,6 +25,49 @@ const (
 )
 
 func (p *plainText) Write(b []byte) (int, error) {
+	show := p.dropped
+	if p.visible {
+		show = shown
+	}
+	_, err := p.w.Write(show(b))
+	return len(b), err
+}
+
+// rewind begins a progress line of our own anew, over what stands there.
+func rewind(w io.Writer) {
+	if p, ok := w.(*plainText); ok {
+		w = p.w
+	}
+	_, _ = io.WriteString(w, "\r") // a progress line that is lost is no fault
+}
+
+// shown writes each character that steers as its number, in the form of JSON so
+// that JSON stays what it is. The end of a line of DOS is the end of a line.
+func shown(b []byte) []byte {
+	out := make([]byte, 0, len(b))
+	for len(b) > 0 {
+		r, n := utf8.DecodeRune(b)
+		switch {
+		case r == '\r' && len(b) > 1 && b[1] == '\n':
+		case steers(r):
+			out = fmt.Appendf(out, "\\u%04x", r)
+		default:
+			out = append(out, b[:n]...)
+		}
+		b = b[n:]
+	}
+	return out
+}
+
+// steers tells whether a character acts on a terminal, or on the direction in
+// which the text around it is read.
+func steers(r rune) bool {
+	return r < 0x20 && r != '\n' && r != '\t' || r >= 0x7f && r <= 0x9f || r == 0x061c || r == 0x200e || r == 0x200f ||
+		r >= 0x2028 && r <= 0x202e || r >= 0x2066 && r <= 0x2069
+}
+
+// dropped leaves escape sequences and control characters out.
+func (p *plainText) dropped(b []byte) []byte {
 	out := make([]byte, 0, len(b))
 	for _, c := range b {
 		switch {
@@ -41,10 +86,9 @@ func (p *plainText) Write(b []byte) (int, error) {
 			// ESC ( B and the like: one more byte follows
 		case p.state == inEscape, p.state == inSequence && c >= 0x40 && c <= 0x7e, p.state == inString && c == 0x07:
 			p.state = inText
-		case p.state == inText && (c >= 0x20 && c != 0x7f || c == '\t' || c == '\r' && p.returns):
+		case p.state == inText && (c >= 0x20 && c != 0x7f || c == '\t'):
 			out = append(out, c)
 		}
 	}
-	_, err := p.w.Write(out)
-	return len(b), err
+	return out
 }

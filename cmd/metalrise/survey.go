@@ -91,7 +91,8 @@ func (o *options) inspect(ctx context.Context, args []string, a adhoc) error {
 	done := 0
 	all, err := provision.Inspect(ctx, surveyor{door: d, newPins: a.newPins}, keep, at, func(provision.Inspected) {
 		if done++; len(at) > 16 {
-			fmt.Fprintf(o.errs, "\r%d of %d BMCs read", done, len(at))
+			rewind(o.errs)
+			fmt.Fprintf(o.errs, "%d of %d BMCs read", done, len(at))
 		}
 	})
 	if len(at) > 16 {
