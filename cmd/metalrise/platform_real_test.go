@@ -47,6 +47,11 @@ func TestRealPlatform(t *testing.T) {
 			kills = kills[1:]
 			r.must("apply", "--detach")
 		}
+		for _, server := range v.Servers {
+			if server.Condition == fleet.Held {
+				t.Fatalf("%s is held: %+v", server.Server, server.Cause)
+			}
+		}
 		if v.Stack.Held {
 			for _, s := range v.Stack.Steps {
 				t.Logf("%+v", s)
