@@ -78,7 +78,11 @@ func (o *options) kubeconfig(m mergeFlags) error {
 	if m.name == "" {
 		m.name = s.Name
 	}
-	existing, err := readBounded(m.into, mostManifests)
+	file, err := behindLinks(m.into)
+	if err != nil {
+		return err
+	}
+	existing, err := readBounded(file, mostManifests)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
@@ -91,10 +95,10 @@ func (o *options) kubeconfig(m mergeFlags) error {
 		return fmt.Errorf("merge into %s: %w", m.into, err)
 	}
 	if changed {
-		if err := os.MkdirAll(filepath.Dir(m.into), 0o700); err != nil {
+		if err := os.MkdirAll(filepath.Dir(file), 0o700); err != nil {
 			return err
 		}
-		if err := replaceFile(m.into, merged, 0o600); err != nil {
+		if err := replaceFile(file, merged, 0o600); err != nil {
 			return err
 		}
 	}
@@ -111,6 +115,27 @@ func readKubeconfig(dir string) ([]byte, error) {
 		return nil, fleet.NewFault(fleet.CodeAPIUnreachable, fleet.Invalid, nil, "no cluster was begun for this site yet: see metalrise status")
 	}
 	return ours, err
+}
+
+// behindLinks gives the file to which symbolic links lead, which need not exist:
+// a link that was replaced would leave its file as it was.
+func behindLinks(path string) (string, error) {
+	at := path
+	for range 40 {
+		to, err := os.Readlink(at)
+		if err != nil {
+			return at, nil // no link, or nothing there: reading it tells
+		}
+		if !filepath.IsAbs(to) {
+			dir, err := filepath.EvalSymlinks(filepath.Dir(at))
+			if err != nil {
+				return "", fmt.Errorf("follow the link %s: %w", path, err)
+			}
+			to = filepath.Join(dir, to)
+		}
+		at = to
+	}
+	return "", fmt.Errorf("follow the link %s: it leads to too many others", path)
 }
 
 // replaceFile writes a file whole or not at all.
