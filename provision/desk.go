@@ -254,7 +254,7 @@ func (e *Engine) Failed(ctx context.Context, c Caller, m callhome.Failed) (callh
 	if w.track.Hold != nil || w.track.Written && did == fleet.ActWrite {
 		return w.ordersLocked()
 	}
-	cause := trim(m.Cause)
+	cause := reported(m.Cause)
 	err = w.recordLocked(ctx,
 		fleet.Event{Action: did, Edge: fleet.Ended, Outcome: fleet.Failed, Cause: &cause},
 		fleet.Event{Action: fleet.ActHold, Edge: fleet.Ended, Outcome: fleet.Failed, Cause: &cause})
@@ -262,6 +262,15 @@ func (e *Engine) Failed(ctx context.Context, c Caller, m callhome.Failed) (callh
 		return callhome.Orders{}, err
 	}
 	return w.ordersLocked()
+}
+
+// reported is a cause as a machine tells it: it does not name the engine's own
+// findings, some of which end by themselves.
+func reported(c fleet.Cause) fleet.Cause {
+	if !callhome.Reportable(c.Code) {
+		c.Code = fleet.CodeAgentFailed
+	}
+	return trim(c)
 }
 
 // trim keeps what a machine says within bounds, and gives it a known code.

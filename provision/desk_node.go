@@ -184,7 +184,7 @@ var colours = regexp.MustCompile("\x1b?\\[[0-9;]*m ?")
 func taskCause(a fleet.Action, m callhome.TaskReport) *fleet.Cause {
 	c := fleet.Cause{Kind: fleet.Conflict}
 	if m.Cause != nil {
-		c = trim(*m.Cause)
+		c = reported(*m.Cause)
 	}
 	if c.Code == "" || c.Code == fleet.CodeAgentFailed || c.Code == fleet.CodeUnexpected || c.Code == fleet.CodeNodePrepare {
 		switch a {

@@ -38,7 +38,9 @@ func TestWithoutRelease(t *testing.T) {
 		if err := e.Remove(t.Context(), "SN002", fleet.Removal{By: "t"}); err != nil {
 			t.Errorf("a removal: %v", err)
 		}
-		if !untilQuiet(t, e, time.Hour) || !slices.ContainsFunc(e.Overview().Servers, func(s fleet.Status) bool { return s.Server == "SN002" && s.Condition == fleet.Settled && s.Step == "removed" }) {
+		if !untilQuiet(t, e, time.Hour) || !slices.ContainsFunc(e.Overview().Servers, func(s fleet.Status) bool {
+			return s.Server == "SN002" && s.Condition == fleet.Settled && s.Step == "removed"
+		}) {
 			show(t, e.Overview())
 			t.Error("the node was not removed")
 		}
