@@ -93,6 +93,9 @@ func (i *Installer) install(ctx context.Context, c fleet.ComponentPlan, tell Tel
 	if err != nil {
 		return err
 	}
+	if own, err = i.joined(ctx, own, tell); err != nil {
+		return err
+	}
 	brought = without(brought, own)
 	late := i.late(c.Name)
 	before, err := i.inventory(ctx, c.Name)

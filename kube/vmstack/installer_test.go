@@ -421,3 +421,32 @@ func TestLocalStorageRounds(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// TestLabelsMakeNoNodes: a worker that has not joined is not made by its labels,
+// and gets them when the component is installed again.
+func TestLabelsMakeNoNodes(t *testing.T) {
+	f, i := newInstaller(t, testPlan(), nil)
+	f.control = allWell
+	c := fleet.ComponentPlan{Name: fleet.ComponentOpenStackHelm}
+	node := func(n string) string { return `{"apiVersion":"v1","kind":"Node","metadata":{"uid":"u-` + n + `"}}` }
+	f.set("/api/v1/nodes/cp1", node("cp1"))
+	f.set("/api/v1/nodes/w1", node("w1"))
+	noted := false
+	err := i.Install(t.Context(), c, func(note string, _ []fleet.Check) { noted = noted || strings.Contains(note, "not joined yet: w2") })
+	if err != nil {
+		t.Fatal(err)
+	}
+	if f.get("/api/v1/nodes/w2") != nil || !noted {
+		t.Errorf("w2 was made, or nobody was told (%v): %v", noted, f.get("/api/v1/nodes/w2"))
+	}
+	f.set("/api/v1/nodes/w2", node("w2"))
+	if err := i.Install(t.Context(), c, silent); err != nil {
+		t.Fatal(err)
+	}
+	for _, n := range []string{"w1", "w2"} {
+		metadata := f.get("/api/v1/nodes/" + n)["metadata"].(map[string]any)
+		if labels, _ := metadata["labels"].(map[string]any); labels["openstack-compute-node"] != "enabled" {
+			t.Errorf("%s has %v", n, labels)
+		}
+	}
+}
