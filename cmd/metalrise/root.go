@@ -176,6 +176,13 @@ func (o *options) json(v any) error {
 	return e.Encode(v)
 }
 
+// say prints what people read; in JSON the result alone tells.
+func (o *options) say(format string, args ...any) {
+	if o.output != "json" {
+		o.printf(format, args...)
+	}
+}
+
 func (o *options) printf(format string, args ...any) {
 	fmt.Fprintf(o.out, format, args...)
 }

@@ -179,8 +179,8 @@ func (o *options) reinstall(ctx context.Context, args []string, confirm string) 
 	if err := client.Reinstall(ctx, s.Server, who(confirm != "")); err != nil {
 		return err
 	}
-	o.printf("%s (%s): another attempt begins, its disk is written anew\n", s.Hostname, s.Server)
-	return nil
+	o.say("%s (%s): another attempt begins, its disk is written anew\n", s.Hostname, s.Server)
+	return o.begun(s.Server)
 }
 
 func (o *options) retry(ctx context.Context, args []string, route fleet.BootRoute) error {
@@ -197,6 +197,7 @@ func (o *options) retry(ctx context.Context, args []string, route fleet.BootRout
 		return err
 	}
 	var failed []error
+	begun := []fleet.ServerID{}
 	for _, arg := range args {
 		known := false
 		for _, s := range view.Servers {
@@ -206,14 +207,23 @@ func (o *options) retry(ctx context.Context, args []string, route fleet.BootRout
 					failed = append(failed, err)
 					continue
 				}
-				o.printf("%s (%s): another attempt begins\n", s.Hostname, s.Server)
+				o.say("%s (%s): another attempt begins\n", s.Hostname, s.Server)
+				begun = append(begun, s.Server)
 			}
 		}
 		if !known {
 			failed = append(failed, fleet.NewFault(fleet.CodeSiteUnknownServer, fleet.Invalid, nil, "no held server %q", arg))
 		}
 	}
-	return errors.Join(failed...)
+	return errors.Join(append(failed, o.begun(begun...))...)
+}
+
+// begun tells programs with which servers another attempt begins.
+func (o *options) begun(servers ...fleet.ServerID) error {
+	if o.output != "json" {
+		return nil
+	}
+	return o.json(map[string][]fleet.ServerID{"retried": servers})
 }
 
 // retryBy gives a held server another attempt; route "" leaves its way to boot
@@ -237,6 +247,9 @@ func (o *options) retryPlatform(ctx context.Context, q fleet.PlatformRetry) erro
 	}
 	if err := client.RetryPlatform(ctx, q); err != nil {
 		return err
+	}
+	if o.output == "json" {
+		return o.json(map[string]any{"platform": true, "waived": append([]string{}, q.Waive...)})
 	}
 	o.printf("the VM platform goes on; see metalrise status, metalrise events --follow\n")
 	return nil
@@ -275,7 +288,7 @@ func (o *options) stop(ctx context.Context, dir string, cancel bool) error {
 	running := !errors.Is(err, api.ErrNoEngine)
 	if view, err := overview(ctx, dir); cancel && err == nil && view.Plan == "" {
 		// Perhaps another folder was meant: who says that it was taken back must have had it.
-		o.printf("no consent is in force in %s; nothing was taken back\n", dir)
+		o.say("no consent is in force in %s; nothing was taken back\n", dir)
 		cancel = false
 	}
 	switch {
@@ -303,13 +316,19 @@ func (o *options) stop(ctx context.Context, dir string, cancel bool) error {
 		}
 	}
 	if cancel {
-		o.printf("the consent was taken back\n")
+		o.say("the consent was taken back\n")
 	}
-	if !running {
-		o.printf("no engine is running\n")
-		return nil
+	if running {
+		if err := client.Stop(ctx); err != nil {
+			return err
+		}
+	} else {
+		o.say("no engine is running\n")
 	}
-	return client.Stop(ctx)
+	if o.output == "json" {
+		return o.json(map[string]bool{"stopped": running, "withdrawn": cancel})
+	}
+	return nil
 }
 
 // siteDir is the state folder of the site file, which need not be valid just to
