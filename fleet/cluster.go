@@ -147,6 +147,9 @@ type Removal struct {
 	Erase bool `json:"erase,omitempty"`
 	// Force says that the server is dead or gone: it is neither drained nor
 	// switched off, and the majority of the control plane is not asked for.
-	Force bool   `json:"force,omitempty"`
-	By    string `json:"by"`
+	Force bool `json:"force,omitempty"`
+	// Replace says that it is to be installed anew. Once its node is ready again,
+	// it was replaced.
+	Replace bool   `json:"replace,omitempty"`
+	By      string `json:"by"`
 }
