@@ -2,7 +2,6 @@ package provision
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -58,6 +57,7 @@ type Engine struct {
 // run is one plan being applied.
 type run struct {
 	plan     fleet.Plan
+	allowed  time.Time // when a person consented to it last; changed and read by who holds applying
 	keys     *keyring
 	servers  map[fleet.ServerID]*walker
 	order    []fleet.ServerID   // of the plan
@@ -201,8 +201,9 @@ func allEvents(ctx context.Context, j Journal) ([]fleet.Event, error) {
 }
 
 // Apply starts a plan. Consent names the plan and the number of disks that it
-// erases. Applying the plan that runs already changes nothing. ctx ends the
-// work that it starts, not only the call.
+// erases. Applying the plan that runs already changes nothing, but renews a
+// consent that lasts no longer. ctx ends the work that it starts, not only the
+// call.
 func (e *Engine) Apply(ctx context.Context, c fleet.Consent) error {
 	select {
 	case e.applying <- struct{}{}:
@@ -225,7 +226,7 @@ func (e *Engine) Apply(ctx context.Context, c fleet.Consent) error {
 	}
 	running := e.current()
 	if running != nil && running.plan.ID == p.ID {
-		return nil
+		return e.renew(ctx, running, c)
 	}
 	todo := map[fleet.ServerID]bool{}
 	for _, a := range p.Assignments {
@@ -246,13 +247,7 @@ func (e *Engine) Apply(ctx context.Context, c fleet.Consent) error {
 			return err
 		}
 	}
-	data, err := json.Marshal(c)
-	if err != nil {
-		return fmt.Errorf("encode consent: %w", err)
-	}
-	_, err = e.Journal.Append(ctx, fleet.Event{At: time.Now(), Plan: p.ID, Action: fleet.ActConsent, Edge: fleet.Ended, Outcome: fleet.OK,
-		Note: fmt.Sprintf("%s allowed to erase %d disks", c.By, c.EraseDisks), Data: data})
-	if err != nil {
+	if _, err := e.consent(ctx, c); err != nil {
 		return err
 	}
 	events, err := allEvents(ctx, e.Journal)
@@ -286,6 +281,9 @@ func (e *Engine) newRun(p fleet.Plan, events []fleet.Event) *run {
 	for _, ev := range events {
 		if ev.At.After(now) { // the clock was set back
 			ev.At = now
+		}
+		if ev.Plan == p.ID && ev.Action == fleet.ActConsent {
+			r.allowed = ev.At
 		}
 		if ev.Plan == p.ID && isSign(ev) {
 			r.shelf.signed(ev.At)
@@ -365,7 +363,8 @@ func (r *run) quiet() bool {
 }
 
 // Retry gives a held server another attempt. A disk that was written well is not
-// written again.
+// written again; one that was not is written only while the consent to erase it
+// lasts, see ConsentLasts (RUN-001).
 func (e *Engine) Retry(ctx context.Context, id fleet.ServerID, by string) error {
 	return e.retry(ctx, id, by, again{})
 }

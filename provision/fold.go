@@ -28,6 +28,7 @@ type Track struct {
 	Settled bool                   // finished: nothing more will be done under this plan
 	Since   time.Time              // of the last change
 	Retried time.Time              // when a person asked for another attempt last
+	Allowed time.Time              // when a person allowed, by its name, that its disk is written anew
 	Last    fleet.Event            // the last event
 
 	Lent  *Lent      // nil unless a proof switched the server off

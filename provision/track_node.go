@@ -164,7 +164,7 @@ func (t *Track) foldRetry(e fleet.Event) {
 	_ = json.Unmarshal(e.Data, &a) // older journals have none
 	t.Route.Chosen = a.Route
 	if a.Reinstall && !n.Joined {
-		t.Written, t.Arrived = false, false
+		t.Written, t.Arrived, t.Allowed = false, false, e.At
 		n.Leaving = n.Stale && n.Dirty
 		n.Task, n.Dirty, n.Prepared, n.Home = nil, false, false, Bound{}
 	}

@@ -351,6 +351,9 @@ func (w *walker) retry(ctx context.Context, by string, a again) error {
 	if err := w.takesLocked(a); err != nil {
 		return err
 	}
+	if err := w.consentedLocked(a, time.Now()); err != nil {
+		return err
+	}
 	w.decision = nil // it is not held any more, whatever the walker decided last
 	note := "asked for by " + by
 	if a.Reinstall {

@@ -423,5 +423,7 @@ func japaneseRefusals() map[string]string {
 		"the plan is now %.12s, not %.12s as shown; look at it again":                   "計画は今 %s で、表示の %s ではありません。見直してください",
 		"typed %d, but plan %.12s erases %d disks":                                      "入力は %d ですが、計画 %s の消去は %d 台です",
 		"no BMC of this site was found yet":                                             "このサイトの BMC はまだ見つかっていません",
+
+		"server %s is not written yet, and the consent to erase its disk is of %s, older than a day; give it again with metalrise apply %.12s, then retry": "サーバー %s はまだ書き込まれておらず、そのディスクを消去する同意は %s のもので、1 日より古くなっています。metalrise apply %s で改めて同意してから、再試行してください",
 	}
 }

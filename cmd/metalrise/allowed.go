@@ -46,7 +46,7 @@ func allowed(ctx context.Context, dir, plan string, now time.Time) error {
 		return fleet.NewFault(fleet.CodeConsentMissing, fleet.Denied, nil,
 			"plan %.12s was allowed before and is not done: an engine would go on with it and erase the disk of %s. Take that consent back with metalrise stop --cancel, or go on with metalrise apply %.12s",
 			view.Plan, what, view.Plan)
-	case now.Sub(at) >= consentLasts:
+	case now.Sub(at) >= provision.ConsentLasts:
 		return fleet.NewFault(fleet.CodeConsentMissing, fleet.Denied, nil,
 			"plan %.12s was allowed on %s and is not done: an engine would go on with it and erase the disk of %s. metalrise apply %.12s asks for it again, metalrise stop --cancel takes the consent back",
 			view.Plan, at.Local().Format(time.DateTime), what, view.Plan)

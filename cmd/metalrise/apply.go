@@ -17,6 +17,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"metalrise.dev/fleet"
+	"metalrise.dev/provision"
 	"metalrise.dev/provision/api"
 	"metalrise.dev/provision/store"
 )
@@ -29,7 +30,8 @@ func applyCommand(o *options) *cobra.Command {
 		Short: "Carry out a plan; asks for the number of disks to be erased",
 		Long: `apply hands a plan to the site's engine, which is a process of its own: Ctrl-C or
 a lost terminal ends only the view, never the work. Applied again, it shows the
-running work, or continues it after the engine was killed.
+running work, or continues it after the engine was killed. A consent lasts a day:
+then apply asks again, and what it is told renews the consent of the running plan.
 
 Before anything is erased the number of disks in question must be typed, or be
 given with --erase-disks where nobody can type. PLAN is the start of a plan's id;
@@ -72,7 +74,8 @@ func (o *options) apply(ctx context.Context, id string, how applyHow) error {
 	if err != nil {
 		return err
 	}
-	p, consented, err := findPlan(ctx, dir, id)
+	now := time.Now()
+	p, consented, err := findPlan(ctx, dir, id, now)
 	if err != nil {
 		return err
 	}
@@ -98,7 +101,7 @@ func (o *options) apply(ctx context.Context, id string, how applyHow) error {
 	if err := o.ensureEngine(ctx, client, dir, p.ID); err != nil {
 		return err
 	}
-	if err := client.Apply(ctx, fleet.Consent{Plan: p.ID, EraseDisks: n, By: who(how.erase >= 0), At: time.Now()}); err != nil {
+	if err := client.Apply(ctx, fleet.Consent{Plan: p.ID, EraseDisks: n, By: who(how.erase >= 0), At: now}); err != nil {
 		return err
 	}
 	if how.detach {
@@ -109,8 +112,9 @@ func (o *options) apply(ctx context.Context, id string, how applyHow) error {
 }
 
 // findPlan reads the plan whose id begins with prefix, and whether a person
-// consented to it already.
-func findPlan(ctx context.Context, dir, prefix string) (fleet.Plan, bool, error) {
+// consented to it already, no longer before now than that lasts. The engine
+// renews a consent by the same now.
+func findPlan(ctx context.Context, dir, prefix string, now time.Time) (fleet.Plan, bool, error) {
 	st, err := store.OpenReader(dir)
 	if errors.Is(err, os.ErrNotExist) {
 		return fleet.Plan{}, false, fleet.NewFault(fleet.CodePlanUnknown, fleet.Invalid, nil, "no plan was made yet: run metalrise plan")
@@ -132,12 +136,8 @@ func findPlan(ctx context.Context, dir, prefix string) (fleet.Plan, bool, error)
 		return p, false, fleet.NewFault(fleet.CodePlanUnknown, fleet.Invalid, nil, "no single plan's id begins with %q", prefix)
 	}
 	last, at, err := st.LastConsent(ctx)
-	return p, last == p.ID && time.Since(at) < consentLasts, err
+	return p, last == p.ID && now.Sub(at) < provision.ConsentLasts, err
 }
-
-// consentLasts is how long a plan may be continued without asking again: after
-// a day nobody can be sure that the disks still hold what they held.
-const consentLasts = 24 * time.Hour
 
 // consent gets a person's word, typed or given by flag.
 func (o *options) consent(p fleet.Plan, erase int) (int, error) {

@@ -49,7 +49,7 @@ func (o *options) buildSiteISO(ctx context.Context, b *isoBuild) error {
 	if err != nil {
 		return err
 	}
-	p, _, err := findPlan(ctx, dir, "")
+	p, _, err := findPlan(ctx, dir, "", time.Now())
 	if err != nil && (fleet.CodeOf(err) != fleet.CodePlanUnknown || len(s.Rules) == 0) {
 		return err
 	}

@@ -286,7 +286,7 @@ command goes on.
 
 func nodeReplaceCommand(o *options) *cobra.Command {
 	var r removeFlags
-	erase, with := -1, ""
+	erase, with, again := -1, "", false
 	c := &cobra.Command{
 		Use:   "replace NODE",
 		Short: "Install a node anew: after a disk was swapped, or on another server",
@@ -294,16 +294,28 @@ func nodeReplaceCommand(o *options) *cobra.Command {
 installs again: the same server, whose disk may be a new one, or the one behind
 the BMC at --with. Give --force when the old server is dead. Interrupted, the
 same command goes on.
+
+Once the node is ready again the same command erases nothing more: it says when
+the node was replaced and ends well, so that whoever repeats commands may repeat
+this one. If the node is not ready now, it is refused (RUN-001, exit 4). With
+--again a node that was replaced before is replaced once more; give that once, by
+a person's decision, and not from what repeats commands.
 ` + exitHelp,
-		Example: "  metalrise node replace oslo-w2 --force\n  metalrise node replace oslo-cp3 --with 10.0.9.17",
+		Example: "  metalrise node replace oslo-w2 --force\n  metalrise node replace oslo-cp3 --with 10.0.9.17\n  metalrise node replace oslo-w2 --confirm oslo-w2 --erase-disks 1\n  metalrise node replace oslo-w2 --again",
 		Args:    usage(cobra.ExactArgs(1)),
 		RunE: func(c *cobra.Command, args []string) error {
+			if !again {
+				if done, err := o.alreadyReplaced(c.Context(), args[0], with); done || err != nil {
+					return err
+				}
+			}
 			switch done, err := o.replaced(c.Context(), args[0], with); {
 			case err != nil:
 				return err
 			case done:
 				return o.survey(c.Context(), erase)
 			}
+			r.Replace = with == ""
 			s, busy, err := o.comesBack(c.Context(), args[0])
 			if err == nil && !busy {
 				s, err = o.removeNode(c.Context(), args[0], r)
@@ -319,6 +331,7 @@ same command goes on.
 			return o.survey(c.Context(), erase)
 		},
 	}
+	c.Flags().BoolVar(&again, "again", false, "also when the node was replaced before and came back: erase and install it once more")
 	c.Flags().StringVar(&with, "with", "", "address of the BMC of the server that takes its place")
 	c.Flags().IntVar(&erase, "erase-disks", -1, "the number of disks that the plan erases, instead of typing it")
 	r.add(c)

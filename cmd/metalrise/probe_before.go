@@ -100,7 +100,7 @@ func (r serverProbe) event(at time.Time) (fleet.Event, error) {
 // probe is probeBefore for a person at the wizard, whose screen is not written
 // over. The journal has what was learnt.
 func (d *clerk) probe(ctx context.Context, s fleet.Site, dir, id string) error {
-	p, _, err := findPlan(ctx, dir, id)
+	p, _, err := findPlan(ctx, dir, id, time.Now())
 	if err != nil {
 		return err
 	}

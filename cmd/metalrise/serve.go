@@ -62,7 +62,8 @@ func (o *options) serve(ctx context.Context, id string, erase int) error {
 	if err != nil {
 		return err
 	}
-	p, consented, err := findPlan(ctx, dir, id)
+	now := time.Now()
+	p, consented, err := findPlan(ctx, dir, id, now)
 	if err != nil && fleet.CodeOf(err) == fleet.CodePlanUnknown && id == "" && len(s.Rules) > 0 {
 		fmt.Fprintln(o.errs, "no plan was made yet: machines that match a rule are enrolled and shown, and nothing is installed")
 		return o.runEngine(ctx, s, engineRun{unattended: true})
@@ -84,10 +85,10 @@ func (o *options) serve(ctx context.Context, id string, erase int) error {
 			return err
 		}
 	}
-	if err := allowed(ctx, dir, p.ID, time.Now()); err != nil {
+	if err := allowed(ctx, dir, p.ID, now); err != nil {
 		return err
 	}
-	return o.runEngine(ctx, s, engineRun{unattended: true, consent: &fleet.Consent{Plan: p.ID, EraseDisks: n, By: who(erase >= 0), At: time.Now()}})
+	return o.runEngine(ctx, s, engineRun{unattended: true, consent: &fleet.Consent{Plan: p.ID, EraseDisks: n, By: who(erase >= 0), At: now}})
 }
 
 // strangers are machines that asked to boot from the network and that the plan

@@ -110,6 +110,10 @@ func retryCommand(o *options) *cobra.Command {
 well is not written again: the server is only booted from it. SERVER is an id or
 host name as status shows it; "all" means every held one.
 
+A disk that was not written yet is erased by the new attempt. That needs a consent
+no older than a day, else retry is refused (RUN-001, exit 4): metalrise apply PLAN,
+with --erase-disks N where nobody can type, gives it again, and retry goes then.
+
 With --reinstall the planned disk of one held server is erased and written anew:
 for a system that does not come up, say after a power cut at its first boot. Its
 host name must be typed, or be given with --confirm.
