@@ -118,10 +118,14 @@ func japaneseNodes() map[string]string {
 // japaneseAway are sentences about taking a server away.
 func japaneseAway() map[string]string {
 	return map[string]string{
-		"the machine erased disk serial %.80q wwn %.80q, planned is %s":     "機械が消去したのはシリアル %q WWN %q のディスク、計画は %s です",
-		"the agent did not report the erased disk within %s":                "%s の間、ディスク消去の報告がエージェントからありません",
-		"the medium has done its work":                                      "媒体の役目が終わったため",
-		"erase disk %s":                                                     "ディスク %s を消去",
+		"the machine erased disk serial %.80q wwn %.80q, planned is %s":                                                    "機械が消去したのはシリアル %q WWN %q のディスク、計画は %s です",
+		"the agent did not report the erased disk within %s":                                                               "%s の間、ディスク消去の報告がエージェントからありません",
+		"the medium has done its work":                                                                                     "媒体の役目が終わったため",
+		"%s: the engine runs without the release: put it in place, stop the engine with metalrise stop, and ask again: %s": "%s: エンジンはリリースなしで動いています。リリースを置き、metalrise stop でエンジンを止めてから、もう一度実行してください: %s",
+		"install servers":      "サーバーをインストール",
+		"install %s":           "%s をインストール",
+		"erase the disk of %s": "%s のディスクを消去",
+		"erase disk %s":        "ディスク %s を消去",
 		"the live system that erases needs its own token and media address": "消去用システムには固有のトークンと媒体アドレスが要るため",
 		"this server is being taken away":                                   "このサーバーは撤去中です",
 		"erased disk %s by %s, %d bytes":                                    "ディスク %s を %s で消去、%d バイト",

@@ -10,6 +10,7 @@ func japaneseInstallation() map[string]string {
 		"the plan names no manifests of %s":                  "計画に %s のマニフェストがありません",
 		"the plan has no VM platform":                        "計画に VM プラットフォームがありません",
 		"read manifests %s of %s":                            "マニフェスト %s (%s) の読み取り",
+		"not labelled, because they have not joined yet: %s": "まだ参加していないため、ラベルを付けません: %s",
 		"applying %d of %d: %s":                              "適用中 %d/%d: %s",
 		"apply %s":                                           "%s の適用",
 		"apply %s: %v":                                       "%s の適用: %v",
