@@ -140,6 +140,9 @@ func (c configs) Live(a fleet.Assignment, t callhome.Ticket, path string) ([]byt
 	return ignition.Live(ignition.LiveInput{Assignment: a, Ticket: t, Agent: c.artefact(path)})
 }
 
+// Keyfiles are for minimal media, and all that is measured here is whole.
+func (configs) Keyfiles(fleet.Assignment) ([]provision.Keyfile, error) { return nil, nil }
+
 func (c configs) Installed(a fleet.Assignment, t callhome.Ticket, path string) ([]byte, []string, error) {
 	b, err := ignition.Installed(ignition.InstalledInput{Assignment: a, Ticket: &t, Agent: c.artefact(path), Site: c.site})
 	return b, nil, err

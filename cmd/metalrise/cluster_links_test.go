@@ -34,7 +34,7 @@ func TestMergeFollowsLinks(t *testing.T) {
 	}
 }
 
-// TestMergeIntoLink merges with the command itself.
+// TestMergeIntoLink follows links as the merge does, and replaces their target.
 func TestMergeIntoLink(t *testing.T) {
 	dir := t.TempDir()
 	at := func(name string) string { return filepath.Join(dir, name) }
