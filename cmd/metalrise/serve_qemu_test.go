@@ -117,6 +117,7 @@ func TestRealUnnamed(t *testing.T) {
 				t.Fatalf("plan: %v %+v", err, p)
 			}
 			defer r.serves("--erase-disks", "1")()
+			r.await(time.Minute, "the engine has the plan", func(v fleet.Overview) bool { return v.Engine && len(v.Servers) == 1 })
 			r.installedBy(fleet.PXE)
 			seen("installed")
 			for _, s := range r.labView().Servers {
