@@ -91,8 +91,11 @@ func (m *maker) chooseRoles() {
 	}
 	n := len(m.drafts) - given[fleet.Excluded]
 	if n == 0 {
-		m.add(fleet.CodeNoServers, fleet.Blocker, "", "bmcs.addresses", fmt.Sprintf("none of %d enrolled servers is left to install", len(m.in.Servers)),
-			"Run discover and inspect and read their findings, or exclude fewer servers.")
+		where, remedy := "bmcs.addresses", "Run discover and inspect and read their findings, or exclude fewer servers."
+		if len(m.in.Site.BMCs.Addresses) == 0 && len(m.in.Site.Rules) > 0 {
+			where, remedy = "rules", "Run metalrise serve and switch the servers on: machines that match a rule are enrolled. Or exclude fewer servers."
+		}
+		m.add(fleet.CodeNoServers, fleet.Blocker, "", where, fmt.Sprintf("none of %d enrolled servers is left to install", len(m.in.Servers)), remedy)
 		return
 	}
 	if given[fleet.SingleNode] > 0 && n > 1 {
