@@ -70,14 +70,14 @@ test-real: payload payload-platform ## Run the tests with real parts: image, mac
 	METALRISE_REAL=1 $(GO) test -count=1 -timeout 40m -v -run 'TestReal' -skip '$(LONG)' ./cmd/metalrise
 
 # What takes minutes each and proves faults and rarer ways; not in CI.
-LONG := TestRealPlatform|TestRealClusterFaults|TestRealPreparedSingleNode|TestRealBundle|TestRealProbe
+LONG := TestRealPlatform|TestRealClusterFaults|TestRealPrepared|TestRealBundle|TestRealProbe|TestRealMinimalMedia
 
 .PHONY: test-long
-test-long: payload payload-platform ## Run the long tests: KubeVirt and its proofs, faults of clusters, the single node's medium, bundles, probes (not in CI)
-	METALRISE_REAL=1 $(GO) test -count=1 -timeout 60m -v -run '$(LONG)' ./cmd/metalrise
+test-long: payload payload-platform ## Run the long tests: KubeVirt and its proofs, faults of clusters, the single node's medium, bundles, probes, slow links (not in CI)
+	METALRISE_REAL=1 $(GO) test -count=1 -timeout 90m -v -run '$(LONG)' ./cmd/metalrise
 
 # What needs real firmware: wrong clocks, every rung of the boot ladder, power cuts.
-FULL := TestRealWrongClock|TestRealRungs|TestRealLadderToTheBottom|TestRealPowerCut|TestRealServe|TestRealUnnamed|TestRealSiteMedium
+FULL := TestRealWrongClock|TestRealRungs|TestRealLadderToTheBottom|TestRealPowerCut|TestRealServe|TestRealUnnamed|TestRealSiteMedium|TestRealMinimalMedium
 
 .PHONY: test-qemu
 test-qemu: deps build ## Run the conformance and install tests on full virtual machines (slow; not in CI)
