@@ -245,10 +245,11 @@ func TestRealInstallSurvivesTenKills(t *testing.T) {
 	for _, end := range []syscall.Signal{syscall.SIGINT, syscall.SIGHUP} { // Ctrl-C, then a lost terminal
 		r.loseView(end, "apply", "--erase-disks", "3")
 	}
-	kills := 0
+	kills, missed := 0, 0
 	for range 10 {
 		time.Sleep(time.Duration(50+random.IntN(750)) * time.Millisecond)
-		if pid := r.engine(); pid != 0 {
+		pid := r.engine()
+		if pid != 0 {
 			if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
 				t.Fatal(err)
 			}
@@ -257,12 +258,15 @@ func TestRealInstallSurvivesTenKills(t *testing.T) {
 		if v := r.overview(); allSettled(v) {
 			break
 		}
+		if pid == 0 {
+			missed++
+		}
 		r.must("apply", "--detach") // continues; the consent was given
 	}
 	r.await(5*time.Minute, "all servers installed", allSettled)
 	t.Logf("installed in %s with %d kills of the engine", time.Since(begin).Round(time.Second), kills)
-	if kills < 8 { // a quick install may be over before the last ones
-		t.Errorf("only %d of 10 kills hit a running engine", kills)
+	if kills == 0 || missed > 2 { // the install may be over before the last ones
+		t.Errorf("%d kills hit a running engine, %d met none while servers were on their way", kills, missed)
 	}
 	r.installedOnce()
 }
