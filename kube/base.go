@@ -42,11 +42,13 @@ func BaseManifests(p fleet.Plan, payload fleet.Payload) ([]byte, error) {
 	default:
 		return nil, fleet.NewFault(fleet.CodePayloadInvalid, fleet.Invalid, nil, "make the base manifests: pod network %q is not known", p.Cluster.CNI)
 	}
-	probe, err := withServiceProbe(*p.Cluster, payload)
-	if err != nil {
-		return nil, err
+	if routed(p) {
+		probe, err := withServiceProbe(*p.Cluster, payload)
+		if err != nil {
+			return nil, err
+		}
+		parts = append(parts, probe)
 	}
-	parts = append(parts, probe)
 	var all bytes.Buffer
 	for i, part := range parts {
 		if i > 0 {

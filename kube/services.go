@@ -108,6 +108,18 @@ func services(n *corev1.Node, s *sight) fleet.Check {
 	return out
 }
 
+// routed tells whether the hosts can be asked: where one has no default route, its
+// kernel refuses the address of a Service before kube-proxy's rules are looked at.
+// Pods are not touched by that; the pod network gives them a route of their own.
+func routed(p fleet.Plan) bool {
+	for _, a := range p.Assignments {
+		if isNode(a) && a.Network.Gateway == "" {
+			return false
+		}
+	}
+	return true
+}
+
 // withServiceProbe is the probe as YAML.
 func withServiceProbe(c fleet.ClusterPlan, payload fleet.Payload) ([]byte, error) {
 	pause, _, ok := reference(payload, "pause")

@@ -69,3 +69,19 @@ func TestNodesSeenTellOfServices(t *testing.T) {
 		t.Fatalf("with a probe on the first: %+v, %v", seen, err)
 	}
 }
+
+// TestHostsWithoutRouteAreNotAsked: such a host cannot reach the address of a
+// Service, however well its kube-proxy works, and would never be ready.
+func TestHostsWithoutRouteAreNotAsked(t *testing.T) {
+	for gateway, want := range map[string]bool{"10.0.1.1": true, "": false} {
+		p := testPlan(t, 3, fleet.VirtualIP)
+		p.Assignments[2].Network.Gateway = gateway
+		text, err := BaseManifests(p, testPayload())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := strings.Contains(string(text), serviceProbe); got != want {
+			t.Errorf("with gateway %q the hosts are asked: %v", gateway, got)
+		}
+	}
+}
